@@ -1,0 +1,1 @@
+"""The nouns of training, measuring and using a detector, one a file."""

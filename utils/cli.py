@@ -1,0 +1,89 @@
+"""Frozen settings from a command line: dataclass fields in, one strict parser out.
+
+Imports nothing heavy, so that ``--help`` and a mistyped flag are answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from utils.errors import UserError, nearest
+
+C = TypeVar("C")
+
+
+def option(default: Any, help: str, *aliases: str, **argument: Any) -> Any:
+    """Declare a dataclass field that is also a flag.
+
+    The flag is the field's name with hyphens; `aliases` are further spellings (``"--img"``). `argument` goes to
+    ``ArgumentParser.add_argument``; without a ``type`` there, the default's own type is used, and a bool becomes a switch.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "aliases": aliases, "argument": argument})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+    def flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+
+def _add(parser: _Parser, field: dataclasses.Field[Any]) -> None:
+    argument = dict(field.metadata["argument"])
+    flags = ["--" + field.name.replace("_", "-"), *field.metadata["aliases"]]
+    text = field.metadata["help"].replace("%", "%%")
+    if isinstance(field.default, bool) and not argument:
+        parser.add_argument(*flags, dest=field.name, action="store_true", help=text)
+        return
+    if "action" not in argument:
+        argument.setdefault("type", type(field.default) if field.default is not None else str)
+    shown = f"{text} [{field.default}]" if field.default not in (None, "", ()) else text
+    parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=shown, **argument)
+
+
+def _normalised(argument: str) -> str:
+    """Accept ``--batch_size`` for ``--batch-size``; values are left alone."""
+    if not argument.startswith("--"):
+        return argument
+    flag, sign, value = argument.partition("=")
+    return flag.replace("_", "-") + sign + value
+
+
+def parse(config: Callable[..., C], argv: Sequence[str] | None = None, *, description: str = "") -> tuple[C, frozenset[str]]:
+    """Parse `argv` into the dataclass `config`.
+
+    Returns:
+        The frozen settings, and the names of the fields that were given on the command line.
+
+    Raises:
+        UserError: for an unknown flag (with the nearest known one) or a value of the wrong type.
+    """
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        if "help" in field.metadata:
+            _add(parser, field)
+    known, unknown = parser.parse_known_args([_normalised(a) for a in (sys.argv[1:] if argv is None else argv)])
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        raise UserError(f"unknown argument {flag!r}{nearest(flag, parser.flags())} (--help lists every flag)")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
+    given = frozenset(k for k, v in values.items() if v is not False)
+    return config(**values), given
+
+
+def run(main: Callable[[], object]) -> NoReturn:
+    """Run a script's `main`; a `UserError` ends it with one message on stderr and status 2, Ctrl-C with 130."""
+    try:
+        main()
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,228 @@
+"""Every setting of the scripts: frozen dataclasses whose fields are the flags, and the hyper-parameter file.
+
+Settings flow one way: the defaults here, then the hyper-parameter YAML, then the command line; merged once, then read only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.cli import option
+from utils.errors import UserError, nearest
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository: where models/ and data/ with the shipped YAML files lie."""
+
+IMGSZ = ("--img", "--img-size")
+
+
+def hyper(default: float | None, help: str, low: float = 0.0, high: float = math.inf) -> Any:
+    """Declare a hyper-parameter with the range it may take; it is a flag too, and then wins over the file."""
+    field = option(default, help, type=float)
+    return dataclasses.field(default=default, metadata={**field.metadata, "range": (low, high)})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Hyp:
+    """Hyper-parameters; names and defaults are those of YOLOv5's hyp.scratch-low.yaml."""
+
+    lr0: float = hyper(0.01, "initial learning rate")
+    lrf: float = hyper(0.01, "final learning rate as a share of lr0")
+    momentum: float = hyper(0.937, "SGD momentum, or Adam's beta1", 0, 1)
+    weight_decay: float = hyper(0.0005, "weight decay at the nominal batch of 64")
+    warmup_epochs: float = hyper(3.0, "epochs of warm-up")
+    warmup_momentum: float = hyper(0.8, "momentum at the start of the warm-up", 0, 1)
+    warmup_bias_lr: float = hyper(0.1, "bias learning rate at the start of the warm-up")
+    box: float = hyper(0.05, "gain of the box loss")
+    cls: float = hyper(0.5, "gain of the class loss")
+    cls_pw: float = hyper(1.0, "positive weight of the class BCE")
+    obj: float = hyper(1.0, "gain of the objectness loss")
+    obj_pw: float = hyper(1.0, "positive weight of the objectness BCE")
+    anchor_t: float = hyper(4.0, "largest side ratio of a target to its anchor", 1)
+    anchors: float | None = hyper(None, "anchors per level, to be fitted to the data", 1)
+    fl_gamma: float = hyper(0.0, "gamma of the focal loss; 0 turns it off")
+    hsv_h: float = hyper(0.015, "hue gain", 0, 1)
+    hsv_s: float = hyper(0.7, "saturation gain", 0, 1)
+    hsv_v: float = hyper(0.4, "value gain", 0, 1)
+    degrees: float = hyper(0.0, "largest rotation in degrees", 0, 180)
+    translate: float = hyper(0.1, "largest shift as a share of the image", 0, 1)
+    scale: float = hyper(0.5, "largest change of scale", 0, 1)
+    shear: float = hyper(0.0, "largest shear in degrees", 0, 89)
+    perspective: float = hyper(0.0, "largest perspective coefficient", 0, 0.01)
+    flipud: float = hyper(0.0, "probability of a flip upside down", 0, 1)
+    fliplr: float = hyper(0.5, "probability of a flip left to right", 0, 1)
+    mosaic: float = hyper(1.0, "probability of a mosaic", 0, 1)
+    mixup: float = hyper(0.0, "probability of mixing a mosaic with another", 0, 1)
+    copy_paste: float = hyper(0.0, "share of polygon objects pasted mirrored", 0, 1)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, (low, high) = getattr(self, field.name), field.metadata["range"]
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise UserError(f"hyper-parameter {field.name}: {value!r} is not a number")
+            if not low <= value <= high:
+                raise UserError(f"hyper-parameter {field.name}: {value} is outside {low} to {high}")
+
+
+_UNREAD = {"iou_t"}  # stands in every YOLOv5 file, and no code ever read it
+
+
+def load_hyp(path: str | Path, overrides: Mapping[str, float] | None = None) -> Hyp:
+    """Read a hyper-parameter YAML, `overrides` (the command line's) on top.
+
+    Raises:
+        UserError: no such file, not a mapping, an unknown key, a value out of range.
+    """
+    path = find_yaml(path, ROOT / "data" / "hyps", ROOT)
+    values = read_yaml(path)
+    known = [f.name for f in dataclasses.fields(Hyp)]
+    for key in values:
+        if key not in known and key not in _UNREAD:
+            raise UserError(f"{path}: unknown hyper-parameter {key!r}{nearest(key, known)}")
+    return Hyp(**{**{k: v for k, v in values.items() if k not in _UNREAD}, **(overrides or {})})
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping without ever building an object it names.
+
+    Raises:
+        UserError: unreadable, not YAML, tagged, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
+    return content
+
+
+def find_yaml(name: str | Path, *folders: Path) -> Path:
+    """Find a YAML file: the path as it is, then its name in each of `folders`.
+
+    Raises:
+        UserError: found nowhere; lists every path tried and the nearest name there is.
+    """
+    tried = [Path(name), *(folder / name for folder in folders)]
+    for path in tried:
+        if path.is_file():
+            return path
+    there = [p.name for folder in folders for p in folder.glob("*.yaml")]
+    places = ", ".join(str(p) for p in dict.fromkeys(tried))
+    raise UserError(f"no file {str(name)!r}{nearest(Path(name).name, there)} (tried {places})")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Flags of train.py."""
+
+    weights: str = option("", "start weights: an official YOLOv5 .pt or an Attune checkpoint; '' trains from scratch")
+    cfg: str = option("", "model YAML; with --weights alone, the model is the weights' own")
+    data: str = option("data/coco128.yaml", "data set: a YAML, a COCO JSON, or a folder of images and labels")
+    hyp: str = option("data/hyps/hyp.scratch-low.yaml", "hyper-parameter YAML")
+    epochs: int = option(100, "epochs in all")
+    batch_size: int = option(16, "images a step over all processes; -1 fits it to the GPU's memory", "--batch")
+    imgsz: int = option(640, "side of the training and validation images in pixels", *IMGSZ)
+    rect: bool = option(False, "rectangular batches (no mosaic)")
+    resume: str = option("", "go on with the newest run below --project, or with the given checkpoint", nargs="?", const="newest")
+    nosave: bool = option(False, "save the last epoch's checkpoint only")
+    noval: bool = option(False, "validate after the last epoch only")
+    noautoanchor: bool = option(False, "keep the model's anchors")
+    noplots: bool = option(False, "draw no pictures")
+    cache: str = option("", "keep decoded images in 'ram' or on 'disk'", nargs="?", const="ram", choices=("ram", "disk"))
+    image_weights: bool = option(False, "draw images of badly detected classes more often")
+    device: str = option("", "cpu, mps, 0, or 0,1,2,3; '' takes the first GPU, else the CPU")
+    multi_scale: bool = option(False, "vary the image size of each batch from half to one and a half")
+    single_cls: bool = option(False, "treat all classes as one")
+    classes: tuple[int, ...] | None = option(None, "train on these classes only (indices of the data set)", nargs="+", type=int)
+    optimizer: str = option("SGD", "optimizer", choices=("SGD", "Adam", "AdamW"))
+    sync_bn: bool = option(False, "synchronised batch norm over several GPUs")
+    workers: int = option(8, "most loader processes a rank; 0 loads in the training process")
+    project: str = option("runs/train", "folder of the runs")
+    name: str = option("exp", "name of the run")
+    exist_ok: bool = option(False, "write into an existing run folder")
+    cos_lr: bool = option(False, "cosine in place of linear learning-rate schedule")
+    label_smoothing: float = option(0.0, "label smoothing epsilon")
+    patience: int = option(100, "epochs without a gain before training stops; 0 never stops")
+    freeze: tuple[int, ...] = option((0,), "N freezes rows 0 to N-1; several numbers freeze those rows", nargs="+", type=int)
+    save_period: int = option(-1, "also keep a checkpoint every so many epochs")
+    seed: int = option(0, "seed of weights, order and augmentation")
+    local_rank: int = option(-1, "set by old launchers; torchrun needs no flag")
+    amp: str = option("auto", "mixed precision: auto takes fp16 on CUDA, bf16 on CPUs that have it", choices=("auto", "off", "bf16", "fp16"))
+    compile: bool = option(False, "compile the model with torch.compile")
+    deterministic: bool = option(False, "deterministic kernels on CUDA (CPU runs repeat to the bit anyway)")
+    plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ValConfig:
+    """Flags of val.py."""
+
+    data: str = option("data/coco128.yaml", "data set: a YAML, a COCO JSON, or a folder of images and labels")
+    weights: tuple[str, ...] = option(("yolov5s.pt",), "one or more checkpoints; several are an ensemble", nargs="+", type=str)
+    batch_size: int = option(32, "images a batch", "--batch")
+    imgsz: int = option(640, "side of the images in pixels", *IMGSZ)
+    conf_thres: float = option(0.001, "least confidence of a detection")
+    iou_thres: float = option(0.6, "IoU above which NMS drops the weaker of two boxes")
+    max_det: int = option(300, "most detections an image")
+    task: str = option("val", "split to measure, or speed, or study", choices=("val", "train", "test", "speed", "study"))
+    device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
+    workers: int = option(8, "most loader processes")
+    single_cls: bool = option(False, "treat all classes as one")
+    classes: tuple[int, ...] | None = option(None, "measure these classes only (indices of the data set)", nargs="+", type=int)
+    augment: bool = option(False, "test-time augmentation")
+    verbose: bool = option(False, "a row for each class, however many")
+    save_txt: bool = option(False, "write the detections as labels/*.txt")
+    save_hybrid: bool = option(False, "let the labels take part in NMS and save both; the figures are inflated")
+    save_conf: bool = option(False, "append the confidence to --save-txt rows")
+    save_json: bool = option(False, "write the detections as COCO JSON")
+    project: str = option("runs/val", "folder of the runs")
+    name: str = option("exp", "name of the run")
+    exist_ok: bool = option(False, "write into an existing run folder")
+    half: bool = option(False, "half precision: fp16 on CUDA, bf16 on the CPU")
+    metric: str = option("coco", "'yolov5' also prints AP as YOLOv5 computes it", choices=("coco", "yolov5"))
+    noplots: bool = option(False, "draw no pictures")
+    plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DetectConfig:
+    """Flags of detect.py."""
+
+    weights: tuple[str, ...] = option(("yolov5s.pt",), "one or more checkpoints; several are an ensemble", nargs="+", type=str)
+    source: str = option("data/images", "image, video, folder, glob, .txt list, .streams list, URL, webcam number, or 'screen [n] [l t w h]'")
+    imgsz: tuple[int, ...] = option((640,), "height and width in pixels, or one number for both", *IMGSZ, nargs="+", type=int)
+    conf_thres: float = option(0.25, "least confidence of a detection")
+    iou_thres: float = option(0.45, "IoU above which NMS drops the weaker of two boxes")
+    max_det: int = option(1000, "most detections an image")
+    device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
+    view_img: bool = option(False, "show the pictures in a window")
+    save_txt: bool = option(False, "write the detections as labels/*.txt")
+    save_format: int = option(0, "--save-txt boxes: 0 is normalised xywh, 1 is normalised xyxy", choices=(0, 1), type=int)
+    save_csv: bool = option(False, "write predictions.csv")
+    save_json: bool = option(False, "write predictions.json in COCO's form")
+    save_conf: bool = option(False, "append the confidence to --save-txt rows")
+    save_crop: bool = option(False, "write a picture of each box below crops/")
+    nosave: bool = option(False, "save no annotated images or videos")
+    classes: tuple[int, ...] | None = option(None, "keep these classes only", nargs="+", type=int)
+    agnostic_nms: bool = option(False, "let boxes of different classes suppress each other")
+    augment: bool = option(False, "test-time augmentation")
+    project: str = option("runs/detect", "folder of the runs")
+    name: str = option("exp", "name of the run")
+    exist_ok: bool = option(False, "write into an existing run folder")
+    line_thickness: int = option(3, "line width of the boxes in pixels")
+    hide_labels: bool = option(False, "draw no class names")
+    hide_conf: bool = option(False, "draw no confidences")
+    half: bool = option(False, "half precision: fp16 on CUDA, bf16 on the CPU")
+    vid_stride: int = option(1, "use every k-th frame of a video")
+    plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)

@@ -1,0 +1,17 @@
+"""Errors a user can cause, and the nearest-name hint they end with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong. The message says what, where, and what to do; scripts print it without a traceback."""
+
+
+def nearest(name: object, known: Iterable[object]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or ``""`` when none is close."""
+    spelling = {str(k).lower(): str(k) for k in known}
+    close = difflib.get_close_matches(str(name).lower(), spelling, n=1, cutoff=0.5)
+    return f"; did you mean '{spelling[close[0]]}'?" if close else ""

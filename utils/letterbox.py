@@ -1,0 +1,69 @@
+"""Letterbox: an image scaled into a rectangle with its aspect kept, and the way back for boxes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GREY = 114
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Letterbox:
+    """Where a source image lies inside a letterboxed one.
+
+    Attributes:
+        source: (height, width) of the source in pixels.
+        shape: (height, width) of the letterboxed image in pixels.
+        size: (height, width) the source is scaled to inside it.
+        left, top: pixels of padding before it.
+    """
+
+    source: tuple[int, int]
+    shape: tuple[int, int]
+    size: tuple[int, int]
+    left: int
+    top: int
+
+    def to_source(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (N, 4) xyxy boxes in letterboxed pixels to source pixels, clipped to the source."""
+        sx, sy = self.source[1] / self.size[1], self.source[0] / self.size[0]
+        out = (xyxy - np.array([self.left, self.top] * 2, np.float32)) * np.array([sx, sy] * 2, np.float32)
+        limit = np.array([self.source[1], self.source[0]] * 2, np.float32)
+        return np.clip(out, 0, limit).astype(np.float32)
+
+    def from_source(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (N, 4) xyxy boxes in source pixels to letterboxed pixels."""
+        sx, sy = self.size[1] / self.source[1], self.size[0] / self.source[0]
+        return (xyxy * np.array([sx, sy] * 2, np.float32) + np.array([self.left, self.top] * 2, np.float32)).astype(np.float32)
+
+
+def fit(source: tuple[int, int], shape: tuple[int, int], *, stride: int = 0, enlarge: bool = True) -> Letterbox:
+    """Place a (height, width) source in a (height, width) shape.
+
+    With `stride`, the shape shrinks to the least multiple of it that holds the scaled source. Without `enlarge` a source
+    that is smaller than the shape keeps its size.
+    """
+    ratio = min(shape[0] / source[0], shape[1] / source[1])
+    if not enlarge:
+        ratio = min(ratio, 1.0)
+    size = (max(round(source[0] * ratio), 1), max(round(source[1] * ratio), 1))
+    if stride:
+        shape = (math.ceil(size[0] / stride) * stride, math.ceil(size[1] / stride) * stride)
+    # The -0.1 sends an odd padding's extra pixel to the right and the bottom, as YOLOv5 does.
+    left, top = round((shape[1] - size[1]) / 2 - 0.1), round((shape[0] - size[0]) / 2 - 0.1)
+    return Letterbox(source, shape, size, left, top)
+
+
+def apply(image: NDArray[np.uint8], box: Letterbox) -> NDArray[np.uint8]:
+    """Draw a (H, W, C) uint8 image into its letterbox; area interpolation when it shrinks, linear when it grows."""
+    if image.shape[:2] != box.size:
+        shrinks = box.size[0] < image.shape[0]
+        image = cv2.resize(image, box.size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[assignment]
+    out = np.full((*box.shape, image.shape[2]), GREY, np.uint8)
+    out[box.top : box.top + box.size[0], box.left : box.left + box.size[1]] = image
+    return out
