@@ -63,17 +63,40 @@ def parse(config: Callable[..., C], argv: Sequence[str] | None = None, *, descri
     Raises:
         UserError: for an unknown flag (with the nearest known one) or a value of the wrong type.
     """
+    values = _parsed([config], argv, description)
+    return config(**values), _given(values)
+
+
+def parse_with(
+    config: Callable[..., C], extra: Callable[..., Any], argv: Sequence[str] | None = None, *, description: str = ""
+) -> tuple[C, frozenset[str], dict[str, Any]]:
+    """Parse `argv` like `parse`, with the fields of the dataclass `extra` as further flags.
+
+    Returns:
+        The frozen settings, the names of their fields given on the command line, and the given values of `extra`, which
+        are the caller's to merge: what lies beneath them (a file) is not known here.
+    """
+    values = _parsed([config, extra], argv, description)
+    names = {field.name for field in dataclasses.fields(extra)}  # type: ignore[arg-type]
+    own = {k: v for k, v in values.items() if k not in names}
+    return config(**own), _given(own), {k: v for k, v in values.items() if k in names}
+
+
+def _parsed(configs: Sequence[Callable[..., Any]], argv: Sequence[str] | None, description: str) -> dict[str, Any]:
     parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        if "help" in field.metadata:
-            _add(parser, field)
+    for config in configs:
+        for field in dataclasses.fields(config):  # type: ignore[arg-type]
+            if "help" in field.metadata:
+                _add(parser, field)
     known, unknown = parser.parse_known_args([_normalised(a) for a in (sys.argv[1:] if argv is None else argv)])
     if unknown:
         flag = unknown[0].partition("=")[0]
         raise UserError(f"unknown argument {flag!r}{nearest(flag, parser.flags())} (--help lists every flag)")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
-    given = frozenset(k for k, v in values.items() if v is not False)
-    return config(**values), given
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
+
+
+def _given(values: dict[str, Any]) -> frozenset[str]:
+    return frozenset(k for k, v in values.items() if v is not False)
 
 
 def run(main: Callable[[], object]) -> NoReturn:
