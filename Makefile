@@ -1,0 +1,69 @@
+# Each target does all of its own set-up in .venv, once, and again when the requirements change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+SHAPES := datasets/shapes
+DEMO := runs/demo
+WEIGHTS := $(DEMO)/train/weights/best.pt
+
+.PHONY: help demo test test-slow lint bench clean
+
+help:
+	@echo "make demo       train a detector with attention on drawn shapes, measure it, use it (about 5 minutes on 2 cores)"
+	@echo "make test       the test suite; make test-slow runs the long tests"
+	@echo "make lint       ruff, mypy and the import layers"
+	@echo "make bench      speed of loading, training, validation, NMS and start-up"
+	@echo "make clean      remove what these targets made"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Attune needs Python 3.11 or newer; '$(PYTHON)' is missing or older. Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements.txt | $(BIN)/python
+	@echo "installing requirements.txt into $(VENV) (a minute or more, once)"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.txt requirements.txt | $(BIN)/python
+	@echo "installing requirements-dev.txt into $(VENV) (a minute or more, once)"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+demo: $(RUNTIME)
+	@rm -rf $(DEMO)
+	$(BIN)/python -m utils.data.shapes $(SHAPES)
+	$(BIN)/python train.py --weights '' --cfg yolov5n-ca.yaml --data data/shapes.yaml --hyp hyp.demo.yaml --imgsz 320 --epochs 30 \
+	    --batch-size 16 --project $(DEMO) --name train
+	$(BIN)/python val.py --weights $(WEIGHTS) --data data/shapes.yaml --imgsz 320 --project $(DEMO) --name val
+	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/images/val --imgsz 320 --project $(DEMO) --name images
+	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/clip.mp4 --imgsz 320 --project $(DEMO) --name clip
+	@echo
+	@echo "pictures with boxes   $(DEMO)/images/"
+	@echo "clip with boxes       $(DEMO)/clip/clip.mp4"
+	@echo "metrics and curves    $(DEMO)/val/ (metrics.json), $(DEMO)/train/ (results.csv, results.png)"
+	@echo "weights               $(WEIGHTS)"
+
+test: $(DEVELOPMENT)
+	@$(BIN)/python -m pytest
+
+test-slow: $(DEVELOPMENT)
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(DEVELOPMENT)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(RUNTIME)
+	@for script in benchmarks/*.py; do \
+	    name=$$(basename $$script .py); \
+	    echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) $(DEMO) $(SHAPES) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
