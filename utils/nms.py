@@ -1,0 +1,102 @@
+"""Non-maximum suppression: decoded predictions in, the boxes worth keeping out. Deterministic, and without a time limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from utils.boxes import cxcywh_to_xyxy
+
+MAX_CANDIDATES = 30_000
+"""Boxes of an image that may enter the suppression, the most confident first (YOLOv5's figure)."""
+
+_FIRST_PREFIX = 1024
+
+
+def non_max_suppression(
+    pred: Tensor,
+    conf: float,
+    iou: float,
+    *,
+    classes: Sequence[int] | None = None,
+    agnostic: bool = False,
+    multi_label: bool = False,
+    max_det: int = 300,
+    prior: Sequence[Tensor] | None = None,
+) -> list[Tensor]:
+    """Keep the boxes that no more confident box of the same class overlaps.
+
+    Args:
+        pred: (B, N, 5 + nc) decoded predictions: cx, cy, w, h in pixels, objectness, class probabilities.
+        conf: a box is kept when objectness times class probability is above this.
+        iou: IoU above which the less confident of two boxes is dropped.
+        classes: keep these classes only.
+        agnostic: boxes of different classes suppress each other too.
+        multi_label: a box yields a row for each class above `conf`, not for its best class only.
+        max_det: most boxes kept an image.
+        prior: for each image a (k, 5) tensor of class and xyxy pixels; these enter the suppression with confidence 1.
+
+    Returns:
+        For each image a (k, 6) float32 tensor of xyxy pixels, confidence, class; most confident first, ties in the order of `pred`.
+    """
+    assert 0 <= conf <= 1, conf
+    assert 0 <= iou <= 1, iou
+    wanted = None if classes is None else torch.as_tensor(sorted(set(classes)), device=pred.device)
+    out = []
+    for i, image in enumerate(pred):
+        rows = _candidates(image, conf, multi_label and pred.shape[2] > 6)
+        if prior is not None:
+            rows = torch.cat((_as_rows(prior[i].to(rows)), rows))
+        if wanted is not None:
+            rows = rows[torch.isin(rows[:, 5].long(), wanted)]
+        out.append(_suppress(rows, iou, max_det, agnostic))
+    return out
+
+
+def _candidates(image: Tensor, conf: float, multi_label: bool) -> Tensor:
+    """(N, 5 + nc) -> (k, 6) xyxy, confidence, class: the rows above `conf`, unsorted."""
+    # No class probability is above 1, so objectness alone rules out most rows before the classes are read.
+    image = image[image[:, 4] > conf].float()
+    score = image[:, 5:] * image[:, 4:5]
+    if multi_label:
+        row, label = (score > conf).nonzero(as_tuple=True)
+        best = score[row, label]
+    else:
+        best, label = score.max(1)
+        row = (best > conf).nonzero().squeeze(1)
+        best, label = best[row], label[row]
+    return torch.cat((cxcywh_to_xyxy(image[:, :4])[row], best[:, None], label[:, None].to(best)), 1)
+
+
+def _as_rows(prior: Tensor) -> Tensor:
+    """(k, 5) class, xyxy -> (k, 6) xyxy, confidence 1, class."""
+    return torch.cat((prior[:, 1:5], torch.ones_like(prior[:, :1]), prior[:, :1]), 1)
+
+
+def _suppress(rows: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor:
+    """Greedy suppression over (k, 6) rows.
+
+    What is kept of the n most confident rows does not depend on the rows after them. So a short prefix is tried first, and
+    a longer one only while it yields fewer than `max_det` boxes: the result is that of one pass over all rows.
+    """
+    order = rows[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
+    length = _FIRST_PREFIX
+    while True:
+        head = rows[order[:length]]
+        kept = nms(_apart(head, agnostic), head[:, 4].double(), iou)[:max_det]
+        if len(kept) == max_det or length >= len(order):
+            return head[kept]
+        length *= 4
+
+
+def _apart(rows: Tensor, agnostic: bool) -> Tensor:
+    """The rows' boxes, each class moved to a place of its own so that only boxes of one class overlap."""
+    boxes = rows[:, :4]
+    if agnostic or not len(rows):
+        return boxes.double()
+    boxes = boxes.double()  # in float32 the shift of a high class would round the boxes to a sixteenth of a pixel
+    span = boxes.max() - boxes.min() + 1
+    return boxes + (rows[:, 5:6].double() * span)
