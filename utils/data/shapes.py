@@ -83,7 +83,8 @@ def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed
         labels.mkdir(parents=True, exist_ok=True)
         for index in range(count):
             image, shapes = draw(seed, split, index, size)
-            cv2.imwrite(str(images / f"{index:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 92])
+            if not cv2.imwrite(str(images / f"{index:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 92]):
+                raise OSError(f"{images}: no image could be written")
             (labels / f"{index:05d}.txt").write_text("".join(label_rows(shapes, size, size)), encoding="utf-8")
     names = "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASSES))
     splits = "".join(f"{split}: images/{split}\n" for split, count in counts.items() if count)
@@ -132,10 +133,14 @@ def main() -> None:
     config, _ = parse(ShapesConfig, ["--out", *argv] if argv and not argv[0].startswith("-") else argv, description=__doc__ or "")
     start_log()
     out = Path(config.out)
-    path = write_dataset(out, {"train": config.train, "val": config.val, "test": config.test}, size=config.size, seed=config.seed)
+    counts = {"train": config.train, "val": config.val, "test": config.test}
+    try:
+        path = write_dataset(out, counts, size=config.size, seed=config.seed)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error}); name another folder") from error
     if config.frames:
         write_clip(out / "clip.mp4", frames=config.frames, seed=config.seed)
-    LOG.info("%d images of shapes: %s", config.train + config.val + config.test, path)
+    LOG.info("%d images of shapes: %s", sum(counts.values()), path)
 
 
 if __name__ == "__main__":
