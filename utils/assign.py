@@ -1,0 +1,66 @@
+"""Which cells of an output map are to predict which target.
+
+Letters: B images, A anchors of a level, n targets, M matches; ny, nx cells of the map.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_NEIGHBOURS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5))  # own cell, left, up, right, down
+
+
+class Matches(NamedTuple):
+    """M cells of one level and what each is to predict; a target may stand in it several times, and a cell too."""
+
+    image: Tensor
+    """(M,) index of the image in the batch."""
+    anchor: Tensor
+    """(M,) index of the anchor in the level."""
+    row: Tensor
+    """(M,) y of the cell."""
+    column: Tensor
+    """(M,) x of the cell."""
+    box: Tensor
+    """(M, 4) centre relative to the cell's corner in -0.5..1.5, width and height; in cells."""
+    cls: Tensor
+    """(M,) class index."""
+
+
+def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: float) -> Matches:
+    """Match targets to the anchors and cells of one level.
+
+    An anchor takes every target whose width and height differ from its own by less than the factor `limit`. Such a target
+    is given to the cell that holds its centre and to the (at most two) neighbours nearest to the centre, inside the map.
+
+    Args:
+        targets: (n, 6) image, class, then cx, cy, w, h as shares of the image; n may be 0.
+        anchors: (A, 2) widths and heights in cells.
+        shape: (ny, nx) of the map.
+        limit: hyper-parameter anchor_t.
+    """
+    ny, nx = shape
+    size = targets.new_tensor([nx, ny])
+    wh = targets[:, 4:6] * size
+    ratio = wh[None] / anchors[:, None].to(wh)  # (A, n, 2)
+    anchor, target = (torch.maximum(ratio, 1 / ratio).amax(2) < limit).nonzero(as_tuple=True)
+    xy = targets[target, 2:4] * size
+    near = torch.stack([torch.ones_like(target, dtype=torch.bool), *_near(xy, size)])  # (5, pairs)
+    side, pair = near.nonzero(as_tuple=True)
+    shift = targets.new_tensor(_NEIGHBOURS)[side]
+    cell = (xy[pair] - shift).floor()
+    box = torch.cat((xy[pair] - cell, wh[target[pair]]), 1)
+    column, row = torch.minimum(cell.long().clamp(min=0), torch.tensor([nx - 1, ny - 1], device=cell.device)).unbind(1)
+    image, cls = targets[target[pair], :2].long().unbind(1)
+    return Matches(image, anchor[pair], row, column, box, cls)
+
+
+def _near(xy: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+    """Per pair, whether the cell to the left, above, to the right, below is a neighbour near the centre `xy` (pairs, 2)."""
+    low = (xy % 1 < 0.5) & (xy > 1)
+    back = size - xy
+    high = (back % 1 < 0.5) & (back > 1)
+    return (*low.unbind(1), *high.unbind(1))

@@ -1,0 +1,96 @@
+"""Several processes that train one model: who is who, and the few things they tell each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+_PATIENCE = datetime.timedelta(hours=3)  # a rank may wait for another that scans a large data set
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among those of the run."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and talks."""
+        return self.rank == 0
+
+
+SINGLE = Ranks()
+
+
+def ranks_from(environment: Mapping[str, str]) -> Ranks:
+    """Read what torchrun has put into the environment; without it, a single process."""
+    if "RANK" not in environment or "WORLD_SIZE" not in environment:
+        return SINGLE
+    rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    return Ranks(rank, world, int(environment.get("LOCAL_RANK", rank)))
+
+
+def join(device: torch.device) -> Ranks:
+    """Join the process group that torchrun announces: nccl on CUDA, gloo elsewhere. A single process joins nothing."""
+    ranks = ranks_from(os.environ)
+    if ranks.world_size > 1 and not distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    return ranks
+
+
+def leave(ranks: Ranks) -> None:
+    """Leave the process group."""
+    if ranks.world_size > 1 and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def barrier(ranks: Ranks) -> None:
+    """Wait until every rank is here."""
+    if ranks.world_size > 1:
+        distributed.barrier()
+
+
+def sum_over_ranks(counts: Sequence[float], device: torch.device, ranks: Ranks) -> list[float]:
+    """Sum each of `counts` over all ranks."""
+    if ranks.world_size == 1:
+        return list(counts)
+    total = torch.tensor(counts, dtype=torch.float64, device=device)
+    distributed.all_reduce(total)
+    return [float(v) for v in total.tolist()]
+
+
+def gather(value: Any, ranks: Ranks) -> list[Any]:
+    """Return every rank's `value` (anything that pickles), in order of rank, on every rank."""
+    if ranks.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * ranks.world_size
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def share(tensors: Iterable[Tensor], ranks: Ranks) -> None:
+    """Overwrite `tensors` with those of rank 0, in place."""
+    if ranks.world_size == 1:
+        return
+    for tensor in tensors:
+        distributed.broadcast(tensor, 0)
+
+
+def replicate(model: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
+    """Wrap `model` so that its gradients are averaged over the ranks; a single process gets it back as it is."""
+    if ranks.world_size == 1:
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
