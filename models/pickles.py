@@ -1,0 +1,296 @@
+"""A pickle reader that runs nothing: what a file names becomes an inert record, and no class or function is ever looked up.
+
+A pickle is a program for a small stack machine. This is that machine without its dangerous half: `GLOBAL` pushes a name, and
+`REDUCE` hands its arguments to one of the caller's own functions or refuses the file. Size and work are bounded throughout.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import struct
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
+
+MOST_OPCODES = 2_000_000
+"""yolov5n.pt has 35 000; the largest official file, unstripped, stays below 600 000."""
+
+_KEYS = (str, int, float, bool, bytes, type(None))  # nothing nested: hashing a deep tuple would overflow the C stack
+_OLD_PYTHON = {"__builtin__", "copy_reg", "commands", "posix", "nt"}
+_INERT = {"collections", "pathlib", "argparse", "datetime", "enum", "_codecs", "__builtin__", "builtins"}
+_INERT_BUILTINS = {
+    "set",
+    "frozenset",
+    "list",
+    "dict",
+    "tuple",
+    "int",
+    "float",
+    "str",
+    "bool",
+    "bytearray",
+    "complex",
+    "object",
+    "slice",
+    "range",
+}
+
+
+class RefusedError(ValueError):
+    """The pickle is damaged, too large, or asks for something that reading weights has no need of."""
+
+
+class Name(NamedTuple):
+    """A class or function the file names. Only its name: nothing was imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """An object of the file: the class it names, its arguments and its state. It has no behaviour."""
+
+    type: Name
+    args: tuple[Any, ...]
+    state: Any = None
+
+
+class Array(list[Any]):
+    """The numbers of a NumPy array, filled in when its state is read."""
+
+
+Rebuild = Callable[..., Any]
+
+
+class Machine:
+    """Reads one pickle after another from `file`.
+
+    Args:
+        calls: our own functions by the name of the function in the file that each stands for.
+        persistent: turns a persistent id (in torch files: a storage) into a value.
+        fill: takes the state of an `Array`.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        calls: Mapping[Name, Rebuild],
+        persistent: Callable[[object], Any],
+        fill: Callable[[Array, Any], None],
+    ) -> None:
+        self.file, self.calls, self.persistent, self.fill = file, calls, persistent, fill
+        self.budget = MOST_OPCODES
+
+    def load(self) -> Any:
+        """Return the next pickle's value.
+
+        Raises:
+            RefusedError: see there. Nothing of the file has run.
+        """
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # odd escapes in old strings
+                for opcode, arg, _ in pickletools.genops(self.file):
+                    self.charge(1)
+                    self._step(opcode.name, arg)
+            (value,) = self.stack
+        except RefusedError:
+            raise
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error) as error:
+            raise RefusedError(f"its pickle is damaged ({error})") from error
+        return value
+
+    def charge(self, work: int) -> None:
+        """Pay for `work` items; a file that asks for more than any checkpoint does is refused."""
+        self.budget -= work
+        if self.budget < 0:
+            raise RefusedError(f"its pickle takes more than {MOST_OPCODES} steps")
+
+    def _step(self, name: str, arg: Any) -> None:
+        if name in _PUSHES:
+            self.stack.append(arg)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name]())
+        elif name in _STEPS:
+            _STEPS[name](self, arg)
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            raise RefusedError(f"its pickle uses {name}, which no checkpoint needs")
+
+    def _mark(self, _: Any) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def _items(self) -> list[Any]:
+        """Everything above the last mark."""
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def _pop(self, _: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._items()
+
+    def _pop_mark(self, _: Any) -> None:
+        self._items()
+
+    def _tuple(self, length: int) -> None:
+        items = tuple(self.stack[-length:])
+        if len(items) != length:
+            raise IndexError("stack underflow")
+        self.stack[-length:] = [items]
+
+    def _append(self, target: Any, items: list[Any]) -> None:
+        if type(target) is set:
+            target.update(_keys(items))
+        elif type(target) is list:
+            target.extend(items)
+        else:
+            raise RefusedError("its pickle appends to something that is no list")
+
+    def _append_all(self, _: Any) -> None:
+        items = self._items()
+        self._append(self.stack[-1], items)
+
+    def _append_one(self, _: Any) -> None:
+        item = self.stack.pop()
+        self._append(self.stack[-1], [item])
+
+    def _set_all(self, _: Any) -> None:
+        items = self._items()
+        self._set(self.stack[-1], items)
+
+    def _set_one(self, _: Any) -> None:
+        items = [self.stack[-2], self.stack[-1]]
+        del self.stack[-2:]
+        self._set(self.stack[-1], items)
+
+    @staticmethod
+    def _set(target: Any, items: list[Any]) -> None:
+        if type(target) is not dict or len(items) % 2:
+            raise RefusedError("its pickle sets items of something that is no dict")
+        target.update(zip(_keys(items[::2]), items[1::2], strict=True))
+
+    def _collect(self, kind: type[Any]) -> None:
+        items = self._items()
+        value: Any = {} if kind is dict else kind(_keys(items)) if kind is frozenset else kind(items)
+        if kind is dict:
+            self._set(value, items)
+        self.stack.append(value)
+
+    def _get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    def _put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def _global(self, text: str) -> None:
+        module, _, name = text.partition(" ")
+        self.stack.append(named(module, name))
+
+    def _stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(named(module, name))
+
+    def _reduce(self, _: Any) -> None:
+        args, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(function, Name) or type(args) is not tuple:
+            raise RefusedError("its pickle calls something that is no function")
+        if function not in self.calls:
+            raise RefusedError(f"its pickle calls {function}, which reading weights has no need of")
+        self.stack.append(self.calls[function](*args))
+
+    def _new(self, _: Any) -> None:
+        args, kind = self.stack.pop(), self.stack.pop()
+        if not isinstance(kind, Name) or type(args) is not tuple:
+            raise RefusedError("its pickle builds an object of something that is no class")
+        self.stack.append(self.calls[kind](*args) if kind in self.calls else Record(kind, args))
+
+    def _build(self, _: Any) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, Array):
+            self.fill(target, state)
+        elif isinstance(target, Record):
+            target.state = state
+        elif type(target) is not dict:  # state_dicts carry a _metadata attribute, which says nothing about weights
+            raise RefusedError("its pickle gives a state to something that takes none")
+
+    def _persistent(self, _: Any) -> None:
+        self.stack.append(self.persistent(self.stack.pop()))
+
+
+def named(module: object, name: object) -> Name:
+    """Return the inert name; of Python's own library only the harmless part may even be named."""
+    if type(module) is not str or type(name) is not str:
+        raise RefusedError("its pickle names something by other than text")
+    top = module.partition(".")[0]
+    builtin = top in ("builtins", "__builtin__")
+    python = top in sys.stdlib_module_names or top in _OLD_PYTHON
+    harmless = top in _INERT and (name in _INERT_BUILTINS or not builtin)
+    if (python and not harmless) or "." in name:
+        raise RefusedError(f"it names {module}.{name}, which has no place in a checkpoint")
+    return Name(module, name)
+
+
+def _keys(items: list[Any]) -> list[Any]:
+    if any(type(item) not in _KEYS for item in items):
+        raise RefusedError("its pickle has a key that is neither text nor number")
+    return items
+
+
+_PUSHES = (
+    {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
+    | {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+    | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+)
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": set,
+}
+_STEPS: dict[str, Callable[[Machine, Any], None]] = {
+    "MARK": Machine._mark,
+    "POP": Machine._pop,
+    "POP_MARK": Machine._pop_mark,
+    "DUP": lambda m, _: m.stack.append(m.stack[-1]),
+    "TUPLE1": lambda m, _: m._tuple(1),
+    "TUPLE2": lambda m, _: m._tuple(2),
+    "TUPLE3": lambda m, _: m._tuple(3),
+    "TUPLE": lambda m, _: m._collect(tuple),
+    "LIST": lambda m, _: m._collect(list),
+    "DICT": lambda m, _: m._collect(dict),
+    "FROZENSET": lambda m, _: m._collect(frozenset),
+    "APPEND": Machine._append_one,
+    "APPENDS": Machine._append_all,
+    "ADDITEMS": Machine._append_all,
+    "SETITEM": Machine._set_one,
+    "SETITEMS": Machine._set_all,
+    "GET": Machine._get,
+    "BINGET": Machine._get,
+    "LONG_BINGET": Machine._get,
+    "PUT": Machine._put,
+    "BINPUT": Machine._put,
+    "LONG_BINPUT": Machine._put,
+    "MEMOIZE": lambda m, _: m._put(len(m.memo)),
+    "GLOBAL": Machine._global,
+    "INST": Machine._global,  # only to name what is refused: the next use of it fails
+    "STACK_GLOBAL": Machine._stack_global,
+    "REDUCE": Machine._reduce,
+    "NEWOBJ": Machine._new,
+    "BUILD": Machine._build,
+    "BINPERSID": Machine._persistent,
+}
