@@ -1,0 +1,41 @@
+"""Rows of a model that keep what they have learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from utils.errors import UserError
+
+
+def frozen_rows(freeze: Sequence[int], rows: int) -> frozenset[int]:
+    """Read ``--freeze``: one number N means rows 0 to N-1, several mean those rows.
+
+    Raises:
+        UserError: a row the model does not have, or none left to train.
+    """
+    rest = frozenset(range(rows))
+    chosen = frozenset(range(freeze[0]) if len(freeze) == 1 and freeze[0] >= 0 else freeze)
+    outside = sorted(chosen - rest)
+    if outside:
+        raise UserError(f"--freeze: no row {outside[0]}; the model has rows 0 to {rows - 1}")
+    if chosen == rest:
+        raise UserError(f"--freeze: all {rows} rows frozen, nothing is left to train")
+    return chosen
+
+
+def freeze(layers: Sequence[nn.Module], rows: Iterable[int]) -> None:
+    """Stop the gradients of `rows` of the model's `layers`."""
+    for row in rows:
+        layers[row].requires_grad_(requires_grad=False)
+
+
+def train_mode(model: nn.Module, layers: Sequence[nn.Module], rows: Iterable[int]) -> None:
+    """Put `model` into training mode, but the batch norms of the frozen rows into eval, so that their statistics stay."""
+    model.train()
+    for row in rows:
+        for module in layers[row].modules():
+            if isinstance(module, _NormBase):
+                module.eval()

@@ -1,0 +1,129 @@
+"""The optimizer's parameter groups, and the schedule of its settings as a function of the step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from utils.config import Hyp
+
+NOMINAL_BATCH = 64
+"""Images an optimizer step stands for; smaller batches are accumulated up to it."""
+
+_MIN_WARMUP = 100
+_UNDECAYED = re.compile(r"(^|_)(pos|position|rel|relative|table|token|embed|embedding|gate|gamma|scale)(_|$|s$)")
+
+
+def accumulation(batch_size: int) -> int:
+    """Batches to accumulate for one optimizer step."""
+    return max(round(NOMINAL_BATCH / batch_size), 1)
+
+
+def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Split the trainable parameters into biases, decayed weights, and undecayed weights.
+
+    Undecayed is whatever is not a linear map: norm weights and everything else of one dimension (layer scales, gates),
+    and position embeddings and tables, which are known by their names.
+    """
+    biases, decayed, undecayed = [], [], []
+    for path, parameter in model.named_parameters():
+        name = path.rpartition(".")[2]
+        if not parameter.requires_grad:
+            continue
+        if name == "bias" or name.endswith("_bias"):
+            biases.append(parameter)
+        elif parameter.ndim <= 1 or _UNDECAYED.search(name):
+            undecayed.append(parameter)
+        else:
+            decayed.append(parameter)
+    return biases, decayed, undecayed
+
+
+def build_optimizer(model: nn.Module, name: str, hyp: Hyp, batch_size: int) -> Optimizer:
+    """Build the optimizer `name` with the groups biases, decayed weights, undecayed weights, in this order.
+
+    Args:
+        model: its frozen parameters are left out.
+        name: SGD (with Nesterov momentum), Adam or AdamW.
+        hyp: lr0, momentum (Adam's beta1) and weight_decay, which is meant for the nominal batch.
+        batch_size: images a batch over all ranks.
+    """
+    biases, decayed, undecayed = parameter_groups(model)
+    decay = hyp.weight_decay * batch_size * accumulation(batch_size) / NOMINAL_BATCH
+    groups: list[dict[str, Any]] = [{"params": biases}, {"params": decayed, "weight_decay": decay}, {"params": undecayed}]
+    if name == "SGD":
+        return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0, weight_decay=0, fused=_fusible(model))
+    kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
+    return kind(groups, lr=hyp.lr0, betas=(hyp.momentum, 0.999), weight_decay=0, fused=_fusible(model))
+
+
+def _fusible(model: nn.Module) -> bool:
+    return next(model.parameters()).device.type in ("cpu", "cuda")
+
+
+class Setting(NamedTuple):
+    """What the optimizer is to use at one step."""
+
+    lr: tuple[float, float, float]
+    """Of biases, decayed weights, undecayed weights."""
+    momentum: float
+    accumulate: int
+    """Batches an optimizer step."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Schedule:
+    """Learning rates, momentum and accumulation as a pure function of step and epoch.
+
+    Attributes:
+        hyp: lr0, lrf, momentum and the warm-up's settings.
+        epochs: epochs in all.
+        steps: batches an epoch.
+        batch_size: images a batch over all ranks.
+        cosine: half a cosine from 1 to lrf in place of a straight line.
+    """
+
+    hyp: Hyp
+    epochs: int
+    steps: int
+    batch_size: int
+    cosine: bool = False
+
+    @property
+    def warmup(self) -> int:
+        """Steps of warm-up, at least 100, however short the run."""
+        return max(round(self.hyp.warmup_epochs * self.steps), _MIN_WARMUP)
+
+    def factor(self, epoch: int) -> float:
+        """Learning rate of an epoch after warm-up, as a share of lr0."""
+        done = epoch / self.epochs
+        left = (1 + math.cos(math.pi * done)) / 2 if self.cosine else 1 - done
+        return left * (1 - self.hyp.lrf) + self.hyp.lrf
+
+    def at(self, step: int, epoch: int) -> Setting:
+        """Return the setting of batch `step`, counted from the start of the run, which lies in `epoch`."""
+        hyp, lr, full = self.hyp, self.hyp.lr0 * self.factor(epoch), accumulation(self.batch_size)
+        if step > self.warmup:
+            return Setting((lr, lr, lr), hyp.momentum, full)
+        done = step / self.warmup
+
+        def ramp(start: float, end: float) -> float:
+            return start + (end - start) * done
+
+        weights = ramp(0.0, lr)
+        accumulate = max(1, round(ramp(1, NOMINAL_BATCH / self.batch_size)))
+        return Setting((ramp(hyp.warmup_bias_lr, lr), weights, weights), ramp(hyp.warmup_momentum, hyp.momentum), accumulate)
+
+
+def apply_setting(optimizer: Optimizer, setting: Setting) -> None:
+    """Write a setting into the optimizer's groups; momentum is SGD's alone."""
+    for group, lr in zip(optimizer.param_groups, setting.lr, strict=True):
+        group["lr"] = lr
+        if "momentum" in group:
+            group["momentum"] = setting.momentum
