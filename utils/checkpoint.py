@@ -1,0 +1,104 @@
+"""Attune's own checkpoints: plain data and tensors, written whole or not at all, with a checksum.
+
+A checkpoint is a zip of torch.save that ``torch.load(weights_only=True)`` reads too; `utils.seal` tells whether it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.torchfile import read_torch_file
+from utils.errors import UserError
+from utils.seal import is_whole, seal
+
+VERSION = 1
+_PLAIN = (type(None), bool, int, float, str)
+
+
+def save_checkpoint(path: str | Path, payload: dict[str, Any]) -> None:
+    """Write `payload` to `path`, which holds either its old or its new content at every instant.
+
+    Args:
+        payload: dicts with text or whole-number keys, lists, tuples, numbers, text, None and tensors; ``"attune"`` is put first.
+
+    Raises:
+        TypeError: something in `payload` is none of these.
+        UserError: the file cannot be written; the old one stands as it was.
+    """
+    path = Path(path)
+    _check_plain(payload, "checkpoint")
+    try:
+        _replace(path, {"attune": VERSION, **payload})
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise UserError(f"{path}: the checkpoint cannot be written ({error}); what was there before still is") from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote, on the CPU.
+
+    Raises:
+        UserError: unreadable, damaged (one flipped bit is enough), no checkpoint of Attune, or one of a newer version.
+    """
+    path = Path(path)
+    try:
+        whole = is_whole(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if not whole:
+        raise UserError(f"{path}: no whole checkpoint of Attune (its checksum is missing or does not fit); take an earlier one")
+    payload = read_torch_file(path)
+    version = payload.get("attune") if isinstance(payload, dict) else None
+    if version != VERSION:
+        raise UserError(f"{path}: a checkpoint of version {version}, while this program reads version {VERSION}; update Attune")
+    return payload
+
+
+def strip_checkpoint(path: str | Path) -> None:
+    """Make a finished run's checkpoint a file for use: its averaged weights become the model's, the resume state goes."""
+    payload = load_checkpoint(path)
+    save_checkpoint(path, payload | {"model": payload["ema"] or payload["model"], "ema": None, "resume": None})
+
+
+def _check_plain(value: object, where: str) -> None:
+    """What loading would refuse must be found when saving, not when the file is needed."""
+    if isinstance(value, Tensor):
+        plain = value.layout is torch.strided and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    else:
+        plain = type(value) in _PLAIN or isinstance(value, dict | list | tuple)
+    if not plain:
+        raise TypeError(f"{where}: {type(value).__name__} cannot be stored in a checkpoint")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) not in (str, int):
+                raise TypeError(f"{where}: key {key!r} is neither text nor a whole number")
+            _check_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _check_plain(item, f"{where}[{number}]")
+
+
+def _replace(path: Path, payload: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w+b") as file:
+            torch.save(payload, file)
+            seal(file)
+            file.flush()
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # gone already, unless something failed above
+            temporary.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

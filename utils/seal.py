@@ -1,0 +1,45 @@
+"""A checksum inside a zip file: its comment is the SHA-256 of every byte before it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import IO
+
+_MARK = b"attune sha256 "
+_LENGTH = len(_MARK) + 64
+
+
+def seal(file: IO[bytes]) -> None:
+    """Seal the zip that `file`, open for reading and writing, holds; it must have no comment yet."""
+    file.seek(-2, os.SEEK_END)
+    file.write(_LENGTH.to_bytes(2, "little"))  # a zip ends with the length of its comment
+    comment = _comment(file, file.seek(0, os.SEEK_END))
+    file.seek(0, os.SEEK_END)
+    file.write(comment)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file is sealed and not one bit of it has changed since.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.seek(0, os.SEEK_END) - _LENGTH
+        if content < 0:
+            return False
+        expected = _comment(file, content)
+        file.seek(content)
+        return file.read() == expected
+
+
+def _comment(file: IO[bytes], length: int) -> bytes:
+    """The comment of a zip whose content, the first `length` bytes, is that of `file`."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while length and (block := file.read(min(length, 1 << 20))):
+        digest.update(block)
+        length -= len(block)
+    return _MARK + digest.hexdigest().encode()
