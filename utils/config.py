@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The repository: where models/ and data/ with the shipped YAML files lie."""
 
 IMGSZ = ("--img", "--img-size")
+MAX_IMGSZ = 16384
 
 
 def hyper(default: float | None, help: str, low: float = 0.0, high: float = math.inf) -> Any:
@@ -158,7 +159,9 @@ class TrainConfig:
     save_period: int = option(-1, "also keep a checkpoint every so many epochs")
     seed: int = option(0, "seed of weights, order and augmentation")
     local_rank: int = option(-1, "set by old launchers; torchrun needs no flag")
-    amp: str = option("auto", "mixed precision: auto takes fp16 on CUDA, bf16 on CPUs that have it", choices=("auto", "off", "bf16", "fp16"))
+    amp: str = option(
+        "auto", "mixed precision: auto takes fp16 on CUDA, bf16 on CPUs that have it", choices=("auto", "off", "bf16", "fp16")
+    )
     compile: bool = option(False, "compile the model with torch.compile")
     deterministic: bool = option(False, "deterministic kernels on CUDA (CPU runs repeat to the bit anyway)")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
@@ -200,7 +203,9 @@ class DetectConfig:
     """Flags of detect.py."""
 
     weights: tuple[str, ...] = option(("yolov5s.pt",), "one or more checkpoints; several are an ensemble", nargs="+", type=str)
-    source: str = option("data/images", "image, video, folder, glob, .txt list, .streams list, URL, webcam number, or 'screen [n] [l t w h]'")
+    source: str = option(
+        "data/images", "image, video, folder, glob, .txt list, .streams list, URL, webcam number, or 'screen [n] [l t w h]'"
+    )
     imgsz: tuple[int, ...] = option((640,), "height and width in pixels, or one number for both", *IMGSZ, nargs="+", type=int)
     conf_thres: float = option(0.25, "least confidence of a detection")
     iou_thres: float = option(0.45, "IoU above which NMS drops the weaker of two boxes")
@@ -226,3 +231,14 @@ class DetectConfig:
     half: bool = option(False, "half precision: fp16 on CUDA, bf16 on the CPU")
     vid_stride: int = option(1, "use every k-th frame of a video")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--conf-thres", self.conf_thres), ("--iou-thres", self.iou_thres)):
+            if not 0 <= value <= 1:
+                raise UserError(f"{flag} {value} is outside 0 to 1")
+        for flag, number in (("--max-det", self.max_det), ("--vid-stride", self.vid_stride), ("--line-thickness", self.line_thickness)):
+            if number < 1:
+                raise UserError(f"{flag} {number} is below 1")
+        if len(self.imgsz) > 2 or not all(1 <= side <= MAX_IMGSZ for side in self.imgsz):
+            shown = " ".join(map(str, self.imgsz))
+            raise UserError(f"--imgsz {shown}: expected height and width, or one number for both, of 1 to {MAX_IMGSZ} pixels")

@@ -1,0 +1,168 @@
+"""Detect objects in images, videos, folders, lists, streams, cameras and the screen.
+
+python detect.py --weights yolov5s.pt --source street.mp4
+python detect.py --weights runs/train/exp/weights/best.pt --source 'photos/*.jpg' --save-txt --save-crop
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.cli import parse, run
+from utils.config import DetectConfig
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.predict import Predictor
+    from utils.outputs import Wanted
+    from utils.results import Results
+    from utils.sources import Frame, Source
+
+LOG = logging.getLogger("attune")
+
+
+def main() -> None:
+    """Read the flags, open the source, load the weights, detect, and report."""
+    cfg, _ = parse(DetectConfig, description=__doc__ or "")
+    if cfg.view_img and not has_display():
+        raise UserError("--view-img: this machine has no display (DISPLAY is not set); leave the flag out, the pictures are saved anyway")
+    from utils.runs import new_run_folder, start_log
+    from utils.sources import open_source
+
+    start_log()
+    source = open_source(cfg.source, vid_stride=cfg.vid_stride)
+    try:
+        predictor = load_predictor(cfg)
+        folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
+        report(source, folder, detect(source, predictor, folder, cfg))
+    finally:
+        source.close()
+
+
+def has_display() -> bool:
+    """Whether there may be something to show a window on."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def load_predictor(cfg: DetectConfig) -> Predictor:
+    """Load the weights, several as an ensemble."""
+    from models.plugins import load_plugins
+
+    from models import load_model
+    from models.ensemble import join
+    from models.predict import Predictor
+    from utils.device import select_device
+
+    load_plugins(cfg.plugins)
+    device = select_device(cfg.device)
+    model = join([load_model(path, device=device) for path in cfg.weights])
+    predictor = Predictor(
+        model=model,
+        imgsz=(cfg.imgsz[0], cfg.imgsz[-1]),
+        conf=cfg.conf_thres,
+        iou=cfg.iou_thres,
+        classes=cfg.classes,
+        agnostic=cfg.agnostic_nms,
+        max_det=cfg.max_det,
+        augment=cfg.augment,
+        half=cfg.half,
+    )
+    if predictor.shape != predictor.imgsz:
+        LOG.info("--imgsz %s is rounded up to %s, multiples of the model's stride %d", predictor.imgsz, predictor.shape, model.max_stride)
+    return predictor
+
+
+def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig) -> Tally:
+    """Detect in every frame of the source and write what was asked for; returns what was counted."""
+    from utils.outputs import Outputs
+    from utils.window import Window
+
+    tally = Tally()
+    show = Window() if cfg.view_img or (source.live and has_display()) else None
+    with Outputs(folder, wanted(cfg)) as outputs:
+        try:
+            for frame in source:
+                results = predictor(frame.image, frame.path)
+                tally.add(frame, results)
+                drawn = draw(results, cfg) if show or not cfg.nosave else None
+                outputs.add(frame, results, drawn)
+                if show and drawn is not None and not show(frame.key, drawn):
+                    break
+        except KeyboardInterrupt:
+            if not source.live:  # Ctrl-C is how a live source ends, and cuts short a file
+                raise
+        tally.labels = outputs.labels
+    return tally
+
+
+def draw(results: Results, cfg: DetectConfig) -> NDArray[np.uint8]:
+    """The annotated picture."""
+    return results.plot(line_width=cfg.line_thickness, labels=not cfg.hide_labels, conf=not cfg.hide_conf)
+
+
+def wanted(cfg: DetectConfig) -> Wanted:
+    """The flags that say what to write."""
+    from utils.outputs import Wanted
+
+    return Wanted(
+        pictures=not cfg.nosave,
+        txt=cfg.save_txt,
+        corners=cfg.save_format == 1,
+        conf=cfg.save_conf,
+        csv=cfg.save_csv,
+        json=cfg.save_json,
+        crops=cfg.save_crop,
+    )
+
+
+class Tally:
+    """Counts and times of a run."""
+
+    def __init__(self) -> None:
+        self.frames = self.labels = 0
+        self.shape = (0, 0)
+        self.ms: dict[str, float] = {}
+
+    def add(self, frame: Frame, results: Results) -> None:
+        """Count a frame, and log its line."""
+        self.frames, self.shape = self.frames + 1, results.shape
+        for part, ms in results.speed.items():
+            self.ms[part] = self.ms.get(part, 0.0) + ms
+        LOG.info("%s: %dx%d %s, %.1fms", frame.title, *results.shape, results.summary(), results.speed["inference"])
+
+    def speed(self) -> str:
+        """Mean milliseconds a frame of each part."""
+        parts = ", ".join(f"{ms / self.frames:.1f}ms {part}" for part, ms in self.ms.items())
+        return f"Speed: {parts} per image at shape (1, 3, {self.shape[0]}, {self.shape[1]})"
+
+
+def report(source: Source, folder: Path, tally: Tally) -> None:
+    """Say what was done and what could not be.
+
+    Raises:
+        UserError: nothing at all could be read.
+    """
+    if tally.frames:
+        LOG.info(tally.speed())
+    if tally.labels:
+        LOG.info("%d label files saved to %s", tally.labels, folder / "labels")
+    for note in source.notes:
+        LOG.warning(note)
+    if source.failures:
+        LOG.warning("%d of %d sources could not be read:", len(source.failures), len(source))
+        for name, reason in source.failures.items():
+            LOG.warning("  %s: %s", name, reason)
+    if not tally.frames:
+        raise UserError("nothing was detected in: no source could be read")
+    LOG.info("Results saved to %s", folder)
+
+
+if __name__ == "__main__":
+    run(main)
