@@ -1,0 +1,51 @@
+"""Coordinate attention."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.conv import fold
+from models.registry import preserve, register
+
+
+@register(preserve, example=(4,))
+class CoordAtt(nn.Module):
+    """Coordinate attention (Hou et al., CVPR 2021, arXiv:2103.02907).
+
+    Pools each row and each column, so that the gates keep where along one axis while summing over the other. Names of
+    members and BatchNorm settings are those of the authors' code, whose weights load as they are.
+
+    Args:
+        channels: width C of input and output.
+        reduction: C is squeezed to max(8, C // reduction) between the convolutions.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, channels: int, reduction: int = 32) -> None:
+        super().__init__()
+        if reduction < 1:
+            raise ValueError(f"reduction {reduction} is below 1")
+        squeezed = max(8, channels // reduction)
+        self.conv1 = nn.Conv2d(channels, squeezed, 1)
+        self.bn1: nn.Module = nn.BatchNorm2d(squeezed)
+        self.conv_h = nn.Conv2d(squeezed, channels, 1)
+        self.conv_w = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        H, W = x.shape[2:]
+        rows = x.mean(3, keepdim=True)  # (B, C, H, 1)
+        columns = x.mean(2, keepdim=True).transpose(2, 3)  # (B, C, W, 1)
+        joint = F.hardswish(self.bn1(self.conv1(torch.cat((rows, columns), 2))))  # (B, squeezed, H + W, 1)
+        gate_h = self.conv_h(joint[:, :, :H]).sigmoid()  # (B, C, H, 1)
+        gate_w = self.conv_w(joint[:, :, H:]).sigmoid().transpose(2, 3)  # (B, C, 1, W)
+        return x * gate_h * gate_w
+
+    def fuse(self) -> None:
+        """Fold the batch norm into the first convolution."""
+        if isinstance(self.bn1, nn.BatchNorm2d):
+            self.conv1 = fold(self.conv1, self.bn1)
+            self.bn1 = nn.Identity()

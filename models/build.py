@@ -1,0 +1,127 @@
+"""Rows -> network: one loop with no module names in it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+import models.attention
+import models.layers  # noqa: F401  both register their modules
+from models import head  # noqa: F401
+from models.activations import is_activation, parse_activation
+from models.gate import Gate
+from models.layers.conv import set_activation
+from models.registry import Entry, Plan, Row, Scale, Width, lookup
+from models.spec import ModelSpec
+from utils.errors import UserError
+
+# What a constructor or a forward pass raises when a row's arguments do not fit; each becomes a message that names the row.
+MISFITS = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError, AttributeError)
+_WORDS: dict[str, Any] = {"None": None, "null": None, "True": True, "False": False}
+
+
+@contextmanager
+def row_errors(spec: ModelSpec, row: Row) -> Iterator[None]:
+    """Turn what goes wrong inside into a `UserError` that names the model and the row."""
+    try:
+        yield
+    except MISFITS as error:
+        raise UserError(f"{spec.where}: {row}: {error}") from error
+
+
+def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Width]]:
+    """Build the rows of a spec, with weights that depend on nothing but `seed` and each row's identity.
+
+    Returns:
+        The layers, and the width of each one's output.
+
+    Raises:
+        UserError: unknown module, wrong arguments, inputs that do not fit; names the row.
+    """
+    per_level = spec.anchors if isinstance(spec.anchors, int) else len(spec.anchors[0]) // 2
+    scale = dataclasses.replace(spec.scale, outputs=per_level * (spec.nc + 5))
+    activation = None if spec.activation is None else parse_activation(spec.activation)
+    words = {**_WORDS, "nc": spec.nc, "anchors": spec.anchors}
+    layers, widths = nn.ModuleList(), list[Width]()
+    for row in spec.rows:
+        with row_errors(spec, row):
+            entry = lookup(row.name)
+            layer, width = _build_row(_looked_up(row, words), entry, [widths[s] if s >= 0 else spec.ch for s in row.sources], scale, seed)
+            if activation is not None:
+                set_activation(layer, activation)
+        layers.append(layer)
+        widths.append(width)
+    return layers, widths
+
+
+def _looked_up(row: Row, words: dict[str, Any]) -> Row:
+    return dataclasses.replace(
+        row, args=tuple(_value(a, words) for a in row.args), keywords={k: _value(v, words) for k, v in row.keywords.items()}
+    )
+
+
+def _value(argument: Any, words: dict[str, Any]) -> Any:
+    """An argument's meaning: a known word, an activation, a number YAML took for text (1e-3), or itself."""
+    if isinstance(argument, tuple):
+        return tuple(_value(a, words) for a in argument)
+    if not isinstance(argument, str):
+        return argument
+    if argument in words:
+        return words[argument]
+    if is_activation(argument):
+        return parse_activation(argument)()
+    try:
+        return float(argument)
+    except ValueError:
+        return argument
+
+
+def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: int) -> tuple[nn.Module, Width]:
+    plan = entry.rule(row, inputs, scale)
+    with _seeded(seed, row.base):
+        layer = _instantiate(row, entry, plan)
+    if row.gate:
+        if plan.out != inputs[0] or len(inputs) != 1:
+            raise UserError(f"a gate needs a block that keeps its input's width, {inputs[0]}; this one gives {plan.out}")
+        layer = Gate(layer)
+    return layer, plan.out
+
+
+def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
+    signature = inspect.signature(entry.build)
+    every = [plan.args] + [plan.again or plan.args] * (plan.copies - 1)
+    try:
+        for args in every[:2]:
+            signature.bind(*args, **row.keywords)
+    except TypeError as error:
+        bare = signature.replace(
+            parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()], return_annotation=signature.empty
+        )
+        raise UserError(f"{error}; it is {entry.name}{bare}, called with {_call(plan.args, row)}") from error
+    # A module among the arguments (an activation) may hold state: each copy gets its own.
+    copies = [entry.build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
+    return copies[0] if len(copies) == 1 else nn.Sequential(*copies)
+
+
+def _call(args: tuple[Any, ...], row: Row) -> str:
+    return f"({', '.join([*(repr(a) for a in args), *(f'{k}={v!r}' for k, v in row.keywords.items())])})"
+
+
+@contextmanager
+def _seeded(seed: int, identity: str) -> Iterator[None]:
+    """Draw from a generator of this row's own; the caller's is left as it was."""
+    digest = hashlib.sha256(f"{seed}/{identity}".encode()).digest()
+    before = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
+        yield
+    finally:
+        torch.set_rng_state(before)

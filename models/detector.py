@@ -1,0 +1,191 @@
+"""The detector: a spec's network, its strides, its forward pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.build import build_layers
+from models.folding import fold_norms
+from models.head import Detect
+from models.probe import measure_strides
+from models.registry import Row
+from models.spec import ModelSpec, parse_anchors, parse_names
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from utils.results import Results
+
+Names = Mapping[int, str] | Sequence[str]
+
+
+class _Step(NamedTuple):
+    """What the forward loop does around one row."""
+
+    sources: tuple[int, ...]
+    keep: bool
+    drop: tuple[int, ...]
+
+
+class Detector(nn.Module):
+    """A network built from a `ModelSpec`, its last row a detection head.
+
+    Args:
+        spec: what to build.
+        names: class names; None takes the spec's, or class0, class1, ...
+        seed: initial weights are a function of it and of each row's identity.
+
+    Shape:
+        (B, ch, H, W), H and W multiples of `max_stride` ->
+        training: list of raw maps (B, A, H_i, W_i, 5 + K); evaluation: decoded boxes (B, N, 5 + K), see `Detect.decode`
+
+    Raises:
+        UserError: the spec cannot be built; names the row.
+    """
+
+    def __init__(self, spec: ModelSpec, *, names: Names | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.spec = spec
+        self.names = _names(names if names is not None else spec.names, spec)
+        self.model, widths = build_layers(spec, seed)
+        self._check_head()
+        self.head.set_strides(measure_strides(self.model, spec, widths))
+        self._steps = tuple(_steps(spec.rows))
+
+    def _check_head(self) -> None:
+        for row, layer in zip(self.spec.rows, self.model, strict=True):
+            if isinstance(layer, Detect) != (row.index == len(self.model) - 1):
+                raise UserError(f"{self.spec.where}: {row}: a model has one head, Detect, as its last row")
+
+    @property
+    def head(self) -> Detect:
+        """The detection head."""
+        head = self.model[-1]
+        assert isinstance(head, Detect)
+        return head
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return self.spec.nc
+
+    @property
+    def stride(self) -> Tensor:
+        """(levels,) pixels per cell."""
+        return self.head.stride
+
+    @property
+    def max_stride(self) -> int:
+        """The number that the sides of an image must be multiples of."""
+        return int(self.head.stride.max())
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Raw maps (B, A, H_i, W_i, 5 + K) of (B, ch, H, W), in any mode."""
+        saved: dict[int, Any] = {-1: x}
+        out: Any = x
+        for index, (layer, step) in enumerate(zip(self.model, self._steps, strict=True)):
+            inputs = [out if s == index - 1 else saved[s] for s in step.sources]
+            out = layer(inputs[0] if len(inputs) == 1 else inputs)
+            if step.keep:
+                saved[index] = out
+            for used in step.drop:
+                del saved[used]
+        return out
+
+    def forward(self, x: Tensor) -> Any:
+        maps = self.maps(x)
+        return maps if self.training else self.head.decode(maps)
+
+    def augmented(self, x: Tensor) -> Tensor:
+        """Test-time augmentation (YOLOv5): the image, a flipped one of 0.83 and one of 0.67 its size, all boxes together.
+
+        The level of the largest stride is left out of the first pass, that of the smallest out of the last.
+        """
+        order = self.stride.argsort().tolist()
+        passes = ((1.0, False, order[:-1] or order), (0.83, True, order), (0.67, False, order[1:] or order))
+        return torch.cat([self._scaled_pass(x, ratio, flip, sorted(keep)) for ratio, flip, keep in passes], 1)
+
+    def _scaled_pass(self, x: Tensor, ratio: float, flip: bool, keep: Sequence[int]) -> Tensor:
+        image = _scaled(x.flip(3) if flip else x, ratio, self.max_stride)
+        boxes = self.head.decode(self.maps(image), keep)
+        boxes[..., :4] /= ratio
+        if flip:
+            boxes[..., 0] = x.shape[3] - boxes[..., 0]
+        return boxes
+
+    def fuse(self) -> Detector:
+        """Fold the batch norms into the convolutions, in place; for inference."""
+        fold_norms(self)
+        return self
+
+    def predict(self, sources: Any, **settings: Any) -> list[Results]:
+        """Detect objects in images; see `models.predict.predict` for sources and settings."""
+        from models.predict import predict
+
+        return predict(self, sources, **settings)
+
+
+def _steps(rows: Sequence[Row]) -> Iterator[_Step]:
+    """Which outputs the forward loop keeps beyond the next row, and after which row each is done with."""
+    last: dict[int, int] = {-1: 0}
+    for row in rows:
+        last.update((s, row.index) for s in row.sources if s != row.index - 1)
+    for row in rows:
+        drop = tuple(s for s, reader in last.items() if reader == row.index)
+        yield _Step(row.sources, row.index in last, drop)
+
+
+def _scaled(x: Tensor, ratio: float, stride: int) -> Tensor:
+    """Resize (B, C, H, W) by `ratio` and pad, right and bottom, to multiples of `stride` with the data sets' mean grey."""
+    if ratio == 1:
+        return x
+    H, W = x.shape[2:]
+    y = F.interpolate(x, (int(H * ratio), int(W * ratio)), mode="bilinear", align_corners=False)
+    height, width = (math.ceil(side * ratio / stride) * stride for side in (H, W))
+    return F.pad(y, (0, width - y.shape[3], 0, height - y.shape[2]), value=0.447)
+
+
+def _names(names: Names | None, spec: ModelSpec) -> dict[int, str]:
+    checked = parse_names(names, spec.where)
+    if checked is None:
+        return {i: f"class{i}" for i in range(spec.nc)}
+    if len(checked) != spec.nc:
+        raise UserError(f"{spec.where}: {len(checked)} class names for {spec.nc} classes")
+    return dict(enumerate(checked))
+
+
+def build_detector(  # noqa: PLR0913
+    cfg: str | Path | Mapping[str, Any] | ModelSpec,
+    nc: int | None = None,
+    *,
+    names: Names | None = None,
+    ch: int | None = None,
+    seed: int = 0,
+    anchors: Any = None,
+) -> Detector:
+    """Build a model; what `models.build_model` documents."""
+    if isinstance(cfg, ModelSpec):
+        spec = cfg
+    elif isinstance(cfg, Mapping):
+        spec = ModelSpec.from_dict(cfg, "model")
+    else:
+        spec = ModelSpec.from_yaml(cfg)
+    changes: dict[str, Any] = {}
+    if nc is None and names is not None:
+        nc = len(names)
+    if nc is not None and nc != spec.nc:
+        if isinstance(nc, bool) or not isinstance(nc, int) or nc < 1:
+            raise UserError(f"number of classes {nc!r} is not a positive integer")
+        changes |= {"nc": nc, "names": None}
+    if ch is not None:
+        changes["ch"] = ch
+    if anchors is not None:
+        changes["anchors"] = parse_anchors(anchors, spec.where)
+    return Detector(dataclasses.replace(spec, **changes), names=names, seed=seed)

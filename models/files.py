@@ -1,0 +1,59 @@
+"""Finding a model YAML by name, and one size's file when another's is asked for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from utils.config import ROOT, find_yaml
+from utils.errors import UserError
+
+SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
+"""Depth and width multiples of YOLOv5's size letters."""
+
+_NAME = re.compile(r"(?P<family>yolov5)(?P<letter>[nsmlx]?)(?P<rest>6?(?:[-_.].*)?)")
+_FOLDERS = (ROOT / "models", ROOT / "models" / "zoo")
+
+
+def find_model(name: Path, folder: Path = Path()) -> tuple[Path, str | None]:
+    """Find a model YAML: the path, then its name beside `folder`, in models/ and in models/zoo/; ``.yaml`` may be left out.
+
+    A name whose size letter no file has (``yolov5m-ca``) finds the file of another size (``yolov5s-ca``).
+
+    Returns:
+        The file, and the size letter to read it with, or None to read it as it is.
+
+    Raises:
+        UserError: found nowhere; lists the paths tried.
+    """
+    if name.suffix not in {".yaml", ".yml"}:
+        name = name.with_name(name.name + ".yaml")
+    folders = [place for place in (name.parent, folder / name.parent, *_FOLDERS) if place.is_dir()]
+    for candidate in (name, folder / name, *(place / name for place in _FOLDERS)):
+        if candidate.is_file():
+            return candidate, None
+    match = _NAME.fullmatch(name.stem)
+    if match is not None and match["letter"]:
+        for letter in (*(s for s in "snmlx" if s != match["letter"]), ""):
+            sibling = f"{match['family']}{letter}{match['rest']}{name.suffix}"
+            for place in folders:
+                if (place / sibling).is_file():
+                    return place / sibling, match["letter"]
+    return find_yaml(name, folder, *_FOLDERS), None
+
+
+def resize(content: dict[str, Any], letter: str) -> dict[str, Any]:
+    """Return a YAML's content for another size: with its base's letter changed, or its multiples."""
+    base = content.get("base")
+    if not isinstance(base, str):
+        depth, width = SIZES[letter]
+        return {**content, "depth_multiple": depth, "width_multiple": width}
+    path = Path(base)
+    match = _NAME.fullmatch(path.stem)
+    if match is None:
+        raise UserError(f"its base {base!r} has no size letter to change to {letter!r}")
+    sized = f"{match['family']}{letter}{match['rest']}{path.suffix}"
+    return {key: value for key, value in content.items() if key not in {"depth_multiple", "width_multiple"}} | {
+        "base": str(path.with_name(sized))
+    }

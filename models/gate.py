@@ -1,0 +1,25 @@
+"""A gate that lets an inserted block start as the identity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Gate(nn.Module):
+    """x + g * (block(x) - x) with a learned scalar g that starts at 0: a pretrained model begins as it was.
+
+    Args:
+        block: a module that keeps the shape of its input.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W)
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.g = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.g * (self.block(x) - x)

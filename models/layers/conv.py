@@ -1,0 +1,222 @@
+"""Convolutions: with batch norm and activation, depthwise, transposed, ghost, mixed and crossed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.registry import project, register
+
+Size = int | tuple[int, int]
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with YOLOv5's settings, which the official weights need.
+
+    YOLO's own layers are built with it; a plug-in keeps whatever its own ``nn.BatchNorm2d(...)`` says. Nothing is changed
+    after construction.
+    """
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
+
+
+def same_padding(kernel: Size, dilation: int = 1) -> Size:
+    """Padding that keeps the size at stride 1, for odd kernels."""
+    if isinstance(kernel, int):
+        return (dilation * (kernel - 1) + 1) // 2
+    return (dilation * (kernel[0] - 1) + 1) // 2, (dilation * (kernel[1] - 1) + 1) // 2
+
+
+@torch.no_grad()
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """Return a convolution, with bias, that computes ``norm(conv(x))`` of evaluation mode."""
+    assert norm.running_mean is not None and norm.running_var is not None, "no running statistics to fold"
+    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * gain
+    if conv.bias is not None:
+        bias = bias + conv.bias * gain
+    conv.weight = nn.Parameter(conv.weight * gain.view(-1, 1, 1, 1), requires_grad=conv.weight.requires_grad)
+    conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
+    return conv
+
+
+@register(project, example=(48, 3, 2))
+class Conv(nn.Module):
+    """Convolution, batch norm, activation (YOLOv5).
+
+    Args:
+        c1: input width.
+        c2: output width.
+        k: kernel size.
+        s: stride.
+        p: padding; None keeps the size at stride 1.
+        g: groups.
+        d: dilation.
+        act: True is the model's activation (SiLU unless its YAML says otherwise), False or None is none, a module is itself.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H', W')
+    """
+
+    def __init__(
+        self, c1: int, c2: int, k: Size = 1, s: Size = 1, p: Size | None = None, g: int = 1, d: int = 1, act: bool | nn.Module | None = True
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, k, s, same_padding(k, d) if p is None else p, groups=g, dilation=d, bias=False)
+        self.bn: nn.Module = batch_norm(c2)
+        self.follows_model = act is True
+        self.act: nn.Module = nn.SiLU(inplace=True) if act is True else act if isinstance(act, nn.Module) else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+    def fuse(self) -> None:
+        """Fold the batch norm into the convolution."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            self.conv = fold(self.conv, self.bn)
+            self.bn = nn.Identity()
+
+
+def set_activation(module: nn.Module, make: Callable[[], nn.Module]) -> None:
+    """Give every `Conv` inside `module` that follows the model's activation one made by `make`."""
+    for part in module.modules():
+        if isinstance(part, Conv) and part.follows_model:
+            part.act = make()
+
+
+@register(project, example=(64, 3, 2))
+class DWConv(Conv):
+    """Depthwise `Conv` (YOLOv5): as many groups as c1 and c2 have in common.
+
+    Args:
+        c1: input width.
+        c2: output width.
+        k: kernel size.
+        s: stride.
+        d: dilation.
+        act: as in `Conv`.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H', W')
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 1, s: int = 1, d: int = 1, act: bool | nn.Module | None = True) -> None:
+        super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, act=act)
+
+
+@register(project, example=(16, 4, 2, 1))
+class DWConvTranspose2d(nn.ConvTranspose2d):
+    """Depthwise transposed convolution (YOLOv5).
+
+    Args:
+        c1: input width.
+        c2: output width.
+        k: kernel size.
+        s: stride.
+        p1: padding.
+        p2: extra size of the output.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, (H - 1) * s - 2 * p1 + k + p2, same of W)
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 1, s: int = 1, p1: int = 0, p2: int = 0) -> None:
+        super().__init__(c1, c2, k, s, p1, p2, groups=math.gcd(c1, c2))
+
+
+@register(project, example=(48, 3, 2))
+class GhostConv(nn.Module):
+    """Ghost convolution (Han et al., CVPR 2020): half the channels by `Conv`, the others from them by a cheap depthwise 5x5.
+
+    Args:
+        c1: input width.
+        c2: output width.
+        k: kernel size.
+        s: stride.
+        g: groups.
+        act: as in `Conv`.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H', W')
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 1, s: int = 1, g: int = 1, act: bool | nn.Module | None = True) -> None:
+        super().__init__()
+        if c2 % 2:
+            raise ValueError(f"c2 = {c2} must be even")
+        self.cv1 = Conv(c1, c2 // 2, k, s, g=g, act=act)
+        self.cv2 = Conv(c2 // 2, c2 // 2, 5, 1, g=c2 // 2, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv1(x)
+        return torch.cat((y, self.cv2(y)), 1)
+
+
+@register(project, example=(32, 3, 1, 1, 0.5, True))
+class CrossConv(nn.Module):
+    """A 1 x k convolution and a k x 1 one (YOLOv5).
+
+    Args:
+        c1: input width.
+        c2: output width.
+        k: kernel size.
+        s: stride.
+        g: groups of the second.
+        e: inner width as a share of c2.
+        shortcut: add the input where the shape allows it.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H', W')
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, g: int = 1, e: float = 1.0, shortcut: bool = False) -> None:
+        super().__init__()
+        inner = int(c2 * e)
+        self.cv1 = Conv(c1, inner, (1, k), (1, s))
+        self.cv2 = Conv(inner, c2, (k, 1), (s, 1), g=g)
+        self.add = shortcut and c1 == c2 and s == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+def mixed_widths(c1: int, c2: int, kernels: Sequence[int], equal: bool) -> list[int]:
+    """Split `c2` output channels over `kernels`: into equal numbers, or into numbers that give equal parameter counts."""
+    shares = [1.0 if equal else 1.0 / k**2 for k in kernels]
+    ends = [round(c2 * sum(shares[: i + 1]) / sum(shares)) for i in range(len(shares))]
+    widths = [b - a for a, b in zip([0, *ends], ends, strict=False)]
+    if min(widths) < 1:
+        raise ValueError(f"c2 = {c2} is too narrow for kernels {list(kernels)}")
+    return widths
+
+
+@register(project, example=(48, (1, 3, 5), 2))
+class MixConv2d(nn.Module):
+    """Mixed depthwise convolution (Tan & Le, BMVC 2019): several kernel sizes side by side, then batch norm and SiLU.
+
+    Args:
+        c1: input width.
+        c2: output width.
+        k: kernel sizes.
+        s: stride.
+        equal_ch: equal channels for each kernel; False: equal parameters.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H', W')
+    """
+
+    def __init__(self, c1: int, c2: int, k: Sequence[int] = (1, 3), s: int = 1, equal_ch: bool = True) -> None:
+        super().__init__()
+        widths = mixed_widths(c1, c2, k, equal_ch)
+        self.m = nn.ModuleList(
+            nn.Conv2d(c1, width, kernel, s, kernel // 2, groups=math.gcd(c1, width), bias=False)
+            for kernel, width in zip(k, widths, strict=True)
+        )
+        self.bn = batch_norm(c2)
+        self.act = nn.SiLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(torch.cat([conv(x) for conv in self.m], 1)))

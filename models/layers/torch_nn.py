@@ -1,0 +1,43 @@
+"""The layers of torch.nn that a YAML may name: an allow-list, nothing else of torch is reachable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from models.layers.conv import batch_norm
+from models.registry import Plan, Row, Scale, Width, only, preserve, project, register, untouched
+from utils.errors import UserError
+
+for _layer, _example in (
+    (nn.Upsample, (None, 2, "nearest")),
+    (nn.MaxPool2d, (3, 1, 1)),
+    (nn.AvgPool2d, (3, 1, 1)),
+    (nn.ZeroPad2d, ((0, 1, 0, 1),)),
+    (nn.Identity, ()),
+    (nn.Dropout, (0.1,)),
+    (nn.Dropout2d, (0.1,)),
+    (nn.SiLU, ()),
+    (nn.ReLU, ()),
+    (nn.LeakyReLU, (0.1,)),
+    (nn.Hardswish, ()),
+    (nn.GELU, ()),
+    (nn.Mish, ()),
+    (nn.Sigmoid, ()),
+):
+    register(untouched, name=f"nn.{_layer.__name__}", example=_example)(_layer)
+
+register(project, name="nn.Conv2d", example=(16, 1))(nn.Conv2d)
+register(project, name="nn.ConvTranspose2d", example=(16, 2, 2))(nn.ConvTranspose2d)
+register(preserve, name="nn.BatchNorm2d")(batch_norm)
+
+
+def _shuffle(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+    width, gain = only(row, inputs), row.args[0] if row.args else None
+    if isinstance(gain, bool) or not isinstance(gain, int) or gain < 1 or width % gain**2:
+        raise UserError(f"its factor is an integer whose square divides {width}, the width of its input, not {gain!r}")
+    return Plan(row.args, width // gain**2)
+
+
+register(_shuffle, name="nn.PixelShuffle", example=(2,))(nn.PixelShuffle)

@@ -1,0 +1,55 @@
+"""A user's own modules: Python files that register them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.errors import UserError
+
+# What running a user's file may raise; whatever it is, it is told in one line.
+_FAILURES = (
+    *(SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError),
+    *(AssertionError, OSError),
+)
+
+
+def load_plugins(paths: Sequence[str | Path]) -> None:
+    """Import files of your own, which register modules with `models.registry.register`. A file is imported once.
+
+    Raises:
+        UserError: a file is not there, is not Python, or raises; names it and the line.
+    """
+    from models import build  # noqa: F401  registers the shipped modules first, so that a clash names the user's file
+
+    for path in paths:
+        _load(Path(path))
+
+
+def _load(path: Path) -> None:
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError(f"plug-in {path}: {'no such file' if path.suffix == '.py' else 'not a .py file'}")
+    name = f"attune_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except _FAILURES as error:
+        del sys.modules[name]
+        raise UserError(f"plug-in {_line(path, error)}: {type(error).__name__}: {error}") from error
+
+
+def _line(path: Path, error: BaseException) -> str:
+    """``file:line`` of the last line of the user's file that the error passed through."""
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == path.name]
+    return f"{path}:{lines[-1]}" if lines else str(path)

@@ -1,0 +1,264 @@
+"""Names of modules, and the rule by which a YAML row becomes constructor arguments and an output width.
+
+A module class knows nothing of YAML; what it is called there, and how its arguments follow from a row, is said where it is
+registered. The builder holds no module names. A module of your own::
+
+    from models.registry import preserve, register
+
+    @register(preserve, example=(4,))
+    class MyBlock(nn.Module):
+        def __init__(self, channels: int, ratio: int = 16) -> None: ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from utils.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Build = Callable[..., nn.Module]
+
+B = TypeVar("B", bound="Build")
+
+Width = int | tuple[int, ...]
+"""Channels of a row's output; a tuple for a pyramid, whose output is a list of maps."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a model table, its sources resolved.
+
+    Attributes:
+        index: position in the table, from 0.
+        sources: positions of the rows it reads; -1 is the image.
+        repeats: the row's number, before the depth multiple.
+        name: module name.
+        args: the row's arguments as they stand in the YAML.
+        base: identity. The same row of a base model and of its variants has the same one; an inserted row has its own.
+        gate: ``"zero"`` for a block behind a gate that starts closed, else ``""``.
+        keywords: the arguments of a row that gives them as a mapping.
+    """
+
+    index: int
+    sources: tuple[int, ...]
+    repeats: int
+    name: str
+    args: tuple[Any, ...]
+    base: str
+    gate: str = ""
+    keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"row {self.index} ({self.name})"
+
+    @property
+    def replaces(self) -> str | None:
+        """Identity of the base row that this row stands in for, or None."""
+        head, sign, _ = self.base.rpartition("=")
+        return head if sign else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scale:
+    """Size of a model: how a row's nominal repeats and widths become real ones.
+
+    Attributes:
+        depth: factor on repeats above 1.
+        width: factor on channels.
+        divisor: widths are rounded up to a multiple of it.
+        outputs: anchors x (classes + 5); a row of exactly this width is not scaled.
+    """
+
+    depth: float = 1.0
+    width: float = 1.0
+    divisor: int = 8
+    outputs: int = 0
+
+    def repeats(self, number: int) -> int:
+        """Real number of repeats."""
+        return max(round(number * self.depth), 1) if number > 1 else number
+
+    def channels(self, nominal: int) -> int:
+        """Real number of channels."""
+        return nominal if nominal == self.outputs else math.ceil(nominal * self.width / self.divisor) * self.divisor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What to build for a row.
+
+    Attributes:
+        args: constructor arguments.
+        out: width of the output.
+        copies: how many stand in a row; more than one become an ``nn.Sequential``.
+        again: constructor arguments of the second copy and later ones, where they differ.
+    """
+
+    args: tuple[Any, ...]
+    out: Width
+    copies: int = 1
+    again: tuple[Any, ...] | None = None
+
+
+Rule = Callable[[Row, Sequence[Width], Scale], Plan]
+"""(row with its arguments looked up, widths of its inputs, size of the model) -> Plan."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A registered module.
+
+    Attributes:
+        name: the name in YAML.
+        build: the class, or a function that returns an instance.
+        rule: how a row becomes a plan.
+        example: row arguments for the tests that every registered module goes through.
+        inputs: input widths for those tests.
+    """
+
+    name: str
+    build: Build
+    rule: Rule
+    example: tuple[Any, ...]
+    inputs: tuple[Width, ...]
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(
+    rule: Rule, *, name: str | None = None, aliases: Sequence[str] = (), example: Sequence[Any] = (), inputs: Sequence[Width] = (32,)
+) -> Callable[[B], B]:
+    """Class decorator: make a module usable in YAML under its own name, or under `name`, and under `aliases`.
+
+    Raises:
+        UserError: the name is taken.
+    """
+
+    def add(build: B) -> B:
+        names = (name or build.__name__, *aliases)
+        for text in names:
+            if text in _ENTRIES:
+                taken = _ENTRIES[text].build
+                raise UserError(f"module name {text!r} is registered twice: by {_place(taken)} and by {_place(build)}; rename one")
+        for text in names:
+            _ENTRIES[text] = Entry(text, build, rule, tuple(example), tuple(inputs))
+        return build
+
+    return add
+
+
+def _place(build: Build) -> str:
+    return f"{build.__module__}.{build.__qualname__}"
+
+
+def lookup(name: str) -> Entry:
+    """Return the entry of a module name.
+
+    Raises:
+        UserError: unknown name; ends with the nearest known one.
+    """
+    if name not in _ENTRIES:
+        raise UserError(f"unknown module {name!r}{nearest(name, _ENTRIES)} (python -m models.show --modules lists all)")
+    return _ENTRIES[name]
+
+
+def list_modules() -> list[str]:
+    """Names of all registered modules, sorted."""
+    return sorted(_ENTRIES, key=str.lower)
+
+
+def only(row: Row, inputs: Sequence[Width]) -> int:
+    """Width of the one plain input of a row.
+
+    Raises:
+        UserError: several inputs, or a pyramid.
+    """
+    if len(inputs) != 1:
+        raise UserError(f"takes one input, but 'from' gives {len(inputs)}")
+    return plain(row, inputs)[0]
+
+
+def plain(row: Row, inputs: Sequence[Width]) -> tuple[int, ...]:
+    """Widths of a row's inputs, none of which may be a pyramid.
+
+    Raises:
+        UserError: an input is a pyramid, whose outputs are picked with ``Feature``.
+    """
+    for source, width in zip(row.sources, inputs, strict=True):
+        if not isinstance(width, int):
+            raise UserError(f"reads row {source}, which has {len(width)} outputs; pick one with [{source}, 1, Feature, [0]]")
+    return tuple(width for width in inputs if isinstance(width, int))
+
+
+def nominal_width(row: Row) -> int:
+    """The output width that a row names as its first argument.
+
+    Raises:
+        UserError: there is none, or it is no positive integer.
+    """
+    if not row.args:
+        raise UserError("its first argument, the output width, is missing")
+    width = row.args[0]
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise UserError(f"its first argument is the output width, a positive integer, not {width!r}")
+    return width
+
+
+def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """C -> C, and the class takes C first: attention."""
+    width = only(row, inputs)
+    return Plan((width, *row.args), width, scale.repeats(row.repeats))
+
+
+def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """C -> C for YOLOAir's rows, whose first argument repeats the nominal width: checked, then dropped."""
+    width = only(row, inputs)
+    if row.args and scale.channels(nominal_width(row)) != width:
+        raise UserError(
+            f"its first argument repeats the width of its input: {row.args[0]} is {scale.channels(row.args[0])} here, not {width}"
+        )
+    return Plan((width, *row.args[1:]), width, scale.repeats(row.repeats))
+
+
+def project(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """C -> the first argument, scaled: convolutions. Repeats are copies, the second and later ones from the new width."""
+    width, out = only(row, inputs), scale.channels(nominal_width(row))
+    return Plan((width, out, *row.args[1:]), out, scale.repeats(row.repeats), (out, out, *row.args[1:]))
+
+
+def stack(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """Like `project`, but the class takes the repeats, third, and repeats its inner block: CSP."""
+    width, out = only(row, inputs), scale.channels(nominal_width(row))
+    return Plan((width, out, scale.repeats(row.repeats), *row.args[1:]), out)
+
+
+def concat(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+    """Widths add up."""
+    return Plan(row.args, sum(plain(row, inputs)))
+
+
+def untouched(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """C -> C, and the class knows no channels: up-sampling, pooling."""
+    return Plan(row.args, only(row, inputs), scale.repeats(row.repeats))
+
+
+def levels(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+    """The class takes the widths of all its inputs first: detection heads."""
+    return Plan((plain(row, inputs), *row.args), 0)
+
+
+def pyramid(widths: Callable[..., Sequence[int]]) -> Rule:
+    """One input, several outputs: a backbone. The class takes C first; `widths`, called like it, tells the output widths."""
+
+    def rule(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+        args = (only(row, inputs), *row.args)
+        return Plan(args, tuple(widths(*args, **row.keywords)))
+
+    return rule

@@ -1,0 +1,82 @@
+"""One row of a YAML table: ``[from, number, module, args]``, checked and with its sources resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.registry import Row
+from utils.errors import UserError
+
+FORM = "[from, number, module, args]"
+MOST_REPEATS = 1000  # a typing slip must not build for an hour
+
+
+def parse_table(rows: object, where: str) -> tuple[Row, ...]:
+    """Resolve the rows of a classic table; identities are the rows' numbers.
+
+    Raises:
+        UserError: names the row.
+    """
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{where}: expected a list of rows {FORM}")
+    return tuple(_parse_row(row, index, where) for index, row in enumerate(rows))
+
+
+def _parse_row(row: object, index: int, where: str) -> Row:
+    place = f"{where}: row {index}"
+    if not isinstance(row, list) or len(row) != 4:
+        raise UserError(f"{place}: expected {FORM}, found {row!r}")
+    number, name, args, keywords = parse_module(row[1:], place)
+    sources = tuple(source(f, index, index, f"{place} ({name})") for f in parse_from(row[0], f"{place} ({name})"))
+    return Row(index, sources, number, name, args, str(index), keywords=keywords)
+
+
+def parse_module(row: Sequence[Any], place: str) -> tuple[int, str, tuple[Any, ...], dict[str, Any]]:
+    """Check ``[number, module, args]``; args may be a mapping of names to values. Returns number, name, args, keywords."""
+    number, name, args = row
+    if not isinstance(name, str):
+        raise UserError(f"{place}: the module's name is text, not {name!r}; rows have the form {FORM}")
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_REPEATS:
+        raise UserError(f"{place} ({name}): its number is an integer from 1 to {MOST_REPEATS}, not {number!r}")
+    if isinstance(args, dict):
+        if not all(isinstance(key, str) for key in args):
+            raise UserError(f"{place} ({name}): argument names are text, found {list(args)}")
+        return number, name, (), {key: freeze(value) for key, value in args.items()}
+    if not isinstance(args, list):
+        raise UserError(f"{place} ({name}): its arguments are a list, not {args!r}")
+    return number, name, freeze(args), {}
+
+
+def freeze(value: Any) -> Any:
+    """Turn lists into tuples, all the way down."""
+    return tuple(freeze(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def thaw(value: Any) -> Any:
+    """Turn tuples into lists, all the way down: what YAML can write."""
+    return [thaw(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def parse_from(value: object, place: str) -> list[int]:
+    """Check a row's `from`: one row number or a list of them."""
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+        raise UserError(f"{place}: 'from' is a row number or a list of them, not {value!r}")
+    return numbers
+
+
+def source(number: int, index: int, rows: int, place: str) -> int:
+    """Resolve one `from` number of row `index`: negative ones count back; the result is below `rows`, and -1 is the image."""
+    absolute = index + number if number < 0 else number
+    if not -1 <= absolute < rows:
+        late = "is not before it" if absolute >= rows else "is before the first row"
+        raise UserError(f"{place}: 'from' {number} {late} (rows before it: 0 to {rows - 1}; -1 is the one just before)")
+    return absolute
+
+
+def relative(target: int, index: int) -> int:
+    """The `from` number by which row `index` reads row `target`: -1 for the one before, else the number itself."""
+    if target == index - 1:
+        return -1
+    return target if target >= 0 else -1 - index

@@ -1,0 +1,132 @@
+"""Weights from a file: an official YOLOv5 checkpoint or one of Attune's own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.detector import Detector, build_model
+from models.official import official_model, official_spec, official_state
+from models.spec import ModelSpec
+from models.torchfile import read_torch_file
+from utils.device import select_device
+from utils.errors import UserError, nearest
+from utils.seal import is_whole
+
+RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
+_ASSET = re.compile(r"yolov5[nsmlx]6?\.pt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What a checkpoint says about a model.
+
+    Attributes:
+        state: state_dict, float32, on the CPU.
+        spec: the network it belongs to.
+        names: class names by class number.
+        nc: number of classes.
+        source: the file.
+        meta: plain notes of the file: epoch, metrics, config, hyp, date.
+        extra: the state from which a training goes on; empty in a finished one.
+    """
+
+    state: dict[str, Tensor]
+    spec: ModelSpec
+    names: dict[int, str]
+    nc: int
+    source: Path
+    meta: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
+    """Read the weights of an official YOLOv5 ``.pt`` or of Attune's own checkpoint; nothing in the file is run.
+
+    Args:
+        ema: take the averaged weights where the file has them.
+
+    Raises:
+        UserError: no such file (with the nearest name there is, and where to fetch an official one), damaged, or another kind of file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(_missing(path))
+    content = read_torch_file(path)
+    if isinstance(content, dict) and "attune" in content:
+        if not is_whole(path):
+            raise UserError(f"{path}: the checkpoint is damaged: its checksum does not fit; take an earlier one")
+        return _own(content, path, ema)
+    model = official_model(content, str(path), ema=ema)
+    spec = official_spec(model, str(path))
+    notes = content if isinstance(content, dict) else {}
+    meta = {key: notes[key] for key in ("epoch", "date") if isinstance(notes.get(key), int | str)}
+    return Weights(
+        state=official_state(model, str(path)), spec=spec, names=dict(enumerate(spec.names or ())), nc=spec.nc, source=path, meta=meta
+    )
+
+
+def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bool = True, ch: int = 3) -> Detector:
+    """Load a detector, ready to use: in eval mode and, unless `fuse` is off, with the batch norms folded into the convolutions.
+
+    Args:
+        device: as ``--device``, or a torch device.
+        ch: channels of the images it will see.
+
+    Raises:
+        UserError: see `read_weights`; or the weights do not fit the model the file describes, or `ch`.
+    """
+    weights = read_weights(path)
+    if weights.spec.ch != ch:
+        raise UserError(f"{path}: is a model for images of {weights.spec.ch} channels, not {ch}")
+    model = build_model(weights.spec, names=weights.names, ch=ch)
+    load_all(model, weights)
+    model.requires_grad_(False)
+    model.to(select_device(device) if isinstance(device, str) else device).eval()
+    return model.fuse() if fuse else model
+
+
+def load_all(model: Detector, weights: Weights) -> None:
+    """Load every tensor into the model that `weights.spec` describes; batch counters, which old files lack, stay as they are.
+
+    Raises:
+        UserError: tensors are missing, unknown or of another shape; names the first.
+    """
+    own = model.state_dict()
+    state = {**{k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}, **weights.state}
+    odd = sorted(own.keys() ^ state.keys()) or [k for k, v in own.items() if v.shape != state[k].shape]
+    if odd:
+        first = odd[0]
+        found = [tuple(s[first].shape) if first in s else "absent" for s in (weights.state, own)]
+        raise UserError(
+            f"{weights.source}: does not fit the model it describes in {len(odd)} tensors: {first} is {found[0]}, expected {found[1]}"
+        )
+    model.load_state_dict(state)
+
+
+def _own(content: dict[str, Any], path: Path, ema: bool) -> Weights:
+    try:
+        spec, names = content["spec"], content["names"]
+        state = (content["ema"] if ema else None) or content["model"]
+        meta = {key: content[key] for key in ("epoch", "metrics", "config", "hyp")}
+        extra = content["resume"] or {}
+    except KeyError as error:
+        raise UserError(f"{path}: a checkpoint of Attune without {error}; a newer version may have written it") from error
+    spec = ModelSpec.from_dict(spec, str(path))
+    state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    return Weights(state=state, spec=spec, names=names, nc=spec.nc, source=path, meta=meta, extra=extra)
+
+
+def _missing(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"no weights {str(path)!r}: there is no folder {folder.absolute()}"
+    hint = nearest(path.name, (p.name for p in folder.glob("*.pt")))
+    if not hint and _ASSET.fullmatch(path.name):
+        hint = f"; fetch them by hand from {RELEASE}{path.name}"
+    return f"no weights {path.name!r} in {folder.absolute()}{hint}"
