@@ -1,0 +1,112 @@
+"""Drawing boxes and their labels on an image."""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_GOLDEN = 0.618034  # steps of the golden ratio never come close to an earlier hue
+_SHADES = ((0.85, 0.95), (0.60, 1.00), (0.95, 0.70))  # saturation and value, changing every ten classes
+
+
+def colour(index: int) -> Colour:
+    """The BGR colour of class `index`: neighbours differ in hue, and the classes after them in shade too."""
+    saturation, value = _SHADES[index // 10 % len(_SHADES)]
+    red, green, blue = colorsys.hsv_to_rgb((0.58 + index * _GOLDEN) % 1, saturation, value)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def text_colour(background: Colour) -> Colour:
+    """Black or white, whichever reads better on `background` (luma of ITU-R BT.601)."""
+    blue, green, red = background
+    return (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else (255, 255, 255)
+
+
+def default_width(image: Image) -> int:
+    """A line width in pixels that suits the image's size."""
+    return max(round(sum(image.shape[:2]) / 2 * 0.003), 2)
+
+
+def draw_boxes(
+    image: Image,
+    boxes: NDArray[np.float32],
+    labels: Sequence[str],
+    classes: NDArray[np.int64] | Sequence[int],
+    *,
+    line_width: int | None = None,
+) -> Image:
+    """Draw boxes with labels on a copy of `image`, later ones on top.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        boxes: (n, 4) xyxy in pixels.
+        labels: a text for each box; ``""`` writes none. Text that would leave the image is moved inside.
+        classes: for each box the class that gives its colour.
+        line_width: in pixels, 1 or more; the text grows with it. None takes a width that suits the image.
+    """
+    out = np.ascontiguousarray(image).copy()
+    width = default_width(image) if line_width is None else max(line_width, 1)
+    for box, label, cls in zip(np.asarray(boxes, np.float64).round().astype(int).tolist(), labels, classes, strict=True):
+        shade = colour(int(cls))
+        cv2.rectangle(out, box[:2], box[2:], shade, width)  # without smoothing: the lines follow the pixels
+        if label:
+            _draw_label(out, label, box[0] - width // 2, box[1], shade, 6 + 4 * width)
+    return out
+
+
+def draw_text(image: Image, text: str, left: int, top: int, shade: Colour, size: int) -> None:
+    """Write `text` into `image`, its upper left corner at (left, top); what lies outside the image is cut off."""
+    mask = text_mask(text, size)
+    height, width = image.shape[:2]
+    top_cut, left_cut = max(-top, 0), max(-left, 0)
+    mask = mask[top_cut : max(height - top, 0), left_cut : max(width - left, 0)]
+    if not mask.size:
+        return
+    part = image[top + top_cut : top + top_cut + mask.shape[0], left + left_cut : left + left_cut + mask.shape[1]]
+    alpha = mask[..., None].astype(np.float32) / 255
+    part[:] = (part * (1 - alpha) + np.array(shade, np.float32) * alpha + 0.5).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=2048)
+def text_mask(text: str, size: int) -> Image:
+    """Set one line of `text` in DejaVu Sans of `size` pixels: (h, w) uint8 coverage, h the same for every text."""
+    from PIL import Image as Picture
+    from PIL import ImageDraw
+
+    font = _font(size)
+    ascent, descent = font.getmetrics()
+    left, _, right, _ = font.getbbox(text)
+    canvas = Picture.new("L", (max(int(right - min(left, 0)) + 1, 1), ascent + descent), 0)
+    ImageDraw.Draw(canvas).text((-min(left, 0), 0), text, 255, font=font)
+    mask = np.array(canvas)
+    mask.setflags(write=False)  # the cache hands the same array to everybody
+    return mask
+
+
+@functools.lru_cache(maxsize=64)
+def _font(size: int):  # type: ignore[no-untyped-def]
+    """DejaVu Sans, which matplotlib brings along: Latin, Greek, Cyrillic, Arabic, signs."""
+    import matplotlib as mpl
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def _draw_label(image: Image, text: str, left: int, bottom: int, shade: Colour, size: int) -> None:
+    """A filled tag with `text` that stands on the box's upper edge, or hangs from the image's when there is no room above."""
+    mask, pad = text_mask(text, size), max(size // 6, 1)
+    high, wide = mask.shape[0], mask.shape[1] + 2 * pad
+    top = bottom - high if bottom >= high else bottom
+    top = max(min(top, image.shape[0] - high), 0)
+    left = max(min(left, image.shape[1] - wide), 0)
+    cv2.rectangle(image, (left, top), (left + wide - 1, top + high - 1), shade, cv2.FILLED)
+    draw_text(image, text, left + pad, top, text_colour(shade), size)
