@@ -1,0 +1,133 @@
+"""What a scan found, kept in the user's cache folder: flat arrays and JSON, no pickles, judged by content when it is read.
+
+A file that is cut off, foreign or of another version counts as absent; a folder that cannot be written costs a warning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.data.report import Finding, LabelReport
+from utils.runs import LOG
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """A scanned split: its usable images and their rows, as in `Index`, and what it takes to tell whether that still holds.
+
+    Attributes:
+        digest: of everything the rows depend on but the image files: lists, label contents, class names.
+        files: every image, usable or not, as text; `stamps` (f, 2) int64 are their sizes in bytes and times, (-1, -1) if absent.
+        frames: (f, 2) int32 height and width; (0, 0) for those left out, whose `faults` say why.
+        paths, ids, sizes, rows, starts, areas, crowds, points, point_starts: of the usable images.
+    """
+
+    digest: str
+    files: list[str]
+    stamps: NDArray[np.int64]
+    frames: NDArray[np.int32]
+    faults: dict[str, str]
+    paths: list[str]
+    ids: list[int | str]
+    sizes: NDArray[np.int32]
+    rows: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    areas: NDArray[np.float32]
+    crowds: NDArray[np.bool_]
+    points: NDArray[np.float32]
+    point_starts: NDArray[np.int64]
+    report: LabelReport
+
+
+_ARRAYS = {
+    "stamps": np.int64,
+    "frames": np.int32,
+    "sizes": np.int32,
+    "rows": np.float32,
+    "starts": np.int64,
+    "areas": np.float32,
+    "crowds": np.bool_,
+    "points": np.float32,
+    "point_starts": np.int64,
+}
+_TEXTS = ("digest", "files", "faults", "paths", "ids")
+
+
+def cache_folder(given: str | Path | None = None) -> Path:
+    """Return `given`, else ``$ATTUNE_CACHE``, ``$XDG_CACHE_HOME/attune`` or ``~/.cache/attune``; nothing is created."""
+    if given is not None:
+        return Path(given)
+    if own := os.environ.get("ATTUNE_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "attune"
+
+
+def cache_file(folder: Path, identity: str) -> Path:
+    """Return the cache file of the split that `identity` names (its entries, not their content)."""
+    return folder / f"labels-{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:24]}.npz"
+
+
+def save_table(file: Path, table: Table) -> None:
+    """Write a table next to where it belongs and move it there; failing is no error."""
+    texts: dict[str, Any] = {name: getattr(table, name) for name in _TEXTS}
+    texts["report"] = dataclasses.asdict(table.report)
+    text = json.dumps({"version": VERSION, **texts}).encode()
+    arrays = {name: getattr(table, name) for name in _ARRAYS}
+    temporary = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as out:
+            temporary = Path(out.name)
+            np.savez(out, allow_pickle=False, text=np.frombuffer(text, np.uint8), **arrays)
+        temporary.replace(file)
+    except OSError as error:
+        LOG.warning("labels are not cached: %s (ATTUNE_CACHE names another folder)", error)
+        if temporary:
+            temporary.unlink(missing_ok=True)
+
+
+def load_table(file: Path) -> Table | None:
+    """Read a table back; None when there is none that can be trusted to be whole."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            text: dict[str, Any] = json.loads(stored["text"].tobytes())
+            arrays: dict[str, Any] = {name: np.asarray(stored[name]) for name in _ARRAYS}
+            if text.pop("version") != VERSION or any(arrays[name].dtype != kind for name, kind in _ARRAYS.items()):
+                return None
+        report = text.pop("report")
+        findings = tuple(Finding(**entry) for entry in report.pop("findings"))
+        table = Table(**text, **arrays, report=LabelReport(**report, findings=findings))
+        return table if _consistent(table) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return None
+
+
+def _consistent(table: Table) -> bool:
+    """Whether the lengths and offsets fit each other, so that no later access can fail."""
+    images, rows = len(table.paths), len(table.rows)
+    shapes = (
+        table.stamps.shape == table.frames.shape == (len(table.files), 2),
+        table.sizes.shape == (images, 2) and len(table.ids) == images,
+        table.rows.shape == (rows, 5) and table.areas.shape == table.crowds.shape == (rows,),
+        table.points.ndim == 2 and table.points.shape[1] == 2,
+        _offsets(table.starts, images, rows) and _offsets(table.point_starts, rows, len(table.points)),
+    )
+    return all(shapes)
+
+
+def _offsets(starts: NDArray[np.int64], count: int, total: int) -> bool:
+    return starts.shape == (count + 1,) and starts[0] == 0 and starts[-1] == total and bool((np.diff(starts) >= 0).all())

@@ -1,0 +1,199 @@
+"""Data sets: a YAML, a COCO JSON, or a folder, resolved to where the images of each split lie and to class names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.config import ROOT, find_yaml, read_yaml
+from utils.data.names import check_names, names_from_labels
+from utils.errors import UserError, nearest
+from utils.runs import LOG
+
+SPLITS = ("train", "val", "test")
+KEYS = ("path", *SPLITS, "names", "nc", "download", "sha256")
+_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataConfig:
+    """A data set.
+
+    Attributes:
+        yaml: the YAML, JSON or folder it was read from.
+        root: the folder its paths are relative to.
+        names: class names by number, 0 to nc - 1.
+        splits: the folders, .txt lists and COCO .json files of "train", "val" and "test", as far as they exist.
+        partners: the image folder of a .json, or the label folder of a folder or list, where the data set names one.
+        absent: for a split that the data set names and that is not there, the message that says what was tried.
+    """
+
+    yaml: Path
+    root: Path
+    names: dict[int, str]
+    splits: dict[str, tuple[Path, ...]]
+    partners: dict[Path, Path] = dataclasses.field(default_factory=dict)
+    absent: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def entries(self, split: str) -> tuple[Path, ...]:
+        """Return the folders, lists and JSON files of a split.
+
+        Raises:
+            UserError: the data set does not name the split, or it is not there.
+        """
+        if split in self.splits:
+            return self.splits[split]
+        raise UserError(self.absent.get(split) or f"{self.yaml}: there is no split '{split}' (it has {', '.join(self.splits)})")
+
+
+def load_data(source: str | Path) -> DataConfig:
+    """Resolve a data set.
+
+    Args:
+        source: a data YAML (also looked for in the repository's data/), a COCO .json, which then serves as every split, or a folder:
+            with one YAML in it that is read; else with train, val (or valid) and test below it; else its images serve as every split.
+            Without val, test serves as val.
+
+    Raises:
+        UserError: not found, not of the expected form, or without its validation images; the message lists every path tried.
+    """
+    path = Path(source)
+    if path.is_dir():
+        yamls = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+        if len(yamls) > 1:
+            raise UserError(f"{path}: holds several YAML files ({', '.join(y.name for y in yamls)}); name one of them")
+        return _from_yaml(yamls[0]) if yamls else _from_folder(path)
+    if path.suffix.lower() == ".json":
+        if not path.is_file():
+            raise UserError(f"no file {str(path)!r}")
+        return _named(DataConfig(path, path.parent, {}, dict.fromkeys(SPLITS, (path,))))
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(f"{path}: {'' if path.exists() else 'not found; '}a data set is a .yaml, a COCO .json, or a folder")
+    return _from_yaml(find_yaml(path, ROOT / "data", ROOT))
+
+
+def _from_folder(path: Path) -> DataConfig:
+    """Splits by the names of subfolders, ``train/`` as well as ``images/train/``."""
+    splits: dict[str, tuple[Path, ...]] = {}
+    for split, names in _FOLDERS.items():
+        there = [folder for name in names for folder in (path / name, path / "images" / name) if folder.is_dir()]
+        if there:
+            splits[split] = (there[0],)
+    if not splits:
+        splits = dict.fromkeys(SPLITS, (path,))
+    return _named(_with_val(DataConfig(path, path, {}, splits)))
+
+
+def _with_val(data: DataConfig) -> DataConfig:
+    """Let test serve as val where there is no val."""
+    if "val" in data.splits or "val" in data.absent:
+        return data
+    if "test" not in data.splits:
+        raise UserError(data.absent.get("test") or f"{data.yaml}: needs 'val' (or 'test'): the images to validate on")
+    LOG.info("%s: no val split; test serves as val", data.yaml)
+    return dataclasses.replace(data, splits={**data.splits, "val": data.splits["test"]})
+
+
+def _named(data: DataConfig, nc: int | None = None) -> DataConfig:
+    return data if data.names else dataclasses.replace(data, names=names_from_labels(data.splits, data.partners, data.yaml, nc))
+
+
+def _from_yaml(path: Path) -> DataConfig:
+    content = read_yaml(path)
+    _check_keys(path, content)
+    names, nc = check_names(path, content)
+    places = _places(path, content.get("path"))
+    data = _resolve(path, content, places)
+    if "val" in data.absent and content.get("download"):
+        from utils.data.download import fetch  # network code is loaded only where it is needed
+
+        fetch(content["download"], places[0], content.get("sha256"), path)
+        data = _resolve(path, content, places)
+    data = _with_val(dataclasses.replace(data, names=names))
+    if "val" in data.absent:
+        raise UserError(data.absent["val"])
+    return _named(data, nc)
+
+
+def _check_keys(path: Path, content: Mapping[str, Any]) -> None:
+    """A key that is nearly a known one is a mistake; one that is quite different is another tool's, and gets one line."""
+    foreign = []
+    for key in content:
+        if key in KEYS:
+            continue
+        hint = nearest(key, KEYS)
+        if hint and _slip(str(key)):
+            raise UserError(f"{path}: unknown key {key!r}{hint}")
+        foreign.append(str(key))
+    if foreign:
+        LOG.warning("%s: ignored keys: %s", path, ", ".join(foreign))
+
+
+def _slip(key: str) -> bool:
+    """Whether a key looks like a known one mistyped: same letters but for one or two, or its singular or a longer form."""
+    from difflib import SequenceMatcher
+
+    low = key.lower()
+    known = [k for k in KEYS if k != "nc"]
+    return any(SequenceMatcher(None, low, k).ratio() >= 0.75 or low.startswith(k) for k in known)
+
+
+def _places(path: Path, root: Any) -> list[Path]:
+    """Return the folders the data set's paths may be relative to, first choice first."""
+    if root is not None and not isinstance(root, str):
+        raise UserError(f"{path}: path: {root!r} is not a folder")
+    bases = [path.parent / Path(root or ".").expanduser(), Path.cwd() / Path(root or ".").expanduser()]
+    return list(dict.fromkeys(bases)) if root else bases[:1]
+
+
+def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> DataConfig:
+    """Find what exists of the splits; the root is the first place that does."""
+    root = next((place for place in places if place.is_dir()), places[0])
+    bases = list(dict.fromkeys([*(p for p in places if p.is_dir()), *places, path.parent, Path.cwd()]))
+    splits: dict[str, tuple[Path, ...]] = {}
+    partners: dict[Path, Path] = {}
+    absent: dict[str, str] = {}
+    for split in SPLITS:
+        if not content.get(split):
+            continue
+        found: list[Path] = []
+        for main, partner in _split_entries(path, split, content[split]):
+            here, tried = _find(main, bases)
+            beside, tried_too = _find(partner, bases) if partner else (None, [])
+            if here is None or (partner and beside is None):
+                missed, places_tried = (main, tried) if here is None else (partner, tried_too)
+                absent[split] = f"{path}: {split}: {missed} not found; tried {', '.join(map(str, places_tried))}"
+                break
+            found.append(here)
+            if beside:
+                partners[here] = beside
+        else:
+            splits[split] = tuple(found)
+    return DataConfig(path, root, {}, splits, partners, absent)
+
+
+def _split_entries(path: Path, split: str, value: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield an entry's own path and that of its partner: (folder or list or .json, label or image folder or None)."""
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, str):
+            yield entry, None
+        elif isinstance(entry, dict) and entry.keys() == {"images", "annotations"} and all(isinstance(v, str) for v in entry.values()):
+            images, annotations = entry["images"], entry["annotations"]
+            yield (annotations, images) if annotations.lower().endswith(".json") else (images, annotations)
+        else:
+            raise UserError(f"{path}: {split}: {entry!r} is not a path, nor a mapping of 'images' and 'annotations' to paths")
+
+
+def _find(entry: str, bases: list[Path]) -> tuple[Path | None, list[Path]]:
+    """Return the first existing path of an entry below the bases, and all tried. Roboflow's ``../train/images`` means ``train/images``."""
+    relative = Path(entry).expanduser()
+    forms = [relative, Path(entry.removeprefix("../"))] if entry.startswith("../") else [relative]
+    tried = list(dict.fromkeys(base / form for form in forms for base in bases))
+    return next((place for place in tried if place.exists()), None), tried
