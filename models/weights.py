@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.detector import Detector, build_model
+from models.detector import Detector
 from models.official import official_model, official_spec, official_state
 from models.spec import ModelSpec
 from models.torchfile import read_torch_file
@@ -71,20 +71,17 @@ def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
     )
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bool = True, ch: int = 3) -> Detector:
+def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bool = True) -> Detector:
     """Load a detector, ready to use: in eval mode and, unless `fuse` is off, with the batch norms folded into the convolutions.
 
     Args:
         device: as ``--device``, or a torch device.
-        ch: channels of the images it will see.
 
     Raises:
-        UserError: see `read_weights`; or the weights do not fit the model the file describes, or `ch`.
+        UserError: see `read_weights`; or the weights do not fit the model the file describes.
     """
     weights = read_weights(path)
-    if weights.spec.ch != ch:
-        raise UserError(f"{path}: is a model for images of {weights.spec.ch} channels, not {ch}")
-    model = build_model(weights.spec, names=weights.names, ch=ch)
+    model = Detector(weights.spec, names=weights.names)
     load_all(model, weights)
     model.requires_grad_(False)
     model.to(select_device(device) if isinstance(device, str) else device).eval()
@@ -127,6 +124,5 @@ def _missing(path: Path) -> str:
     if not folder.is_dir():
         return f"no weights {str(path)!r}: there is no folder {folder.absolute()}"
     hint = nearest(path.name, (p.name for p in folder.glob("*.pt")))
-    if not hint and _ASSET.fullmatch(path.name):
-        hint = f"; fetch them by hand from {RELEASE}{path.name}"
-    return f"no weights {path.name!r} in {folder.absolute()}{hint}"
+    official = f" (YOLOv5's own: fetch them by hand from {RELEASE}{path.name})" if _ASSET.fullmatch(path.name) else ""
+    return f"no weights {path.name!r} in {folder.absolute()}{official}{hint}"

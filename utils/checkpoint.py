@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.seal import is_whole, seal
 
 VERSION = 1
+_FIRST_KEY = b"\x06\x00\x00\x00attune"  # as the pickle spells it
 _PLAIN = (type(None), bool, int, float, str)
 
 
@@ -57,6 +58,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if version != VERSION:
         raise UserError(f"{path}: a checkpoint of version {version}, while this program reads version {VERSION}; update Attune")
     return payload
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether the file begins as a checkpoint of Attune does; that it is whole is for `load_checkpoint` to find out."""
+    try:
+        with Path(path).open("rb") as file:
+            return _FIRST_KEY in file.read(1024)
+    except OSError:
+        return False
 
 
 def strip_checkpoint(path: str | Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
+from utils.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
 from utils.errors import UserError
 
 
@@ -128,3 +128,15 @@ def test_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(UserError, match="version 2, while this program reads version 1"):
         load_checkpoint(path)
+
+
+def test_tells_a_checkpoint_by_its_beginning(tmp_path: Path, payload: dict[str, Any]) -> None:
+    path = tmp_path / "x.pt"
+    assert not is_checkpoint(path)
+    assert not is_checkpoint(tmp_path)
+    torch.save({"model": 1, "attune": 1}, path)
+    assert not is_checkpoint(path)
+    save_checkpoint(path, payload)
+    assert is_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:-5])
+    assert is_checkpoint(path)
