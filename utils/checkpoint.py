@@ -18,7 +18,7 @@ from utils.errors import UserError
 from utils.seal import is_whole, seal
 
 VERSION = 1
-_FIRST_KEY = b"\x06\x00\x00\x00attune"  # as the pickle spells it
+_FIRST_KEY = b"}q\x00(X\x06\x00\x00\x00attune"  # as the pickle spells it
 _PLAIN = (type(None), bool, int, float, str)
 
 
