@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["build_model", "list_modules", "load_model", "load_plugins"]
 
 
-def build_model(  # noqa: PLR0913
+def build_model(
     cfg: str | Path | Mapping[str, Any] | ModelSpec,
     nc: int | None = None,
     *,

@@ -34,7 +34,7 @@ def row_errors(spec: ModelSpec, row: Row) -> Iterator[None]:
     try:
         yield
     except MISFITS as error:
-        raise UserError(f"{spec.where}: {row}: {error}") from error
+        raise UserError(f"{spec.where}: {row}: {' '.join(str(error).split())}") from error
 
 
 def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Width]]:

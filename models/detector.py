@@ -161,7 +161,7 @@ def _names(names: Names | None, spec: ModelSpec) -> dict[int, str]:
     return dict(enumerate(checked))
 
 
-def build_detector(  # noqa: PLR0913
+def build_detector(
     cfg: str | Path | Mapping[str, Any] | ModelSpec,
     nc: int | None = None,
     *,

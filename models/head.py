@@ -93,7 +93,8 @@ class Detect(nn.Module):
         With one class there is no class loss, and its probability starts, and stays, at about 1.
         """
         for conv, stride in zip(self.m, self.stride, strict=True):
-            assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
             bias = conv.bias.view(-1, self.classes + 5)
             bias[:, 4] += torch.log(8 / (640 / stride) ** 2)
             bias[:, 5:] += math.log(0.6 / (self.classes - 0.99999))
@@ -106,7 +107,7 @@ class Detect(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Detect:
         anchors, stride = self.anchors, self.stride
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.anchors.dtype != anchors.dtype:  # .half() would cost 0.4 % of an anchor's size
             self.anchors, self.stride = anchors.to(self.anchors.device), stride.to(self.stride.device)
         return self

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from utils.errors import UserError
@@ -16,6 +17,13 @@ _FAILURES = (
     *(SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError),
     *(AssertionError, OSError),
 )
+
+
+class _Loader(SourceFileLoader):
+    """Writes no ``__pycache__`` into the user's folder."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Keep the byte code to itself."""
 
 
 def load_plugins(paths: Sequence[str | Path]) -> None:
@@ -36,12 +44,13 @@ def _load(path: Path) -> None:
     name = f"attune_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    loader = _Loader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None, "the loader is given"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except _FAILURES as error:
         del sys.modules[name]
         raise UserError(f"plug-in {_line(path, error)}: {type(error).__name__}: {error}") from error

@@ -14,20 +14,21 @@ from models.registry import Row, Width
 from models.spec import ModelSpec
 from utils.errors import UserError
 
+_SIZES = (64, 128, 256)
+
 
 def shape_of(output: Any) -> Any:
     """Shape of a tensor, or a list of the shapes of several."""
     return tuple(output.shape) if isinstance(output, Tensor) else [shape_of(o) for o in output]
 
 
-@torch.no_grad()
-def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[tuple[Row, Any]]:
-    """Yield each row with its output for `image`, in evaluation mode.
+def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[tuple[Row, list[Any], Any]]:
+    """Yield each row with its inputs and its output for `image`, in evaluation mode.
 
     Raises:
         UserError: a row cannot take what its sources give; names the row and the shapes.
     """
-    training = [m for m in layers.modules() if m.training]
+    training = [module for module in layers.modules() if module.training]
     layers.eval()
     outputs: list[Any] = []
     try:
@@ -37,44 +38,49 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
                 with torch.no_grad(), row_errors(spec, row):
                     outputs.append(layer(inputs[0] if len(inputs) == 1 else inputs))
             except UserError as error:
-                raise UserError(f"{error} (its inputs have the shapes {', '.join(str(shape_of(i)) for i in inputs)})") from error
-            yield row, outputs[-1]
+                raise UserError(f"{error}; its inputs have the shapes {', '.join(str(shape_of(i)) for i in inputs)}") from error
+            yield row, inputs, outputs[-1]
     finally:
         for module in training:
             module.training = True
 
 
-def check_row(spec: ModelSpec, row: Row, output: Any, width: Width, inputs: list[Any]) -> None:
-    """Compare an output with the width its rule declared.
-
-    Raises:
-        UserError: they differ, or a gated block changed the size.
-    """
-    found = tuple(o.shape[1] for o in output) if isinstance(output, list | tuple) else output.shape[1]
+def _check(spec: ModelSpec, row: Row, inputs: list[Any], output: Any, width: Width) -> None:
+    """Compare an output with the width its rule declared, and that of a gated block with its input."""
+    place = f"{spec.where}: {row}"
+    if not isinstance(output, Tensor | list | tuple):
+        raise UserError(f"{place}: gives {type(output).__name__}; a module gives a tensor, a backbone a list of them")
+    found = output.shape[1] if isinstance(output, Tensor) else tuple(o.shape[1] for o in output)
     if found != width:
-        raise UserError(f"{spec.where}: {row}: gives {found} channels, but its registration says {width}; wrong rule, or wrong arguments")
+        raise UserError(f"{place}: gives {found} channels, but its rule says {width}; it has the wrong rule, or the wrong arguments")
     if row.gate and shape_of(output) != shape_of(inputs[0]):
-        raise UserError(
-            f"{spec.where}: {row}: a gate needs a block that keeps the size; it turns {shape_of(inputs[0])} into {shape_of(output)}"
-        )
+        raise UserError(f"{place}: a gate needs a block that keeps the shape; it turns {shape_of(inputs[0])} into {shape_of(output)}")
 
 
 def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width]) -> list[float]:
-    """Pixels per cell of each level of the head, from forward passes of small images.
+    """Pixels per cell of each level of the head, from a forward pass of an image as small as it may be.
+
+    An image smaller than the largest stride may not pass, and tells nothing where it leaves one cell: then a larger one is tried.
 
     Raises:
-        UserError: the network does not run, or a level is not smaller than the image by one factor.
+        UserError: the network does not run, or a row gives another width than its rule says.
     """
+    for size in _SIZES[:-1]:
+        try:
+            sides = _level_sizes(layers, spec, widths, size)
+        except UserError:
+            continue
+        if min(sides) > 1:
+            return [size / side for side in sides]
+    return [_SIZES[-1] / side for side in _level_sizes(layers, spec, widths, _SIZES[-1])]
+
+
+def _level_sizes(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width], size: int) -> list[int]:
     device = next(layers.parameters()).device
-    for size in (64, 128, 256, 512):
-        outputs: list[Any] = []
-        image = torch.zeros(1, spec.ch, size, size, device=device)
-        for row, output in run_rows(layers, spec, image):
-            if not isinstance(layers[row.index], Detect):
-                inputs = [outputs[s] if s >= 0 else image for s in row.sources]
-                check_row(spec, row, output, widths[row.index], inputs)
-            outputs.append(output)
-        maps: list[Tensor] = outputs[-1]
-        if min(m.shape[2] for m in maps) > 1:
-            break
-    return [size / m.shape[2] for m in maps]
+    maps: list[Tensor] = []
+    for row, inputs, output in run_rows(layers, spec, torch.zeros(1, spec.ch, size, size, device=device)):
+        if isinstance(layers[row.index], Detect):
+            maps = output
+        else:
+            _check(spec, row, inputs, output, widths[row.index])
+    return [level.shape[2] for level in maps]

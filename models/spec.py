@@ -40,7 +40,7 @@ class ModelSpec:
 
     rows: tuple[Row, ...]
     nc: int = 80
-    scale: Scale = Scale()
+    scale: Scale = dataclasses.field(default_factory=Scale)
     anchors: Anchors = 3
     ch: int = 3
     activation: str | None = None

@@ -60,8 +60,9 @@ def thaw(value: Any) -> Any:
 
 def parse_from(value: object, place: str) -> list[int]:
     """Check a row's `from`: one row number or a list of them."""
-    numbers = value if isinstance(value, list) else [value]
-    if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+    given = value if isinstance(value, list) else [value]
+    numbers = [n for n in given if isinstance(n, int) and not isinstance(n, bool)]
+    if not given or len(numbers) != len(given):
         raise UserError(f"{place}: 'from' is a row number or a list of them, not {value!r}")
     return numbers
 

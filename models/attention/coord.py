@@ -36,7 +36,7 @@ class CoordAtt(nn.Module):
         self.conv_w = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        H, W = x.shape[2:]
+        H = x.shape[2]
         rows = x.mean(3, keepdim=True)  # (B, C, H, 1)
         columns = x.mean(2, keepdim=True).transpose(2, 3)  # (B, C, W, 1)
         joint = F.hardswish(self.bn1(self.conv1(torch.cat((rows, columns), 2))))  # (B, squeezed, H + W, 1)

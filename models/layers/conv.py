@@ -32,11 +32,12 @@ def same_padding(kernel: Size, dilation: int = 1) -> Size:
 @torch.no_grad()
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     """Return a convolution, with bias, that computes ``norm(conv(x))`` of evaluation mode."""
-    assert norm.running_mean is not None and norm.running_var is not None, "no running statistics to fold"
-    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    bias = norm.bias - norm.running_mean * gain
-    if conv.bias is not None:
-        bias = bias + conv.bias * gain
+    assert norm.running_mean is not None, "no running statistics to fold"
+    assert norm.running_var is not None, "no running statistics to fold"
+    gain = torch.rsqrt(norm.running_var + norm.eps)
+    bias = -norm.running_mean * gain if conv.bias is None else (conv.bias - norm.running_mean) * gain
+    if norm.affine:
+        gain, bias = gain * norm.weight, bias * norm.weight + norm.bias
     conv.weight = nn.Parameter(conv.weight * gain.view(-1, 1, 1, 1), requires_grad=conv.weight.requires_grad)
     conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
     return conv
@@ -183,7 +184,7 @@ class CrossConv(nn.Module):
         return x + y if self.add else y
 
 
-def mixed_widths(c1: int, c2: int, kernels: Sequence[int], equal: bool) -> list[int]:
+def mixed_widths(c2: int, kernels: Sequence[int], equal: bool) -> list[int]:
     """Split `c2` output channels over `kernels`: into equal numbers, or into numbers that give equal parameter counts."""
     shares = [1.0 if equal else 1.0 / k**2 for k in kernels]
     ends = [round(c2 * sum(shares[: i + 1]) / sum(shares)) for i in range(len(shares))]
@@ -210,7 +211,7 @@ class MixConv2d(nn.Module):
 
     def __init__(self, c1: int, c2: int, k: Sequence[int] = (1, 3), s: int = 1, equal_ch: bool = True) -> None:
         super().__init__()
-        widths = mixed_widths(c1, c2, k, equal_ch)
+        widths = mixed_widths(c2, k, equal_ch)
         self.m = nn.ModuleList(
             nn.Conv2d(c1, width, kernel, s, kernel // 2, groups=math.gcd(c1, width), bias=False)
             for kernel, width in zip(k, widths, strict=True)

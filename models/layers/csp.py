@@ -160,7 +160,7 @@ class C3SPP(C3):
         (B, c1, H, W) -> (B, c2, H, W)
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self, c1: int, c2: int, k: Sequence[int] = (5, 9, 13), n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5
     ) -> None:
         super().__init__(c1, c2, n, shortcut, g, e)

@@ -39,8 +39,8 @@ class TransformerLayer(nn.Module):
         B, N, C = q.shape
         heads = self.ma.num_heads
         projections = zip((q, k, v), self.ma.in_proj_weight.chunk(3), self.ma.in_proj_bias.chunk(3), strict=True)
-        split = [F.linear(t, weight, bias).view(B, N, heads, C // heads).transpose(1, 2) for t, weight, bias in projections]
-        mixed = F.scaled_dot_product_attention(*split)  # (B, heads, N, C / heads)
+        query, key, value = (F.linear(t, weight, bias).view(B, N, heads, C // heads).transpose(1, 2) for t, weight, bias in projections)
+        mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, N, C / heads)
         return self.ma.out_proj(mixed.transpose(1, 2).reshape(B, N, C))
 
 
