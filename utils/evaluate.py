@@ -1,0 +1,222 @@
+"""The validation loop: a model and a split in, figures of merit out. val.py and train.py share it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from utils.boxes import cxcywh_to_xyxy
+from utils.distributed import SINGLE, Ranks, gather, sum_over_ranks
+from utils.metrics import Evaluator, Metrics
+from utils.nms import non_max_suppression
+from utils.runs import LOG
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+    from models.ensemble import Ensemble
+    from utils.data.index import Index
+    from utils.data.loader import Batch, Loader
+
+Criterion = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+HEADER = f"{'Class':>22s}{'Images':>11s}{'Instances':>11s}{'P':>11s}{'R':>11s}{'mAP50':>11s}{'mAP50-95':>11s}"
+PICTURES = 3
+"""Batches of which a picture is drawn."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How detections are read off a model.
+
+    Attributes:
+        conf: least confidence.
+        iou: above which NMS drops the less confident of two boxes.
+        max_det: most detections an image.
+        classes: keep these only; load the index with the same.
+        single_cls: make every prediction class 0; load the index with the same.
+        half: fp16 on CUDA, bf16 elsewhere.
+        augment: test-time augmentation.
+        hybrid: let the labels take part in NMS with confidence 1, which inflates every figure.
+    """
+
+    conf: float = 0.001
+    iou: float = 0.6
+    max_det: int = 300
+    classes: Sequence[int] | None = None
+    single_cls: bool = False
+    half: bool = False
+    augment: bool = False
+    hybrid: bool = False
+
+
+class Evaluation(NamedTuple):
+    """What a validation yields: the figures, the mean loss terms, and ms an image for "pre-process", "inference" and "NMS"."""
+
+    metrics: Metrics
+    loss: dict[str, float] | None
+    speeds: dict[str, float]
+
+
+def evaluate(
+    model: Detector | Ensemble,
+    loader: Loader,
+    index: Index,
+    settings: Settings | None = None,
+    *,
+    device: torch.device,
+    criterion: Criterion | None = None,
+    ranks: Ranks = SINGLE,
+    plots: Path | None = None,
+    evaluator: Evaluator | None = None,
+) -> Evaluation:
+    """Run `model` over `loader` and measure what it detects.
+
+    Args:
+        model: on `device`; put into eval mode for the while. A fused copy is faster and measures the same.
+        loader: validation batches; with several ranks, this rank's share of them.
+        index: the split that `loader` reads, for the ground truth.
+        settings: how detections are read off the model.
+        criterion: a loss, to report its terms too. It must not wait for other ranks: these may have fewer batches.
+        ranks: the processes that share the split. All of them return the figures of the whole split.
+        plots: folder for pictures of the first batches, drawn by the first rank.
+        evaluator: takes the detections of each image, for a caller that wants them; by default a new one.
+    """
+    settings = settings or Settings()
+    evaluator = evaluator or Evaluator(index.names)
+    stage = _Stage(model, settings, device, criterion)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for number, batch in enumerate(_progress(loader, ranks)):
+                found = stage(batch)
+                for i, box, rows in zip(batch.indices, batch.boxes or (), found, strict=True):
+                    rows[:, :4] = torch.from_numpy(box.to_source(rows[:, :4].numpy()))
+                    evaluator.add(i, rows.numpy(), index.truth(i))
+                if plots is not None and ranks.first and number < PICTURES:
+                    _draw(plots, number, batch, index, evaluator)
+    finally:
+        model.train(was_training)
+    for state in gather(evaluator.state(), ranks) if ranks.world_size > 1 else ():
+        evaluator.merge(state)
+    metrics = evaluator.compute()
+    if ranks.first:
+        log_row("all", metrics.images, metrics.instances, metrics.precision, metrics.recall, metrics.ap50, metrics.ap)
+    return Evaluation(metrics, stage.mean_loss(ranks), stage.speeds())
+
+
+def log_row(name: str, images: int, instances: int, *figures: float) -> None:
+    """Print a line under `HEADER`."""
+    LOG.info("%22s%11d%11d" + "%11.3g" * len(figures), name[:22], images, instances, *figures)
+
+
+def log_classes(metrics: Metrics) -> None:
+    """Print a line for each class that has objects."""
+    for c in metrics.per_class:
+        log_row(c.name, c.images, c.instances, c.precision, c.recall, c.ap50, c.ap)
+
+
+def _progress(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
+    """The batches, under a progress bar where there is a terminal to show it."""
+    if ranks.first:
+        LOG.info(HEADER)
+    yield from tqdm(loader.epoch(0), total=len(loader), desc=" " * 22, leave=False, disable=None if ranks.first else True)
+
+
+class _Stage:
+    """From a batch to its detections, with the times and losses on the way."""
+
+    def __init__(self, model: Detector | Ensemble, settings: Settings, device: torch.device, criterion: Criterion | None) -> None:
+        assert criterion is None or not settings.augment, "augmentation yields no raw maps for the loss"
+        self.model, self.settings, self.device, self.criterion = model, settings, device, criterion
+        self.dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+        self.seconds = [0.0, 0.0, 0.0]
+        self.images = self.batches = 0
+        self.loss: dict[str, Tensor] = {}
+
+    def __call__(self, batch: Batch) -> list[Tensor]:
+        """Return for each image (k, 6) xyxy in pixels of the batch, confidence, class; on the CPU."""
+        s, times = self.settings, [self._now()]
+        # channels_last is what convolutions on the CPU and on tensor cores compute in
+        images = batch.images.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last).div_(255)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        times.append(self._now())
+        with torch.autocast(self.device.type, self.dtype, enabled=s.half):
+            pred, maps = self._forward(images)
+        times.append(self._now())
+        if self.criterion is not None:
+            self._add_loss(self.criterion(maps, targets)[1])
+            times[-1:] = [times[-1], self._now()]
+        start = self._now()
+        prior = _priors(targets, images) if s.hybrid else None
+        found = non_max_suppression(
+            pred, s.conf, s.iou, classes=s.classes, agnostic=s.single_cls, multi_label=True, max_det=s.max_det, prior=prior
+        )
+        rows = [_single(r).cpu() if s.single_cls else r.cpu() for r in found]
+        for k, passed in enumerate((times[1] - times[0], times[2] - times[1], self._now() - start)):
+            self.seconds[k] += passed
+        self.images += len(images)
+        self.batches += 1
+        return rows
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if self.criterion is None:
+            return (self.model.augmented(images) if self.settings.augment else self.model(images)).float(), []
+        maps = [m.float() for m in self.model.maps(images)]  # type: ignore[union-attr]
+        return self.model.head.decode(maps), maps  # type: ignore[union-attr]
+
+    def _add_loss(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            self.loss[name] = self.loss.get(name, torch.zeros((), dtype=torch.float64)) + value.double().cpu()
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def mean_loss(self, ranks: Ranks) -> dict[str, float] | None:
+        """The terms' means over the batches of all ranks."""
+        if self.criterion is None:
+            return None
+        names = ("box", "obj", "cls")
+        *sums, batches = sum_over_ranks([*(float(self.loss.get(n, 0)) for n in names), self.batches], self.device, ranks)
+        return {name: total / max(batches, 1) for name, total in zip(names, sums, strict=True)}
+
+    def speeds(self) -> dict[str, float]:
+        """Milliseconds an image, on this rank."""
+        names = ("pre-process", "inference", "NMS")
+        return {name: s / max(self.images, 1) * 1e3 for name, s in zip(names, self.seconds, strict=True)}
+
+
+def _single(rows: Tensor) -> Tensor:
+    """The same boxes, all of class 0."""
+    return torch.cat((rows[:, :5], torch.zeros_like(rows[:, 5:])), 1)
+
+
+def _priors(targets: Tensor, images: Tensor) -> list[Tensor]:
+    """(n, 6) image, class, normalised cx, cy, w, h -> for each image (k, 5) class, xyxy in pixels of the batch."""
+    height, width = images.shape[2:]
+    boxes = cxcywh_to_xyxy(targets[:, 2:6]) * targets.new_tensor([width, height, width, height])
+    rows = torch.cat((targets[:, 1:2], boxes), 1)
+    return [rows[targets[:, 0] == i] for i in range(len(images))]
+
+
+def _draw(folder: Path, number: int, batch: Batch, index: Index, evaluator: Evaluator) -> None:
+    """Draw the labels and the predictions of a batch."""
+    from utils.plots import plot_batch
+
+    found = dict(evaluator.predictions())
+    plot_batch(folder / f"val_batch{number}_labels.jpg", batch, index.names)
+    plot_batch(folder / f"val_batch{number}_pred.jpg", batch, index.names, [found[i] for i in batch.indices])
+
+
+def parameters_device(model: nn.Module) -> torch.device:
+    """The device a model lives on."""
+    return next(model.parameters()).device
