@@ -214,4 +214,6 @@ def folder_name(name: str, cls: int) -> str:
     Letters, digits, spaces, ``-``, ``_`` and ``.`` stay; where anything had to go, the class index is appended.
     """
     safe = re.sub(r"[^\w .-]", "_", name).strip(" .")[:80]
-    return safe if safe == name and safe else f"{safe}_{cls}".lstrip("_")
+    if safe == name and safe:
+        return safe
+    return f"{safe}_{cls}" if safe else f"class{cls}"

@@ -132,11 +132,11 @@ class Results:
             out.append(Crop(self.image[top:bottom, left:right].copy(), cls, self.name(cls), score))
         return out
 
-    def plot(self, *, line_width: int = 3, labels: bool = True, conf: bool = True) -> Image:
+    def plot(self, *, line_width: int | None = None, labels: bool = True, conf: bool = True) -> Image:
         """Draw the boxes on a copy of the image.
 
         Args:
-            line_width: of the boxes in pixels.
+            line_width: of the boxes in pixels; None takes what suits the image.
             labels: write the class names.
             conf: write the confidences behind the names.
 
