@@ -42,16 +42,26 @@ class Letterbox:
         return (xyxy * np.array([sx, sy] * 2, np.float32) + np.array([self.left, self.top] * 2, np.float32)).astype(np.float32)
 
 
-def fit(source: tuple[int, int], shape: tuple[int, int], *, stride: int = 0, enlarge: bool = True) -> Letterbox:
+def longest_side(source: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the (height, width) at which the source's longest side is `side` pixels; the other is rounded up, as YOLOv5's loader does."""
+    ratio = side / max(source)
+    return min(math.ceil(source[0] * ratio), side), min(math.ceil(source[1] * ratio), side)
+
+
+def fit(
+    source: tuple[int, int], shape: tuple[int, int], *, stride: int = 0, enlarge: bool = True, size: tuple[int, int] | None = None
+) -> Letterbox:
     """Place a (height, width) source in a (height, width) shape.
 
     With `stride`, the shape shrinks to the least multiple of it that holds the scaled source. Without `enlarge` a source
-    that is smaller than the shape keeps its size.
+    that is smaller than the shape keeps its size. With `size`, the source is first brought to that (height, width), as data
+    loading does, and what follows applies to it.
     """
-    ratio = min(shape[0] / source[0], shape[1] / source[1])
+    inner = size or source
+    ratio = min(shape[0] / inner[0], shape[1] / inner[1])
     if not enlarge:
         ratio = min(ratio, 1.0)
-    size = (max(round(source[0] * ratio), 1), max(round(source[1] * ratio), 1))
+    size = (max(round(inner[0] * ratio), 1), max(round(inner[1] * ratio), 1))
     if stride:
         shape = (math.ceil(size[0] / stride) * stride, math.ceil(size[1] / stride) * stride)
     # The -0.1 sends an odd padding's extra pixel to the right and the bottom, as YOLOv5 does.

@@ -1,0 +1,182 @@
+"""Which images make which batch: plain functions of the seed and the epoch, whatever the number of ranks or workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.data.index import Index
+
+Size = tuple[int, int]
+Ints = NDArray[np.int64]
+
+CHUNK = 32
+"""Consecutive images of an epoch's order that share mosaics, so that one decoding serves four of them."""
+
+
+_MOST = CHUNK * 1024**2  # pixels of a piece of work that is more than one batch
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Return a random stream of its own for each key of non-negative numbers."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample to load.
+
+    Attributes:
+        index: of the image in the data set.
+        occurrence: how often the image came before in the epoch; 0 unless images are drawn with replacement.
+        pool: images its mosaic takes partners from.
+    """
+
+    index: int
+    occurrence: int = 0
+    pool: Sequence[int] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """Consecutive batches for one worker to load in one go: all of one (height, width) shape."""
+
+    epoch: int
+    shape: Size
+    samples: tuple[Sample, ...]
+    batches: tuple[int, ...]
+    """Images of each batch."""
+    slot: int = -1
+    """Shared memory that the images go to; -1 is none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EpochOrder:
+    """The order of an epoch, cut into global batches.
+
+    Attributes:
+        order: (n,) images of the data set.
+        bounds: (b, 2) first and last + 1 position of each batch in the order.
+        shapes: (height, width) of each batch.
+        pooled: whether samples come with a pool of partners.
+    """
+
+    order: Ints
+    bounds: Ints
+    shapes: Sequence[Size]
+    pooled: bool
+
+    def most_pixels(self, world: int = 1) -> int:
+        """Return the pixels of a rank's largest piece of work."""
+        each = -(-(self.bounds[:, 1] - self.bounds[:, 0]) // world)
+        return max(h * w * n for (h, w), n in zip(self.shapes, each.tolist(), strict=True)) * self._group()
+
+    def _group(self) -> int:
+        """Return how many batches make a piece of work: a chunk's, if that does not take too much memory."""
+        size, pixels = int(self.bounds[0, 1] - self.bounds[0, 0]), self.shapes[0][0] * self.shapes[0][1]
+        return max(min(CHUNK // size, _MOST // (size * pixels)), 1) if self.pooled else 1
+
+    def work(self, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Work]:
+        """Yield a rank's share from batch `start` on.
+
+        Every rank gets equally many samples; a batch that does not divide is filled up from its own beginning.
+        """
+        occurrence = occurrences(self.order)
+        group, first = self._group(), start
+        while first < len(self.bounds):
+            last = min((first // group + 1) * group, len(self.bounds))
+            shares = [self._share(k, rank, world) for k in range(first, last)]
+            pools = {c: self._pool(c) for c in {int(p) // CHUNK for share in shares for p in share}} if self.pooled else {}
+            samples = tuple(
+                Sample(int(self.order[p]), int(occurrence[p]), pools.get(int(p) // CHUNK, ())) for share in shares for p in share
+            )
+            yield Work(epoch, self.shapes[first], samples, tuple(len(share) for share in shares))
+            first = last
+
+    def _share(self, batch: int, rank: int, world: int) -> Ints:
+        first, last = self.bounds[batch]
+        each = -(-(last - first) // world)
+        return first + np.arange(rank * each, (rank + 1) * each) % (last - first)
+
+    def _pool(self, chunk: int) -> tuple[int, ...]:
+        first = min(chunk * CHUNK, max(len(self.order) - CHUNK, 0))  # the last one is as large as the others
+        return tuple(int(i) for i in self.order[first : first + CHUNK])
+
+
+def occurrences(order: Ints) -> Ints:
+    """Return for each entry how many equal ones come before it."""
+    by_value = np.argsort(order, kind="stable")
+    values = order[by_value]
+    first = np.searchsorted(values, values)
+    out = np.empty(len(order), np.int64)
+    out[by_value] = np.arange(len(order)) - first
+    return out
+
+
+def shuffled(count: int, batch: int, imgsz: int, seed: int, epoch: int, weights: NDArray[np.float64] | None = None) -> EpochOrder:
+    """Order an epoch of square batches at random; with `weights`, images are drawn with replacement in proportion to them.
+
+    Args:
+        batch: images of a global batch, that is, of all ranks.
+    """
+    rng = generator(seed, epoch)
+    order = rng.permutation(count) if weights is None else rng.choice(count, count, p=weights / weights.sum())
+    bounds = _bounds(count, batch)
+    return EpochOrder(order.astype(np.int64), bounds, [(imgsz, imgsz)] * len(bounds), pooled=True)
+
+
+def shuffled_rect(sizes: NDArray[np.int32], batch: int, imgsz: int, stride: int, seed: int, epoch: int) -> EpochOrder:
+    """Put images of like aspect into batches of a shape that fits them; like ones mix, and the batches come in random order."""
+    rng = generator(seed, epoch)
+    order = np.lexsort((rng.random(len(sizes)), sizes[:, 0] / sizes[:, 1]))
+    bounds = _bounds(len(sizes), batch)
+    bounds = bounds[rng.permutation(len(bounds))]
+    return EpochOrder(order, bounds, [rect_shape(sizes[order[a:b]], imgsz, stride) for a, b in bounds], pooled=False)
+
+
+def in_order(sizes: NDArray[np.int32], batch: int, imgsz: int, stride: int, pad: float, *, rect: bool) -> EpochOrder:
+    """Order a validation: sorted by aspect in batches of a fitting shape, or as they are in squares."""
+    bounds = _bounds(len(sizes), batch)
+    if not rect:
+        side = math.ceil(imgsz / stride) * stride
+        return EpochOrder(np.arange(len(sizes)), bounds, [(side, side)] * len(bounds), pooled=False)
+    order = np.argsort(sizes[:, 0] / sizes[:, 1], kind="stable")
+    return EpochOrder(order, bounds, [rect_shape(sizes[order[a:b]], imgsz, stride, pad) for a, b in bounds], pooled=False)
+
+
+def rect_shape(sizes: NDArray[np.int32], imgsz: int, stride: int, pad: float = 0.0) -> Size:
+    """Return the least (height, width) in multiples of the stride for images scaled to a longest side of `imgsz`; `pad` more strides."""
+    aspect = sizes[:, 0] / sizes[:, 1]
+    height, width = min(float(aspect.max()), 1.0), min(1 / float(aspect.min()), 1.0)
+    return math.ceil(height * imgsz / stride + pad) * stride, math.ceil(width * imgsz / stride + pad) * stride
+
+
+def _bounds(count: int, batch: int) -> Ints:
+    first = np.arange(0, count, batch)
+    return np.stack((first, np.minimum(first + batch, count)), 1)
+
+
+def class_counts(index: Index) -> NDArray[np.int64]:
+    """Return the number of boxes of each class in each image, (images, classes)."""
+    counts = np.zeros((len(index), index.nc), np.int64)
+    owner = np.repeat(np.arange(len(index)), np.diff(index.starts))
+    np.add.at(counts, (owner[~index.crowds], index.rows[~index.crowds, 0].astype(np.int64)), 1)
+    return counts
+
+
+def image_weights(counts: NDArray[np.int64], ap: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Return how much each image is worth learning from: rare classes and classes of low AP weigh more.
+
+    Args:
+        counts: (images, classes) boxes, see `class_counts`.
+        ap: (classes,) AP of the last validation, 0 for all when None.
+    """
+    total = counts.sum(0)
+    rarity = 1 / np.maximum(total, 1)
+    gap = np.ones(counts.shape[1]) if ap is None else (1 - np.asarray(ap, np.float64)) ** 2
+    weights = (counts * (rarity / rarity.sum() * gap)).sum(1)
+    return weights if weights.sum() > 0 else np.ones(len(counts))

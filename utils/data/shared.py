@@ -1,0 +1,81 @@
+"""Memory that loader processes share: plain bytes, and slots of it that batches pass through again and again.
+
+A page that is touched for the first time costs more than writing an image into one that is there, so the same memory
+serves from the first batch of a run to its last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def shared_bytes(count: int) -> Tensor:
+    """Return (count,) uint8, shared with the processes that get it by fork or as an argument. Takes no memory before it is touched."""
+    # What torch's own collate function does; share_memory_() would touch every page twice.
+    storage = torch.UntypedStorage._new_shared(count)
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
+
+
+class Slots:
+    """A few equal pieces of shared memory, handed to a worker to fill and given back when nobody looks at them any more.
+
+    The process that made them takes, views and recalls; workers only fill.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        self._memory = [shared_bytes(size) for _ in range(count)]
+        self._free = list(range(count))
+
+    def __getstate__(self) -> list[Tensor]:
+        return self._memory  # all that a worker needs
+
+    def __setstate__(self, memory: list[Tensor]) -> None:
+        self._memory, self._free = memory, []
+
+    def take(self) -> int:
+        """Return a free slot, the one used last if there are several; -1 when there is none."""
+        return self._free.pop() if self._free else -1
+
+    def give_back(self, slot: int) -> None:
+        """Make a taken slot free again."""
+        if slot >= 0:
+            self._free.append(slot)
+
+    def array(self, slot: int, shape: Sequence[int]) -> NDArray[np.uint8]:
+        """Return a slot's memory as an array to write into."""
+        return np.frombuffer(self._memory[slot].numpy().data, np.uint8, int(np.prod(shape))).reshape(shape)
+
+    def view(self, slot: int, shape: Sequence[int]) -> Tensor:
+        """Return a slot's content as a tensor; the slot is free again once that and all that is derived from it are gone."""
+        array = self.array(slot, shape)
+        weakref.finalize(array, self.give_back, slot)  # the tensor's storage holds the array, and nothing else does
+        return torch.from_numpy(array)
+
+
+def free_memory() -> int:
+    """Return the bytes that new shared memory may take: of the machine, the container and /dev/shm the least."""
+    free = shared_memory()
+    if "SC_AVPHYS_PAGES" in os.sysconf_names and not Path("/proc/meminfo").exists():
+        free = min(free, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = min(free, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError, TypeError):
+        pass  # not Linux, or no container with a limit
+    return free
+
+
+def shared_memory() -> int:
+    """Return the free bytes of /dev/shm, where processes share tensors; a very large number where there is no such folder."""
+    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 2**62  # noqa: S108
