@@ -47,7 +47,9 @@ def test_screen_and_rectangle(mss, text, shape, corner):
     assert Fake.closed
 
 
-@pytest.mark.parametrize(("text", "message"), [("screen 2", "screens 0 .all. to 1"), ("screen 1 2", "expected"), ("screen 0 0 0 5", "empty")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("screen 2", "screens 0 .all. to 1"), ("screen 1 2", "expected"), ("screen 0 0 0 5", "empty")]
+)
 def test_screens_that_are_not_there(mss, text, message):
     with pytest.raises(UserError, match=message):
         open_source(text)

@@ -1,0 +1,149 @@
+"""Streams from a server on the loopback interface; every wait is bounded."""
+
+import http.server
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+
+from utils.errors import UserError
+from utils.sources import open_source
+from utils.streams import Patience, Streams, _stream_keys, check_address
+
+QUICK = Patience(first_pause=0.05, longest_pause=0.1, timeout=1.0, give_up=1.5)
+
+
+class Camera(http.server.BaseHTTPRequestHandler):
+    """``/live`` sends motion JPEG; ``/flap`` drops after 3 frames; ``/once`` serves one connection only. Each frame has its number in its grey."""
+
+    served: ClassVar[Counter[str]] = Counter()
+    frames: ClassVar[Counter[str]] = Counter()
+    closing: ClassVar[threading.Event] = threading.Event()
+
+    def do_GET(self) -> None:
+        self.served[self.path] += 1
+        if self.path not in ("/live", "/flap", "/once") or (self.path == "/once" and self.served["/once"] > 1):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        sent = 0
+        while not self.closing.is_set() and (self.path == "/live" or sent < 3):
+            self.frames[self.path] += 1
+            sent += 1
+            _, data = cv2.imencode(".jpg", np.full((48, 64, 3), self.frames[self.path] % 200, np.uint8))
+            try:
+                self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(data), data.tobytes()))
+            except OSError:
+                return
+            time.sleep(0.02)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    Camera.served.clear()
+    Camera.frames.clear()
+    Camera.closing.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    Camera.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def take(source: Streams, seconds: float, enough: int = 10**9) -> list[tuple[str, int, int]]:
+    """(key, number, grey) of the frames of the next `seconds`."""
+    found: list[tuple[str, int, int]] = []
+    end = time.monotonic() + seconds
+    for frame in source:
+        found.append((frame.key, frame.number, round(float(frame.image.mean()))))
+        if time.monotonic() > end or len(found) >= enough:
+            break
+    return found
+
+
+def test_the_newest_frame_and_none_twice(site, capfd):
+    source = Streams([f"{site}/live"], patience=QUICK)
+    numbers = []
+    for frame in source:
+        assert abs(frame.time - time.time()) < 1
+        numbers.append(frame.number)
+        time.sleep(0.1)  # a network slower than the camera
+        if len(numbers) == 6:
+            break
+    source.close()
+    assert len(set(numbers)) == 6, "no frame twice"
+    assert numbers == sorted(numbers)
+    assert numbers[-1] - numbers[0] > 8, "frames in between were passed over, so it does not lag"
+    assert not any(t.name.startswith("http://127") and t.is_alive() for t in threading.enumerate())
+
+
+def test_a_flapping_and_a_dead_stream_do_not_stop_the_third(site, capfd):
+    source = Streams([f"{site}/flap", f"{site}/live", f"{site}/gone"], patience=QUICK)
+    found = take(source, 6.0, enough=150)
+    assert list(source.failures)[-1] == f"{site}/gone"
+    source.close()
+    count = Counter(key for key, _, _ in found)
+    flap, live, gone = source.keys
+    assert count[live] > 20
+    assert count[flap] > 3, "more than one connection's worth: it was opened again"
+    assert not count[gone]
+    assert Camera.served["/flap"] > 2
+    assert any("gone: broke off or could not be opened" in note for note in source.notes)
+    assert len({(key, number) for key, number, _ in found}) == len(found)
+
+
+def test_it_ends_when_nothing_comes_any_more(site, capfd):
+    source = Streams([f"{site}/once"], patience=QUICK)
+    start = time.monotonic()
+    found = take(source, 20)
+    assert 1 <= len(found) <= 3
+    assert time.monotonic() - start < 8
+    assert source.failures == {f"{site}/once": "no connection"}
+    source.close()
+
+
+def test_no_stream_at_all_is_an_error(site, capfd):
+    with pytest.raises(UserError, match="cannot be opened: .*/gone"):
+        Streams([f"{site}/gone"], patience=QUICK)
+
+
+def test_a_streams_file_and_the_stride(site, tmp_path, capfd):
+    (tmp_path / "cams.streams").write_text(f"# two\n{site}/live\n\n{site}/flap\n")
+    source = open_source(str(tmp_path / "cams.streams"), vid_stride=3)
+    assert isinstance(source, Streams)
+    assert len(source) == 2
+    greys = [grey for key, _, grey in take(source, 3.0, enough=12) if key.endswith("live")]
+    source.close()
+    assert len(greys) >= 3
+    assert all((b - a) % 3 == 0 for a, b in zip(greys, greys[1:], strict=False)), "only every third frame is decoded"
+
+
+def test_a_missing_webcam_is_an_error(capfd):
+    with pytest.raises(UserError, match="webcam 97"):
+        open_source("97")
+
+
+@pytest.mark.parametrize("address", ["cam", "file:///etc/passwd", "ftp://me:secret@x/y", "concat:a|b", "-1"])
+def test_addresses_that_are_none(address):
+    with pytest.raises(UserError) as caught:
+        check_address(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_keys_are_file_names_without_secrets():
+    names = ["webcam 0", "rtsp://10.0.0.5:554/live", "rtsp://10.0.0.5:554_live", "http://x/../.."]
+    assert _stream_keys(names) == ["webcam_0", "rtsp_10.0.0.5_554_live", "rtsp_10.0.0.5_554_live-2", "http_x"]
