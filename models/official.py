@@ -47,7 +47,7 @@ def official_spec(model: Record, where: str) -> ModelSpec:
     content = state.get("yaml")
     if model.type.module.startswith("ultralytics.") or not isinstance(content, dict) or "head" not in content:
         raise UserError(f"{where}: holds a {model.type}, which is no YOLOv5 detector")
-    content = _Copier(where).copy({key: content[key] for key in _YAML_KEYS if key in content})
+    content = plain({key: content[key] for key in _YAML_KEYS if key in content}, where)
     for row in content["head"] if isinstance(content["head"], list) else ():
         name = row[2] if isinstance(row, list) and len(row) > 2 else None
         if isinstance(name, str) and name in _OTHER_TASKS:
@@ -77,23 +77,28 @@ def official_state(model: Record, where: str) -> dict[str, Tensor]:
     return state
 
 
-class _Copier:
-    """Copies plain data out of a file: of known types, of bounded depth and size."""
+def plain(value: Any, where: str) -> Any:
+    """A copy of plain data from a file: lists, dicts, text, numbers, None, of bounded depth and size.
 
-    def __init__(self, where: str) -> None:
-        self.where, self.left = where, _MOST_VALUES
+    Raises:
+        UserError: something else is in it.
+    """
+    left = _MOST_VALUES
 
-    def copy(self, value: Any, depth: int = 10) -> Any:
-        self.left -= 1
-        if self.left < 0 or depth < 0:
-            raise UserError(f"{self.where}: the model YAML in it is nested too deeply or too long")
+    def copy(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth < 0:
+            raise UserError(f"{where}: the model YAML in it is nested too deeply or too long")
         if isinstance(value, dict):
-            return {self.copy(k, 0): self.copy(v, depth - 1) for k, v in value.items()}
+            return {copy(k, 0): copy(v, depth - 1) for k, v in value.items()}
         if isinstance(value, list | tuple):
-            return [self.copy(v, depth - 1) for v in value]
+            return [copy(v, depth - 1) for v in value]
         if value is None or type(value) in (str, int, float, bool):
             return value
-        raise UserError(f"{self.where}: the model YAML in it holds {value if isinstance(value, Record) else type(value).__name__}")
+        raise UserError(f"{where}: the model YAML in it holds a {value.type if isinstance(value, Record) else type(value).__name__}")
+
+    return copy(value, 10)
 
 
 def _modules(model: Record, where: str) -> Iterator[tuple[str, Record]]:

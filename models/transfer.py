@@ -1,7 +1,7 @@
 """Pretrained weights to a changed model: by structure, so that an inserted row costs none of the rows after it their weights.
 
-The rows of both models are aligned as sequences: pairs never cross, and a pair is worth more the more of its module and shapes
-agree; the identity that a variant's row has from its base settles what is left open. Inside a pair, tensors go by name and
+The rows of both models are aligned as sequences: pairs never cross, and a pair is worth more the more of its module, arguments and
+shapes agree; the identity that a variant's row has from its base settles what is left open. Inside a pair, tensors go by name and
 shape. Names alone are never trusted: ``model.9.conv.weight`` is another layer in each model.
 """
 
@@ -20,7 +20,8 @@ from models.weights import Weights
 
 Tensors = Mapping[str, Tensor]
 
-_SAME_MODULE, _SAME_SHAPES, _REPLACED, _SAME_IDENTITY = 4.0, 4.0, 2.0, 0.5
+# Arguments count a little more than shapes: one size up, every layer has the shape of a deeper one's, but the arguments of its own.
+_SAME_MODULE, _SAME_ARGUMENTS, _SAME_SHAPES, _REPLACED, _SAME_IDENTITY = 4.0, 4.5, 4.0, 2.0, 0.5
 _NO_TENSORS = 1.0  # Concat and Upsample guide the alignment, but a layer with weights outvotes them
 
 
@@ -124,11 +125,13 @@ def transfer(model: Detector, weights: Weights, *, keep_anchors: bool = True) ->
 
 
 def _by_row(state: Tensors) -> dict[int, dict[str, Tensor]]:
-    """``model.3.conv.weight`` -> tensors[3]["conv.weight"]"""
+    """``model.3.conv.weight`` -> tensors[3]["conv.weight"]; keys of another form belong to no row."""
     rows: dict[int, dict[str, Tensor]] = {}
     for key, tensor in state.items():
-        _, index, name = key.split(".", 2)
-        rows.setdefault(int(index), {})[name] = tensor
+        top, _, rest = key.partition(".")
+        index, _, name = rest.partition(".")
+        number = int(index) if top == "model" and index.isdecimal() else -1
+        rows.setdefault(number, {})[name] = tensor
     return rows
 
 
@@ -139,8 +142,8 @@ def _reason(name: str, given: Tensor, own: Tensor, classes: tuple[int, int]) -> 
 
 
 def _brief(reasons: Sequence[str]) -> str:
-    counted = [f"{reason} ({count})" if count > 1 else reason for reason, count in Counter(reasons).items()]
-    return ", ".join(counted[:2]) + (f", ... ({len(reasons)} in all)" if len(counted) > 2 else "")
+    counted = [f"{count}x {reason}" if count > 1 else reason for reason, count in Counter(reasons).items()]
+    return ", ".join(counted[:2]) + (", ..." if len(counted) > 2 else "")
 
 
 def _align(
@@ -171,7 +174,8 @@ def _worth(a: Row, b: Row, a_tensors: Tensors, b_tensors: Tensors) -> float:
     if a.name == b.name:
         if not a_tensors and not b_tensors:
             return _NO_TENSORS + identity
-        return _SAME_MODULE + _SAME_SHAPES * len(fitting) / max(len(a_tensors), len(b_tensors)) + identity
+        shapes = _SAME_SHAPES * len(fitting) / max(len(a_tensors), len(b_tensors))
+        return _SAME_MODULE + _SAME_ARGUMENTS * ((a.args, a.keywords) == (b.args, b.keywords)) + shapes + identity
     parts = [{name.partition(".")[0] for name in names} for names in (a_tensors, b_tensors)]
     misfitting = {name.partition(".")[0] for name in (a_tensors.keys() | b_tensors.keys()) - fitting}
     whole = (parts[0] | parts[1]) - misfitting

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.build import build_layers
 from models.detector import Detector
-from models.official import official_model, official_spec, official_state
-from models.spec import ModelSpec
+from models.official import official_model, official_spec, official_state, plain
+from models.spec import ModelSpec, parse_names
 from models.torchfile import read_torch_file
 from utils.device import select_device
 from utils.errors import UserError, nearest
 from utils.seal import is_whole
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
+_COUNTER = ".num_batches_tracked"
 _ASSET = re.compile(r"yolov5[nsmlx]6?\.pt")
 
 
@@ -81,41 +83,49 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bo
         UserError: see `read_weights`; or the weights do not fit the model the file describes.
     """
     weights = read_weights(path)
+    _check_fits(weights)
     model = Detector(weights.spec, names=weights.names)
-    load_all(model, weights)
+    counters = {k: v for k, v in model.state_dict().items() if k.endswith(_COUNTER)}
+    model.load_state_dict(counters | weights.state)
     model.requires_grad_(False)
     model.to(select_device(device) if isinstance(device, str) else device).eval()
     return model.fuse() if fuse else model
 
 
-def load_all(model: Detector, weights: Weights) -> None:
-    """Load every tensor into the model that `weights.spec` describes; batch counters, which old files lack, stay as they are.
+def _check_fits(weights: Weights) -> None:
+    """Compare the tensors with the model that the file describes, before a description of the wrong size takes memory and time.
+
+    Batch counters, which old files lack, may be missing.
 
     Raises:
         UserError: tensors are missing, unknown or of another shape; names the first.
     """
-    own = model.state_dict()
-    state = {**{k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}, **weights.state}
-    odd = sorted(own.keys() ^ state.keys()) or [k for k, v in own.items() if v.shape != state[k].shape]
+    copies = sum(weights.spec.scale.repeats(row.repeats) for row in weights.spec.rows)
+    if copies > len(weights.state) + 100:  # rows without weights: Concat, Upsample, pooling
+        raise UserError(f"{weights.source}: does not fit the model it describes: {copies} layers of {len(weights.state)} tensors")
+    with torch.device("meta"):
+        layers, _ = build_layers(weights.spec)
+    own = {f"model.{key}": tuple(tensor.shape) for key, tensor in layers.state_dict().items()}
+    given = {key: tuple(tensor.shape) for key, tensor in weights.state.items()}
+    odd = [k for k in own | given if own.get(k) != given.get(k) and (k in given or not k.endswith(_COUNTER))]
     if odd:
-        first = odd[0]
-        found = [tuple(s[first].shape) if first in s else "absent" for s in (weights.state, own)]
-        raise UserError(
-            f"{weights.source}: does not fit the model it describes in {len(odd)} tensors: {first} is {found[0]}, expected {found[1]}"
-        )
-    model.load_state_dict(state)
+        first, count = odd[0], f"{len(odd)} tensor{'s' * (len(odd) > 1)}"
+        shapes = f"{first} is {given.get(first, 'absent')}, expected {own.get(first, 'absent')}"
+        raise UserError(f"{weights.source}: does not fit the model it describes in {count}: {shapes}")
 
 
 def _own(content: dict[str, Any], path: Path, ema: bool) -> Weights:
     try:
-        spec, names = content["spec"], content["names"]
         state = (content["ema"] if ema else None) or content["model"]
         meta = {key: content[key] for key in ("epoch", "metrics", "config", "hyp")}
         extra = content["resume"] or {}
-    except KeyError as error:
-        raise UserError(f"{path}: a checkpoint of Attune without {error}; a newer version may have written it") from error
-    spec = ModelSpec.from_dict(spec, str(path))
-    state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+        spec = ModelSpec.from_dict(plain(content["spec"], str(path)), str(path))
+        names = dict(enumerate(parse_names(content["names"], str(path)) or ()))
+    except (KeyError, AttributeError) as error:
+        raise UserError(f"{path}: a checkpoint of Attune that lacks a part ({error}); a newer version may have written it") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"{path}: a checkpoint of Attune without weights")
+    state = {str(key): tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     return Weights(state=state, spec=spec, names=names, nc=spec.nc, source=path, meta=meta, extra=extra)
 
 
