@@ -103,7 +103,7 @@ def save_table(file: Path, table: Table) -> None:
 def load_table(file: Path) -> Table | None:
     """Read a table back; None when there is none that can be trusted to be whole."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as stored:
             text: dict[str, Any] = json.loads(stored["text"].tobytes())
             arrays: dict[str, Any] = {name: np.asarray(stored[name]) for name in _ARRAYS}
             if text.pop("version") != VERSION or any(arrays[name].dtype != kind for name, kind in _ARRAYS.items()):

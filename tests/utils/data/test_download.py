@@ -1,0 +1,195 @@
+"""`download:` follows one https archive; everything else is refused, and nothing is left of what fails."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from utils.data import archive as archive_module
+from utils.data import download
+from utils.data.archive import unpack
+from utils.data.config import load_data
+from utils.data.download import fetch, open_url
+from utils.errors import UserError
+
+URL = "https://example.com/sets/shapes.zip"
+YAML = Path("data.yaml")
+
+
+def zipped(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
+        for name, content in members:
+            out.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(*members: tuple[str, bytes | None], kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as out:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname, entry.size = kind, link, len(content or b"")
+            out.addfile(entry, io.BytesIO(content or b""))
+    return buffer.getvalue()
+
+
+def serving(content: bytes) -> Callable[[str], io.BytesIO]:
+    return lambda _: io.BytesIO(content)
+
+
+def png() -> bytes:
+    return bytes(cv2.imencode(".png", np.zeros((20, 20, 3), np.uint8))[1])
+
+
+def test_one_top_folder_is_left_out(tmp_path: Path) -> None:
+    content = zipped(("shapes/images/a.png", png()), ("shapes/labels/a.txt", b"0"), ("__MACOSX/x", b""))
+    fetch(URL, tmp_path / "datasets/set", hashlib.sha256(content).hexdigest().upper(), YAML, opener=serving(content))
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == ["datasets/set/images/a.png", "datasets/set/labels/a.txt"]
+    assert [p.name for p in (tmp_path / "datasets").iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
+def test_tar(tmp_path: Path, suffix: str) -> None:
+    content = tarred(("images/a.png", b"1"), ("labels/a.txt", b"22"))
+    fetch(f"https://x.org/a{suffix}?token=1", tmp_path / "set", None, YAML, opener=serving(content))
+    assert (tmp_path / "set/labels/a.txt").read_bytes() == b"22"
+
+
+def test_a_data_yaml_downloads_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = zipped(("any/images/a.png", png()), ("any/labels/a.txt", b"0 .5 .5 .1 .1"))
+    asked: list[str] = []
+
+    def opener(url: str) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(content)
+
+    monkeypatch.setattr(download, "open_url", opener)
+    description = {"path": "sets/any", "train": "images", "val": "images", "names": ["x"], "download": URL}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(description))
+    for _ in range(2):
+        assert load_data(tmp_path / "data.yaml").entries("val") == (tmp_path / "sets/any/images",)
+    assert asked == [URL]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "bash data/scripts/get_coco.sh",
+        "import os\nos.system('true')",
+        "http://example.com/a.zip",
+        "file:///etc/a.zip",
+        "ftp://example.com/a.zip",
+        "https://example.com/a.sh",
+        "https://example.com/a.zip; rm -rf x.zip",
+        ["https://example.com/a.zip"],
+        {"url": "https://example.com/a.zip"},
+        7,
+    ],
+)
+def test_everything_else_is_refused(tmp_path: Path, address: object) -> None:
+    with pytest.raises(UserError, match=r"data\.yaml: download: .* is refused: only the https"):
+        fetch(address, tmp_path / "set", None, YAML, opener=serving(b""))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.0.0.8", "169.254.169.254", "[::1]", "[fe80::1]", "192.168.1.1", "0.0.0.0"])
+def test_private_addresses_are_refused(host: str) -> None:
+    with pytest.raises(UserError, match="not an address of the public internet"):
+        open_url(f"https://{host}/a.zip")
+
+
+def test_redirections_are_checked() -> None:
+    handler = download._CheckedRedirects()
+    request = download.urllib.request.Request("https://example.com/a.zip")
+    with pytest.raises(UserError, match="not https"):
+        handler.redirect_request(request, None, 302, "", {}, "http://example.com/a.zip")
+    with pytest.raises(UserError, match="public internet"):
+        handler.redirect_request(request, None, 302, "", {}, "https://169.254.169.254/a.zip")
+
+
+def test_a_wrong_digest_unpacks_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"its sha256 is .* nothing was unpacked"):
+        fetch(URL, tmp_path / "set", "0" * 64, YAML, opener=serving(zipped(("a", b"1"))))
+    with pytest.raises(UserError, match="not 64 hexadecimal digits"):
+        fetch(URL, tmp_path / "set", 123, YAML, opener=serving(b""))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_transfer_leaves_nothing(tmp_path: Path) -> None:
+    def broken(_: str) -> io.BytesIO:
+        raise OSError("connection reset")
+
+    with pytest.raises(UserError, match=r"failed \(connection reset\); fetch it by hand"):
+        fetch(URL, tmp_path / "set", None, YAML, opener=broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UserError, match="lacks the validation images"):
+        fetch(URL, tmp_path, None, YAML, opener=serving(zipped(("a", b"1"))))
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def special(name: str, mode: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = mode << 16
+    return entry
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped(("../evil", b"x")),
+        zipped(("a/../../evil", b"x")),
+        zipped(("/evil", b"x")),
+        zipped(("C:/evil", b"x")),
+        zipped(("..\\evil", b"x")),
+        zipped((special("link", stat.S_IFLNK | 0o777), b"/etc/passwd")),
+        zipped((special("device", stat.S_IFBLK | 0o777), b"")),
+        zipped(("a", b"x"), ("a/b", b"y")),
+        tarred(("../evil", b"x")),
+        tarred(("/evil", b"x")),
+        tarred(("link", None), kind=tarfile.SYMTYPE, link="/etc/passwd"),
+        tarred(("link", None), kind=tarfile.LNKTYPE, link="../evil"),
+        tarred(("device", None), kind=tarfile.CHRTYPE),
+        tarred(("pipe", None), kind=tarfile.FIFOTYPE),
+        zipped(("bomb", b"\0" * (80 << 20))),
+        tarred(("bomb", b"\0" * (80 << 20))),
+        zipped(("cut", b"abc" * 1000))[:-40],
+        b"no archive",
+        b"",
+    ],
+    ids=range(19),
+)
+def test_hostile_archives(tmp_path: Path, content: bytes) -> None:
+    url = URL if content[:2] in (b"PK", b"no", b"") else "https://example.com/a.tar.gz"
+    with pytest.raises(UserError):
+        fetch(url, tmp_path / "in/set", None, YAML, opener=serving(content))
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["in"]
+
+
+def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "MOST_FILES", 3)
+    (tmp_path / "a.zip").write_bytes(zipped(*((str(i), b"") for i in range(4))))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="more than 3 files"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_unpacked_files_are_not_executable(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped((special("run.sh", stat.S_IFREG | 0o6777), b"#!")))
+    (tmp_path / "out").mkdir()
+    unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out/run.sh").stat().st_mode & 0o7111
