@@ -6,7 +6,7 @@ Letters: N boxes, A anchors in all, nl levels, na anchors a level; sizes are (wi
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from utils.runs import LOG
 
 if TYPE_CHECKING:
     import torch
+
+    from utils.data.index import Index
 
 _ENOUGH = 0.98
 """Share of reachable boxes with which the anchors stay as they are."""
@@ -39,12 +41,6 @@ class Fit:
     quality: float
 
 
-class _Index(Protocol):
-    sizes: NDArray[np.int32]
-
-    def labels(self, i: int, /) -> NDArray[np.float32]: ...
-
-
 def ratios(boxes: Sizes, anchors: Sizes) -> Sizes:
     """Smaller over larger side, the worse of the two sides: (N, 2), (A, 2) -> (N, A) in 0..1."""
     r = boxes[:, None] / anchors[None]
@@ -58,7 +54,7 @@ def fit(boxes: Sizes, anchors: Sizes, limit: float) -> Fit:
     return Fit(float((best > least).mean()), float((r > least).sum(1).mean()), float((best * (best > least)).mean()))
 
 
-def box_sizes(index: _Index, imgsz: int, seed: int) -> Sizes:
+def box_sizes(index: Index, imgsz: int, seed: int) -> Sizes:
     """Sizes (N, 2) of all boxes of the index when its images are scaled to `imgsz`, each image by up to 10 % more or less."""
     found = [(size, index.labels(i)[:, 3:5]) for i, size in enumerate(index.sizes)]
     rng = np.random.default_rng([seed, imgsz])
@@ -107,14 +103,16 @@ def fitted(boxes: Sizes, count: int, limit: float, seed: int) -> Sizes:
     """
     usable = boxes[(boxes >= 2).any(1)]
     if len(usable) < count:
-        raise UserError(f"{len(usable)} boxes of 2 pixels or more are too few to fit {count} anchors; label more, or give --noautoanchor")
+        raise UserError(
+            f"{len(usable)} boxes of 2 pixels or more are too few to fit {count} anchors; label more, or write anchors into the model YAML"
+        )
     rng = np.random.default_rng([seed, count])
     spread = np.where(usable.std(0) > 0, usable.std(0), 1.0)
     anchors = evolve(usable, np.maximum(kmeans(usable / spread, count, rng) * spread, 2.0), limit, rng)
     return anchors[np.argsort(anchors.prod(1), kind="stable")]
 
 
-def check_anchors(index: _Index, model: Any, imgsz: int, *, limit: float, seed: int, refit: bool = False) -> None:
+def check_anchors(index: Index, model: Any, imgsz: int, *, limit: float, seed: int, refit: bool = False) -> None:
     """Measure the model's anchors on the data, log the figures, and put better ones into the model if theirs are poor.
 
     Args:

@@ -166,6 +166,18 @@ class TrainConfig:
     deterministic: bool = option(False, "deterministic kernels on CUDA (CPU runs repeat to the bit anyway)")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "imgsz": 32, "workers": 0, "patience": 0, "seed": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise UserError(f"--{name} {getattr(self, name)}: must be at least {low}")
+        if self.batch_size < 1 and self.batch_size != -1:
+            raise UserError(f"--batch-size {self.batch_size}: must be at least 1, or -1 to fit it to the GPU")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"--label-smoothing {self.label_smoothing}: must lie in 0..1, below 1")
+        if self.rect and self.image_weights:
+            raise UserError("--rect and --image-weights order the images in different ways; give one of them")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ValConfig:

@@ -82,7 +82,7 @@ def test_levels_follow_their_strides():
 
 
 def test_too_few_boxes():
-    with pytest.raises(UserError, match="2 boxes .* too few to fit 9 anchors"):
+    with pytest.raises(UserError, match=r"2 boxes .* too few to fit 9 anchors"):
         fitted(np.array([[10.0, 10], [20, 20], [0.5, 0.5]]), 9, 4.0, 0)
 
 

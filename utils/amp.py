@@ -1,0 +1,82 @@
+"""Mixed precision: the ``--amp`` flag."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+from utils.runs import LOG
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Precision:
+    """How a training step computes.
+
+    Attributes:
+        device: where.
+        dtype: the lower precision of convolutions and matrix products; None computes all in float32.
+    """
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients would underflow without a loss scale."""
+        return self.dtype is torch.float16
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context in which the model runs."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+def choose_precision(mode: str, device: torch.device) -> Precision:
+    """Turn ``auto``, ``off``, ``bf16`` or ``fp16`` into what `device` can do.
+
+    Raises:
+        UserError: the device cannot do what is asked.
+    """
+    kind = device.type
+    if mode == "auto":
+        return Precision(device, {"cuda": torch.float16, "cpu": torch.bfloat16 if _cpu_has_bf16() else None}.get(kind))
+    if mode == "bf16" and kind in ("cuda", "cpu"):
+        return Precision(device, torch.bfloat16)
+    if mode == "fp16" and kind == "cuda":
+        return Precision(device, torch.float16)
+    if mode == "off":
+        return Precision(device)
+    raise UserError(f"--amp {mode}: not possible on {kind}; use --amp auto")
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; emulated, it would be slower than float32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@torch.no_grad()
+def verified(precision: Precision, model: nn.Module, imgsz: int) -> Precision:
+    """Compare float32 and mixed output of `model` on CUDA once, and fall back to float32 where the GPU gets it wrong.
+
+    Some GPUs (GTX 16xx) return NaN in float16.
+    """
+    if precision.device.type != "cuda" or precision.dtype is None:
+        return precision
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 3, imgsz, imgsz, generator=generator).to(precision.device)
+    training = model.training
+    model.eval()
+    exact: Tensor = model(images)
+    with precision.autocast():
+        mixed: Tensor = model(images)
+    model.train(training)
+    if bool(mixed.isfinite().all()) and torch.allclose(exact[..., 4:], mixed[..., 4:].float(), atol=0.1):
+        return precision
+    LOG.warning("mixed precision is wrong on this GPU; going on in float32 (as --amp off does)")
+    return Precision(precision.device)

@@ -1,0 +1,170 @@
+"""The training loop of one epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from utils.amp import Precision
+from utils.distributed import SINGLE, Ranks, sum_over_ranks
+from utils.ema import ModelEMA
+from utils.errors import UserError
+from utils.freeze import train_mode
+from utils.loss import DetectionLoss
+from utils.optim import Schedule, apply_setting
+
+if TYPE_CHECKING:
+    from utils.data.loader import Loader
+
+CLIP = 10.0
+"""Largest norm of the gradient of all parameters together."""
+TERMS = ("box", "obj", "cls")
+
+Report = Callable[[int, "dict[str, float]", int, int], None]
+"""Called after a batch with its number, the mean terms so far, its targets, its side in pixels."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Trainee:
+    """Everything a training step reads and changes."""
+
+    model: nn.Module
+    """The detector itself."""
+    layers: Sequence[nn.Module]
+    """Its rows."""
+    parallel: nn.Module
+    """The detector as it is called: wrapped for several ranks, compiled, or itself."""
+    criterion: DetectionLoss
+    optimizer: Optimizer
+    schedule: Schedule
+    ema: ModelEMA
+    precision: Precision
+    scaler: torch.amp.GradScaler
+    seed: int
+    imgsz: int
+    stride: int
+    frozen: frozenset[int] = frozenset()
+    multi_scale: bool = False
+    ranks: Ranks = SINGLE
+
+
+def train_one_epoch(trainee: Trainee, loader: Loader, epoch: int, report: Report) -> dict[str, float]:
+    """Train for one epoch and return the mean loss terms over its batches and all ranks.
+
+    Gradients still waiting at the epoch's end are stepped then, so that nothing but weights and optimizer state carries over.
+
+    Raises:
+        UserError: a loss or gradient is not finite; the weights are as they were before the step.
+    """
+    train_mode(trainee.model, trainee.layers, trainee.frozen)
+    torch.manual_seed(_draw(trainee.seed, epoch, trainee.ranks.rank))  # dropout is a function of the epoch, resumed or not
+    steps, waiting = len(loader), _Waiting(epoch)
+    sums = torch.zeros(len(TERMS), device=trainee.precision.device)
+    often = 10 if sums.is_cuda else 1  # showing the terms waits for the GPU
+    for number, batch in enumerate(loader.epoch(epoch)):
+        setting = trainee.schedule.at(epoch * steps + number, epoch)
+        apply_setting(trainee.optimizer, setting)
+        images = prepare(batch.images, trainee, epoch, number)
+        due = len(waiting) + 1 >= setting.accumulate or number + 1 == steps
+        total, terms = _backward(trainee, images, batch.targets, due=due)
+        sums += torch.stack([terms[t] for t in TERMS])
+        waiting.add(number, batch.paths, total)
+        if due:
+            _step(trainee, waiting)
+        if number % often == 0 or number + 1 == steps:
+            mean = dict(zip(TERMS, (sums * trainee.ranks.world_size / (number + 1)).tolist(), strict=True))
+            report(number, mean, len(batch.targets), images.shape[-1])
+    means = sum_over_ranks((sums / steps).tolist(), sums.device, trainee.ranks)
+    return dict(zip(TERMS, means, strict=True))
+
+
+def prepare(images: Tensor, trainee: Trainee, epoch: int, number: int) -> Tensor:
+    """Bring (B, 3, H, W) bytes to the device as channels-last values in 0..1, at the batch's own size with multi-scale.
+
+    The values are in the precision in which the first convolution reads them: 0..255 is exact in each.
+    """
+    precision = trainee.precision
+    x = images.to(precision.device, non_blocking=True)
+    x = x.to(dtype=precision.dtype or torch.float32, memory_format=torch.channels_last).div_(255)
+    if not trainee.multi_scale:
+        return x
+    stride, rng = trainee.stride, np.random.default_rng([trainee.seed, epoch, number])
+    low, high = max(trainee.imgsz // 2 // stride, 1), trainee.imgsz * 3 // 2 // stride
+    ratio = int(rng.integers(low, high + 1)) * stride / max(x.shape[2:])
+    shape = [max(round(side * ratio / stride), 1) * stride for side in x.shape[2:]]
+    return F.interpolate(x, shape, mode="bilinear", align_corners=False)
+
+
+def _backward(trainee: Trainee, images: Tensor, targets: Tensor, *, due: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """Add a batch's gradients; those of several ranks are averaged when the optimizer's step is `due`."""
+    with _quiet(trainee.parallel, due=due):
+        with trainee.precision.autocast():
+            maps = trainee.parallel(images)
+        total, terms = trainee.criterion(maps, targets.to(images.device, non_blocking=True))
+        trainee.scaler.scale(total).backward()
+    return total.detach(), terms
+
+
+def _quiet(model: nn.Module, *, due: bool) -> AbstractContextManager[None]:
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not due else contextlib.nullcontext()
+
+
+class _Waiting:
+    """Batches whose gradients wait for the optimizer's step."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._batches: list[tuple[int, list[str], Tensor]] = []
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def add(self, number: int, paths: list[str], loss: Tensor) -> None:
+        self._batches.append((number, paths, loss))
+
+    def check(self, norm: Tensor, *, overflow: bool) -> None:
+        """Raise UserError for the first batch whose loss is not finite, or if the gradient's `norm` is not.
+
+        With `overflow` a norm may be infinite: the loss scale is on its way down.
+        """
+        *losses, finite = torch.stack([*(loss.float() for _, _, loss in self._batches), norm.float()]).isfinite().tolist()
+        bad = [batch for batch, fine in zip(self._batches, losses, strict=True) if not fine]
+        if not bad and (finite or overflow):
+            return
+        what = "loss" if bad else "gradient"
+        number, paths, _ = bad[0] if bad else self._batches[-1]
+        raise UserError(
+            f"the {what} is not finite in epoch {self.epoch}, batch {number}; training stops before the weights are harmed. "
+            f"Look at these images and their labels, or lower --lr0, or give --amp off (then --resume): {', '.join(paths)}"
+        )
+
+    def clear(self) -> None:
+        self._batches.clear()
+
+
+def _step(trainee: Trainee, waiting: _Waiting) -> None:
+    """Clip the gradients, check them, step the optimizer and the average."""
+    optimizer, scaler = trainee.optimizer, trainee.scaler
+    scaler.unscale_(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
+    waiting.check(norm, overflow=scaler.is_enabled() and scaler.get_scale() > 1)
+    waiting.clear()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    trainee.ema.update(trainee.model)
+
+
+def _draw(*key: int) -> int:
+    return int(np.random.default_rng(key).integers(2**63))

@@ -1,0 +1,60 @@
+"""What a run measured, epoch by epoch: results.csv, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    "epoch",
+    *(f"train/{term}_loss" for term in ("box", "obj", "cls")),
+    *("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"),
+    *(f"val/{term}_loss" for term in ("box", "obj", "cls")),
+    *("x/lr0", "x/lr1", "x/lr2"),
+)
+"""YOLOv5's; lr0 is that of the biases, lr1 of decayed, lr2 of undecayed weights."""
+
+
+class History:
+    """Appends a row an epoch to results.csv and to TensorBoard's event file.
+
+    Args:
+        folder: the run folder.
+        start: first epoch of this process; rows of it and later ones, from a run that went on, are dropped.
+    """
+
+    def __init__(self, folder: Path, *, start: int = 0) -> None:
+        self.path = folder / "results.csv"
+        kept = _rows_before(self.path, start)
+        self.path.write_text("".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]), encoding="utf-8")
+        self._board = _tensorboard(folder, start)
+
+    def append(self, values: Mapping[str, float]) -> None:
+        """Write the row of an epoch; `values` holds every column."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
+        if self._board is not None:
+            for name in COLUMNS[1:]:
+                self._board.add_scalar(name, values[name], int(values["epoch"]))
+
+    def close(self) -> None:
+        """Flush what is still to be written."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _rows_before(path: Path, start: int) -> list[str]:
+    if start == 0 or not path.is_file():
+        return []
+    rows = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+    return [row for row in rows if row.endswith("\n") and float(row.split(",")[0]) < start]
+
+
+def _tensorboard(folder: Path, start: int) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=start or None)

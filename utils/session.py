@@ -1,0 +1,89 @@
+"""What train.py does once its command line is read: from the flags to a finished run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+
+from utils.config import Hyp, TrainConfig
+from utils.device import select_device
+from utils.distributed import Ranks, barrier, join, leave, ranks_from
+from utils.errors import UserError
+from utils.history import History
+from utils.resume import Stopped, read_stopped
+from utils.runs import LOG, start_log
+from utils.splits import open_splits, write_findings
+from utils.start import open_folder, open_model, open_run, write_settings
+from utils.trainer import Run, train_epochs, validate_best
+
+
+def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[str, float]) -> None:
+    """Train as `config` and `hyp` say, or go on with a stopped run; `given` and `flags` are what the command line named.
+
+    Raises:
+        UserError: whatever is wrong with files, data, device or memory.
+    """
+    ranks = ranks_from(os.environ)
+    start_log(quiet=not ranks.first)
+    stopped = read_stopped(config, given, flags) if config.resume else None
+    if stopped:
+        config, hyp = stopped.config, stopped.hyp
+    device = select_device(config.device, local_rank=ranks.local_rank)
+    _check_device(config, device, ranks)
+    join(device)
+    try:
+        _train(config, hyp, stopped, device, ranks)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory: lower --batch-size or --imgsz, or give --batch-size -1 ({str(error).split('.')[0]})"
+        ) from error
+    finally:
+        leave(ranks)
+
+
+def _check_device(config: TrainConfig, device: torch.device, ranks: Ranks) -> None:
+    """Set the switches of CUDA, and tell about GPUs that stay idle."""
+    several = len(config.device.split(","))
+    if several > 1 and ranks.world_size == 1:
+        LOG.warning("one process uses one GPU; for --device %s run torchrun --nproc_per_node %d train.py ...", config.device, several)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not (config.deterministic or config.multi_scale or config.rect)
+
+
+def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch.device, ranks: Ranks) -> None:
+    splits = open_splits(config, ranks)
+    model, report = open_model(config, hyp, splits.names, stopped)
+    folder = stopped.folder if stopped and stopped.folder else open_folder(config, ranks)
+    run = open_run(config, hyp, splits, model, folder, device, ranks, stopped)
+    if report:
+        LOG.info("%s", report.summary())
+    LOG.info("%s: training on %s, %s", folder, device, run.trainee.precision.dtype or torch.float32)
+    history = None
+    if ranks.first:
+        write_settings(folder, run.config, hyp)
+        write_findings(folder, splits)
+        if report:
+            (folder / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
+        history = History(folder, start=run.start)
+    try:
+        train_epochs(run, history)
+    finally:
+        run.loader.close()
+        if history:
+            history.close()
+    barrier(ranks)
+    _finish(run)
+
+
+def _finish(run: Run) -> None:
+    """Measure best.pt, and say where everything is."""
+    validate_best(run)
+    weights = run.folder / "weights"
+    LOG.info("\nbest epoch %d; results in %s", run.stop.epoch, run.folder)
+    for path in (weights / "best.pt", weights / "last.pt"):
+        if run.ranks.first:
+            LOG.info("  %s  %.1f MB", path, path.stat().st_size / 1e6)

@@ -1,0 +1,50 @@
+"""The two splits of a data set that a training run reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from utils.config import TrainConfig
+from utils.data.config import DataConfig, load_data
+from utils.data.index import Index, load_index
+from utils.distributed import Ranks, barrier
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Splits:
+    """The images and labels to train and to validate on."""
+
+    data: DataConfig
+    train: Index
+    val: Index
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class names by number."""
+        return self.train.names
+
+
+def open_splits(config: TrainConfig, ranks: Ranks) -> Splits:
+    """Read and verify both splits; the first rank scans, the others then find its cache.
+
+    Raises:
+        UserError: the data set is not there or has nothing to train on.
+    """
+    if not ranks.first:
+        barrier(ranks)
+    data = load_data(config.data)
+    train, val = (load_index(data, split, single_cls=config.single_cls, classes=config.classes) for split in ("train", "val"))
+    if ranks.first:
+        train.report.log()
+        val.report.log()
+        barrier(ranks)
+    train.report.require_boxes()
+    return Splits(data, train, val)
+
+
+def write_findings(folder: Path, splits: Splits) -> None:
+    """Write what was wrong with images and labels to findings.txt, if anything was."""
+    lines = [line for index in (splits.train, splits.val) for line in index.report.lines()]
+    if lines:
+        (folder / "findings.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -1,0 +1,168 @@
+"""A training run from its first to its last epoch."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from models import load_model
+from models.detector import Detector
+from utils.config import Hyp, TrainConfig
+from utils.data.loader import Loader, val_loader
+from utils.data.sampler import class_counts, image_weights
+from utils.distributed import Ranks, share
+from utils.engine import TERMS, Trainee, train_one_epoch
+from utils.evaluate import Evaluation, Settings, evaluate, log_classes
+from utils.history import History
+from utils.loss import DetectionLoss
+from utils.record import row, save
+from utils.runs import LOG
+from utils.splits import Splits
+from utils.stopping import EarlyStop, fitness
+
+_COLUMNS = ("Epoch", "GPU_mem", "box_loss", "obj_loss", "cls_loss", "Instances", "Size")
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Run:
+    """A run under way.
+
+    Attributes:
+        config: its flags, with the batch size and image size that are really used.
+        splits: its data.
+        folder: where its files go.
+        trainee: what the training step changes.
+        loader: the training batches of this rank.
+        stop: the best epoch so far.
+        start: the first epoch to do.
+        ap: (nc,) AP of the last validation; steers ``--image-weights``.
+    """
+
+    config: TrainConfig
+    hyp: Hyp
+    splits: Splits
+    folder: Path
+    trainee: Trainee
+    loader: Loader
+    stop: EarlyStop
+    start: int = 0
+    ap: list[float] | None = None
+
+    @property
+    def ranks(self) -> Ranks:
+        """Who trains."""
+        return self.trainee.ranks
+
+
+def train_epochs(run: Run, history: History | None) -> None:
+    """Train, validate, write down and save, epoch after epoch; only the first rank has a `history` and writes.
+
+    Raises:
+        UserError: the loss is not finite, or a file cannot be written.
+    """
+    config, weighted = run.config, run.config.image_weights
+    counts = class_counts(run.splits.train) if weighted else None
+    for epoch in range(run.start, config.epochs):
+        if counts is not None:
+            run.loader.weigh(image_weights(counts, torch.tensor(run.ap).numpy() if run.ap else None))
+        terms = _train(run, epoch)
+        last = epoch + 1 == config.epochs
+        result = None if config.noval and not last else validate(run)
+        best = _judge(run, epoch, result)
+        spent = result is not None and run.stop.spent(epoch)
+        if history is not None:
+            history.append(row(run, epoch, terms, result))
+            save(run, epoch, result, best=best, last=last or spent)
+        if spent and not last:
+            LOG.info("no gain since epoch %d for %d epochs: stopping early (--patience)", run.stop.epoch, config.patience)
+            break
+
+
+def _train(run: Run, epoch: int) -> dict[str, float]:
+    """One epoch under its progress bar; where there is no terminal, its last state is logged."""
+    LOG.info("\n" + "%11s" * len(_COLUMNS), *_COLUMNS)
+    bar = tqdm(total=len(run.loader), disable=None if run.ranks.first else True)
+    text = ""
+
+    def report(number: int, terms: dict[str, float], instances: int, side: int) -> None:
+        nonlocal text
+        losses = "".join(f"{terms[t]:>11.4g}" for t in TERMS)
+        text = (
+            f"{f'{epoch}/{run.config.epochs - 1}':>11s}{_gpu_memory(run.trainee.precision.device):>11s}{losses}{instances:>11d}{side:>11d}"
+        )
+        bar.set_description_str(text, refresh=False)
+        bar.update(number + 1 - bar.n)
+
+    try:
+        terms = train_one_epoch(run.trainee, run.loader, epoch, report)
+    finally:
+        bar.close()
+    if bar.disable:
+        LOG.info(text)
+    return terms
+
+
+def _gpu_memory(device: torch.device) -> str:
+    used = torch.cuda.memory_reserved(device) / 1e9 if device.type == "cuda" else 0
+    return f"{used:.3g}G"
+
+
+def validate(run: Run) -> Evaluation:
+    """Measure the averaged model on the validation split, over all ranks."""
+    trainee, config = run.trainee, run.config
+    share(trainee.ema.module.state_dict().values(), run.ranks)  # ranks differ in batch-norm statistics
+    model = copy.deepcopy(trainee.ema.module)
+    assert isinstance(model, Detector)
+    loader = open_val_loader(config, run.splits, model.max_stride, run.ranks)
+    try:
+        return evaluate(
+            model.fuse(),
+            loader,
+            run.splits.val,
+            Settings(single_cls=config.single_cls, classes=config.classes, half=trainee.precision.scaled),
+            device=trainee.precision.device,
+            criterion=DetectionLoss(model.head, run.hyp, config.imgsz, model.nc, label_smoothing=config.label_smoothing),
+            ranks=run.ranks,
+        )
+    finally:
+        loader.close()
+
+
+def open_val_loader(config: TrainConfig, splits: Splits, stride: int, ranks: Ranks) -> Loader:
+    """Open this rank's share of the validation batches, twice as large as the training's."""
+    return val_loader(
+        splits.val,
+        imgsz=config.imgsz,
+        batch_size=max(config.batch_size // ranks.world_size * 2, 1),
+        workers=config.workers,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        stride=stride,
+        cache=config.cache,
+    )
+
+
+def _judge(run: Run, epoch: int, result: Evaluation | None) -> bool:
+    """Whether `epoch` is the best so far; remembers its AP."""
+    if result is None:
+        return False
+    run.ap = [float(v) for v in result.metrics.ap_per_class]
+    return run.stop.gains(epoch, fitness(result.metrics.ap50, result.metrics.ap))
+
+
+def validate_best(run: Run) -> None:
+    """Measure best.pt once more, class by class, with pictures."""
+    config, ranks, device = run.config, run.ranks, run.trainee.precision.device
+    model = load_model(run.folder / "weights" / "best.pt", device=device)
+    loader = open_val_loader(config, run.splits, model.max_stride, ranks)
+    settings = Settings(single_cls=config.single_cls, classes=config.classes)
+    try:
+        result = evaluate(model, loader, run.splits.val, settings, device=device, ranks=ranks)
+    finally:
+        loader.close()
+    if ranks.first:
+        log_classes(result.metrics)
