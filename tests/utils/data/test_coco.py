@@ -93,7 +93,7 @@ def test_no_usable_polygon(segmentation: Any) -> None:
         ("annotations/instances_train.json", "train/a.jpg", "a.jpg"),
         ("annotations/instances_train.json", "images/a.jpg", "a.jpg"),
         ("annotations/instances_train.json", "images/train/a.jpg", "train/a.jpg"),
-        ("annotations/instances_train.json", "images/a.jpg", "/home/somebody/a.jpg"),
+        ("annotations/instances_train.json", "images/a.jpg", "/mnt/elsewhere/a.jpg"),
         ("annotations/instances_train.json", "images/a.jpg", "C:\\data\\a.jpg"),
         ("train/_annotations.coco.json", "train/a.jpg", "a.jpg"),
         ("instances.json", "images/a.jpg", "images/a.jpg"),
