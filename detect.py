@@ -53,10 +53,9 @@ def has_display() -> bool:
 
 def load_predictor(cfg: DetectConfig) -> Predictor:
     """Load the weights, several as an ensemble."""
-    from models.plugins import load_plugins
-
     from models import load_model
     from models.ensemble import join
+    from models.plugins import load_plugins
     from models.predict import Predictor
     from utils.device import select_device
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import socket
@@ -56,6 +57,16 @@ def seeded() -> Iterator[None]:
     np.random.set_state(before[1])  # noqa: NPY002
     if torch:
         torch.set_rng_state(before[2])
+
+
+@pytest.fixture(autouse=True)
+def unlogged() -> Iterator[None]:
+    """Take back what a script's `start_log` set up: its handler writes to the captured output of one test only."""
+    yield
+    log = logging.getLogger("attune")
+    log.handlers.clear()
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Streams from a server on the loopback interface; every wait is bounded."""
 
 import http.server
+import itertools
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ QUICK = Patience(first_pause=0.05, longest_pause=0.1, timeout=1.0, give_up=1.5)
 
 
 class Camera(http.server.BaseHTTPRequestHandler):
-    """``/live`` sends motion JPEG; ``/flap`` drops after 3 frames; ``/once`` serves one connection only. Each frame has its number in its grey."""
+    """``/live`` sends motion JPEG, ``/flap`` drops after 3 frames, ``/once`` serves one connection only; a frame's grey is its number."""
 
     served: ClassVar[Counter[str]] = Counter()
     frames: ClassVar[Counter[str]] = Counter()
@@ -117,7 +118,7 @@ def test_it_ends_when_nothing_comes_any_more(site, capfd):
 
 
 def test_no_stream_at_all_is_an_error(site, capfd):
-    with pytest.raises(UserError, match="cannot be opened: .*/gone"):
+    with pytest.raises(UserError, match=r"cannot be opened: .*/gone"):
         Streams([f"{site}/gone"], patience=QUICK)
 
 
@@ -129,7 +130,7 @@ def test_a_streams_file_and_the_stride(site, tmp_path, capfd):
     greys = [grey for key, _, grey in take(source, 3.0, enough=12) if key.endswith("live")]
     source.close()
     assert len(greys) >= 3
-    assert all((b - a) % 3 == 0 for a, b in zip(greys, greys[1:], strict=False)), "only every third frame is decoded"
+    assert all((b - a) % 3 == 0 for a, b in itertools.pairwise(greys)), "only every third frame is decoded"
 
 
 def test_a_missing_webcam_is_an_error(capfd):
