@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import models.attention
-import models.layers  # noqa: F401  both register their modules
+import models.backbones
+import models.layers  # noqa: F401  all three register their modules
 from models import head  # noqa: F401
 from models.activations import is_activation, parse_activation
 from models.gate import Gate

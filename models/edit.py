@@ -23,10 +23,10 @@ _KEYS = {
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Node:
-    """A row on its way to its new place; its sources are slots, or the node before it in its own slot."""
+    """A row on its way to its new place; its sources are slots, None for what stands before it in its own slot."""
 
     row: Row
-    sources: list[int | _Node]
+    sources: list[int | None]
 
 
 @dataclasses.dataclass(slots=True)
@@ -92,11 +92,8 @@ def _insert(slots: list[_Slot], row: Row, edit: dict[str, Any], taken: set[str],
         raise UserError(f"{place}: nothing can follow the last row")
     module, numbers = _module(edit, "insert", place)
     number, name, args, keywords = parse_module(module, place)
-    sources: list[int | _Node] = []
-    for n in numbers or [-1]:
-        target = source(n, at + 1, at + 1, place)
-        before = slot.chain[-1] if target == at and slot.chain else None
-        sources.append(before or target)
+    targets = [source(n, at + 1, at + 1, place) for n in numbers or [-1]]
+    sources = [None if target == at else target for target in targets]
     identity = _identity(f"{row.base}+{name}", taken)
     slot.inserted.append(_Node(Row(at, (), number, name, args, identity, gate, keywords), sources))
 
@@ -105,7 +102,7 @@ def _replacement(row: Row, edit: dict[str, Any], taken: set[str], place: str) ->
     if "with" not in edit and "from" not in edit:
         raise UserError(f"{place}: says neither 'with' what nor 'from' where")
     module, numbers = _module(edit, "with", place) if "with" in edit else (None, parse_from(edit["from"], place))
-    sources: list[int | _Node] = [source(n, row.index, row.index, place) for n in numbers] if numbers else list(row.sources)
+    sources: list[int | None] = [source(n, row.index, row.index, place) for n in numbers or []] or list(row.sources)
     if module is None:
         return _Node(row, sources)
     number, name, args, keywords = parse_module(module, place)
@@ -133,27 +130,35 @@ def _identity(text: str, taken: set[str]) -> str:
     return identity
 
 
-def _tail(slots: list[_Slot], reference: int | _Node, reader: str) -> _Node | int:
-    """The node that a reference stands for now, or -1 for the image."""
-    while isinstance(reference, int) and reference >= 0:
-        slot = slots[reference]
-        if slot.chain:
-            return slot.chain[-1]
-        if slot.several:
-            raise UserError(f"{reader} reads row {reference}, which is removed and had several inputs; give it another 'from'")
-        reference = slot.heir
-    return reference
+def _tail(slots: list[_Slot], at: int, reader: str) -> _Node | None:
+    """The node that readers of a slot read now, or None for the image."""
+    while at >= 0:
+        if slots[at].chain:
+            return slots[at].chain[-1]
+        at = _heir(slots, at, reader)
+    return None
+
+
+def _heir(slots: list[_Slot], at: int, reader: str) -> int:
+    if slots[at].several:
+        raise UserError(f"{reader} reads row {at}, which is removed and had several inputs; give it another 'from'")
+    return slots[at].heir
 
 
 def _flatten(slots: list[_Slot], where: str) -> tuple[Row, ...]:
-    nodes = [node for slot in slots for node in slot.chain]
-    if not nodes:
+    rows: list[Row] = []
+    places: dict[int, int] = {}
+    for at, slot in enumerate(slots):
+        before: _Node | None = None
+        for node in slot.chain:
+            reader = f"{where}: {node.row.name} of base row {node.row.index}"
+            sources = []
+            for s in node.sources:
+                target = before if s is None and before else _tail(slots, _heir(slots, at, reader) if s is None else s, reader)
+                sources.append(places[id(target)] if target else -1)
+            places[id(node)] = len(rows)
+            rows.append(dataclasses.replace(node.row, index=len(rows), sources=tuple(sources)))
+            before = node
+    if not rows:
         raise UserError(f"{where}: the edits remove every row")
-    places = {id(node): index for index, node in enumerate(nodes)}
-    rows = []
-    for index, node in enumerate(nodes):
-        targets = [_tail(slots, s, f"{where}: {node.row.name} of base row {node.row.index}") for s in node.sources]
-        sources = tuple(t if isinstance(t, int) else places[id(t)] for t in targets)
-        assert all(s < index for s in sources), "an edit can only read rows before its own"
-        rows.append(dataclasses.replace(node.row, index=index, sources=sources))
     return tuple(rows)
