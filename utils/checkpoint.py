@@ -36,8 +36,9 @@ def save_checkpoint(path: str | Path, payload: dict[str, Any]) -> None:
     _check_plain(payload, "checkpoint")
     try:
         _replace(path, {"attune": VERSION, **payload})
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise UserError(f"{path}: the checkpoint cannot be written ({error}); what was there before still is") from error
+    except (OSError, RuntimeError) as error:
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides a full disk behind its own error
+        raise UserError(f"{path}: the checkpoint cannot be written ({reason}); what was there before still is") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _check_plain(value: object, where: str) -> None:
 
 
 def _replace(path: Path, payload: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # always the same: what a kill leaves behind, the next save overwrites
     try:
         with temporary.open("w+b") as file:
             torch.save(payload, file)

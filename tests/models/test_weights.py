@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -96,6 +97,19 @@ def test_reads_a_whole_module(official: Official) -> None:
     x = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(loaded(x), detector.eval()(x).detach(), rtol=1e-2, atol=1e-2)  # halves were stored
     assert loaded.names == {0: "cat", 1: "dog"}
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_unstripped_files_of_both_formats(official: Official, tmp_path: Path, zipped: bool) -> None:
+    detector = build_model(TINY, seed=1)
+    optimizer = torch.optim.SGD(detector.parameters(), 0.1)
+    notes = {"best_fitness": np.array([0.3]), "updates": 5, "optimizer": optimizer.state_dict(), "opt": {"project": Path("runs")}}
+    content = torch.load(official(detector, notes), weights_only=False)
+    content["ema"] = content["model"]
+    torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    state = read_weights(tmp_path / "x.pt").state
+    assert torch.equal(state["model.0.conv.weight"], detector.state_dict()["model.0.conv.weight"].half().float())
 
 
 def test_prefers_the_average(official: Official) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import stat
 import zipfile
 from collections import OrderedDict
@@ -95,6 +96,27 @@ def test_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert names(tmp_path) == ["last.pt"]
     with pytest.raises(UserError, match="cannot be written"):
         save_checkpoint(tmp_path / "nowhere" / "last.pt", payload)
+
+
+@pytest.mark.parametrize("size", [0, 100, 20_000])
+def test_a_file_that_may_not_grow(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"epoch": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot be written \(\[Errno 27\]"):
+            save_checkpoint(path, {"model": {f"w{i}": torch.ones(100) for i in range(100)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(path)["epoch"] == 1
+    assert names(tmp_path) == ["last.pt"]
+
+
+def test_what_a_kill_left_behind_is_overwritten(tmp_path: Path, payload: dict[str, Any]) -> None:
+    (tmp_path / ".last.pt.tmp").write_bytes(b"half of it")
+    save_checkpoint(tmp_path / "last.pt", payload)
+    assert names(tmp_path) == ["last.pt"]
 
 
 @pytest.mark.parametrize(
