@@ -139,6 +139,17 @@ def test_old_files(official: Official) -> None:
     assert load_model(official(detector)).model[0].act.negative_slope == 0.1
 
 
+def test_activations_that_no_spec_can_say(official: Official) -> None:
+    detector = build_model({**TINY, "backbone": [TINY["backbone"][0], [-1, 3, "BottleneckCSP", [32]], TINY["backbone"][2]]})
+    detector.model[1].act = nn.LeakyReLU(0.1)
+    with pytest.raises(UserError, match=r"before 4\.0, whose BottleneckCSP .model\.1\.act is LeakyReLU. is not supported"):
+        read_weights(official(detector))
+    detector = build_model(TINY)
+    detector.model[0].act, detector.model[2].act = nn.ReLU(), nn.Hardswish()
+    with pytest.raises(UserError, match=r"different activations .nn\.ReLU\(\), nn\.Hardswish\(\)."):
+        read_weights(official(detector))
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
