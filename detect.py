@@ -6,7 +6,6 @@ python detect.py --weights runs/train/exp/weights/best.pt --source 'photos/*.jpg
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from utils.cli import parse, run
 from utils.config import DetectConfig
 from utils.errors import UserError
+from utils.runs import LOG, new_run_folder, printable, start_log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,15 +25,12 @@ if TYPE_CHECKING:
     from utils.results import Results
     from utils.sources import Frame, Source
 
-LOG = logging.getLogger("attune")
-
 
 def main() -> None:
     """Read the flags, open the source, load the weights, detect, and report."""
     cfg, _ = parse(DetectConfig, description=__doc__ or "")
     if cfg.view_img and not has_display():
         raise UserError("--view-img: this machine has no display (DISPLAY is not set); leave the flag out, the pictures are saved anyway")
-    from utils.runs import new_run_folder, start_log
     from utils.sources import open_source
 
     start_log()
@@ -134,7 +131,7 @@ class Tally:
         self.frames, self.shape = self.frames + 1, results.shape
         for part, ms in results.speed.items():
             self.ms[part] = self.ms.get(part, 0.0) + ms
-        LOG.info("%s: %dx%d %s, %.1fms", frame.title, *results.shape, results.summary(), results.speed["inference"])
+        LOG.info("%s: %dx%d %s, %.1fms", printable(frame.title), *results.shape, results.summary(), results.speed["inference"])
 
     def speed(self) -> str:
         """Mean milliseconds a frame of each part."""
@@ -153,15 +150,18 @@ def report(source: Source, folder: Path, tally: Tally) -> None:
     if tally.labels:
         LOG.info("%d label files saved to %s", tally.labels, folder / "labels")
     for note in source.notes:
-        LOG.warning(note)
+        LOG.warning(printable(note))
     if source.failures:
         LOG.warning("%d of %d sources could not be read:", len(source.failures), len(source))
         for name, reason in source.failures.items():
-            LOG.warning("  %s: %s", name, reason)
+            LOG.warning("  %s: %s", printable(name), printable(reason))
     if not tally.frames:
         raise UserError("nothing was detected in: no source could be read")
     LOG.info("Results saved to %s", folder)
 
 
 if __name__ == "__main__":
+    # Every file and stream that cannot be read is named in the report; the libraries' own remarks would bury it.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     run(main)

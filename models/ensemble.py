@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +46,14 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions of all models, decoded: cx, cy, w, h in pixels of x, objectness, classes."""
-        return torch.cat([model(x) for model in self.models], 1)
+        return torch.cat([model(x) for model in self._members()], 1)
 
     def augmented(self, x: Tensor) -> Tensor:
         """The same with test-time augmentation."""
-        return torch.cat([model.augmented(x) for model in self.models], 1)
+        return torch.cat([model.augmented(x) for model in self._members()], 1)
+
+    def _members(self) -> list[Detector]:
+        return [cast("Detector", model) for model in self.models]
 
 
 def join(models: Sequence[Detector]) -> Detector | Ensemble:

@@ -94,8 +94,12 @@ class Predictor:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         kind = pixels.device.type
-        with torch.autocast(kind, torch.float16 if kind == "cuda" else torch.bfloat16, enabled=self.half):
-            pred: Tensor = self.model.augmented(pixels) if self.augment else self.model(pixels)
+        try:
+            with torch.autocast(kind, torch.float16 if kind == "cuda" else torch.bfloat16, enabled=self.half):
+                pred: Tensor = self.model.augmented(pixels) if self.augment else self.model(pixels)
+        except torch.OutOfMemoryError as error:
+            size = " x ".join(map(str, pixels.shape[2:]))
+            raise UserError(f"the device's memory cannot hold an image of {size}; use a smaller imgsz, half, or the CPU") from error
         return pred.float()
 
 

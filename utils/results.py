@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.runs import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -165,8 +167,3 @@ class Results:
         path = Path(path)
         write_image(path, self.plot(**drawing))
         return path
-
-
-def printable(text: str) -> str:
-    """Replace what is not printable, so that a class name cannot steer a terminal or break a line."""
-    return "".join(c if c.isprintable() else "?" for c in text)

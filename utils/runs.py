@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from pathlib import Path
@@ -12,11 +13,18 @@ LOG = logging.getLogger("attune")
 def start_log(*, quiet: bool = False) -> None:
     """Send the log to standard output, once; `quiet` (ranks above 0) keeps warnings only."""
     if not LOG.handlers:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are no text
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
         LOG.addHandler(handler)
         LOG.propagate = False
     LOG.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def printable(text: str) -> str:
+    """Replace what is not printable, so that the name of a class or file cannot steer a terminal or break a line."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def new_run_folder(project: str | Path, name: str, *, exist_ok: bool = False) -> Path:

@@ -52,6 +52,8 @@ def check_address(text: str) -> str:
         raise UserError(f"{shown}: neither a webcam number nor an address of {', '.join(s + '://' for s in SCHEMES)}")
     if re.search(r"://([^/]*\.)?(youtube\.com|youtu\.be)(/|$)", text.lower()):
         raise UserError(f"{text}: YouTube pages are not read; save the video to a file and give its path")
+    if not text.isprintable():  # OpenCV crashes on what is not text
+        raise UserError(f"{without_secrets(text)!a}: an address has no control characters and no broken UTF-8")
     return text
 
 

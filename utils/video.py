@@ -32,6 +32,16 @@ def sane_fps(fps: float) -> float:
     return fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else FALLBACK_FPS
 
 
+def _safe(path: Path) -> str:
+    """The path as OpenCV may have it: absolute, since FFmpeg takes ``a:b.mp4`` for a protocol, and no bytes that are not text."""
+    text = str(path.absolute())
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # OpenCV would crash on it
+        raise VideoError(f"{path}: the name is not valid UTF-8; rename the file or folder") from error
+    return text
+
+
 class VideoReader:
     """The frames of a video file, turned upright.
 
@@ -48,8 +58,7 @@ class VideoReader:
         Raises:
             VideoError: not there, empty, or no video.
         """
-        # An absolute path, since FFmpeg takes a relative one with a colon in it for a protocol.
-        self._capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+        self._capture = cv2.VideoCapture(_safe(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise VideoError(f"{path}: not a video that can be opened (cut off, empty, or an unknown format)")
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
@@ -113,7 +122,7 @@ class VideoWriter:
     def _open(self, fps: float) -> cv2.VideoWriter:
         for code in ("avc1", "mp4v") if h264_works(self.path.parent) else ("mp4v",):
             fourcc = cv2.VideoWriter.fourcc(*code)
-            writer = cv2.VideoWriter(str(self._part.absolute()), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
+            writer = cv2.VideoWriter(_safe(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
             if writer.isOpened():
                 return writer
         raise VideoError(f"{self.path}: the video cannot be written (is the folder writable, and the disk not full?)")
@@ -136,7 +145,7 @@ class VideoWriter:
         """
         self._writer.release()
         written = frame_count(self._part)
-        if written != self.frames:
+        if written < self.frames:  # more by one is possible: Ctrl-C between a frame and its count
             self.discard()
             raise VideoError(f"{self.path}: only {written} of {self.frames} frames could be written (is the disk full?)")
         self._part.replace(self.path)
@@ -149,7 +158,7 @@ class VideoWriter:
 
 def frame_count(path: Path) -> int:
     """Frames that a video's header announces; 0 for what is no video."""
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+    capture = cv2.VideoCapture(_safe(path), cv2.CAP_FFMPEG)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
     return max(count, 0)
@@ -160,7 +169,7 @@ def h264_works(folder: Path) -> bool:
     """Whether this build of OpenCV can encode H.264; tried once, on a small file in `folder` that is removed again."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe") as place, _silenced():
         path = Path(place, "probe.mp4")
-        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"avc1"), 25.0, (64, 64))
+        writer = cv2.VideoWriter(_safe(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"avc1"), 25.0, (64, 64))
         for _ in range(4 if writer.isOpened() else 0):
             writer.write(np.zeros((64, 64, 3), np.uint8))
         writer.release()

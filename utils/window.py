@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.runs import printable
 
 _END = {ord("q"), ord("Q"), 27}
 
@@ -21,7 +22,7 @@ class Window:
             UserError: OpenCV cannot open windows here.
         """
         try:
-            cv2.imshow(title, image)
+            cv2.imshow(printable(title), image)
             return cv2.waitKey(1) & 0xFF not in _END
         except cv2.error as error:
             raise UserError(f"--view-img: OpenCV cannot open a window here ({error.err}); leave the flag out") from error

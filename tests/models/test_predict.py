@@ -160,6 +160,15 @@ def test_imgsz_is_rounded_up(fresh):
     assert Predictor(model=fresh, imgsz=(65, 32)).shape == (96, 32)
 
 
+def test_too_little_memory_is_said(fresh, image, monkeypatch):
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(type(fresh), "forward", full)
+    with pytest.raises(UserError, match="cannot hold an image of 64 x 64; use a smaller imgsz"):
+        predict(fresh, image, imgsz=64)
+
+
 def test_official_weights_find_the_bus(official, bus):
     (r,) = official.predict(bus)
     assert r.shape == (448, 640)

@@ -3,11 +3,14 @@ import os
 import threading
 from collections.abc import Iterator
 
+import cv2
+import numpy as np
 import pytest
 
 from utils import fetch
 from utils.errors import UserError
 from utils.fetch import fetched, file_name, without_secrets
+from utils.sources import open_source
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -108,6 +111,17 @@ def test_a_redirect_from_outside_into_a_private_network_is_refused(site, monkeyp
 )
 def test_private_addresses(host, private):
     assert fetch._private(host) is private
+
+
+def test_an_address_of_an_image_is_a_source(site, tmp_path, monkeypatch):
+    _, data = cv2.imencode(".png", np.full((4, 6, 3), 9, np.uint8))
+    monkeypatch.setattr(Handler, "answers", lambda self: {"/x.png": (200, {}, data.tobytes())})
+    source = open_source(f"{site}/x.png?size=1")
+    (frame,) = source
+    assert frame.image.shape == (4, 6, 3)
+    assert frame.key == "x"
+    source.close()
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
 def test_names_and_secrets():

@@ -134,3 +134,12 @@ def test_a_rotated_video_comes_upright(tmp_path):
     turned = tmp_path / "b.mp4"
     turned.write_bytes(data[:at] + turn + data[at + len(turn) :])
     assert [image.shape for _, image in VideoReader(turned).frames()] == [(64, 48, 3)] * 3
+
+
+def test_a_name_that_is_no_text_is_refused_before_opencv_crashes_on_it(tmp_path):
+    path = tmp_path / "a\udcff.mp4"
+    path.write_bytes(b"x")
+    with pytest.raises(VideoError, match="not valid UTF-8"):
+        VideoReader(path)
+    with pytest.raises(VideoError, match="not valid UTF-8"):
+        VideoWriter(path, 25, (48, 64))
