@@ -119,8 +119,8 @@ def _open(path: str | Path) -> io.BufferedReader:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a third of the time of Path.stat
             raise ImageError(f"{path}: not a file")
         return open(path, "rb")  # noqa: PTH123
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        raise ImageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _read(path: str | Path) -> bytes:

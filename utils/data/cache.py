@@ -78,7 +78,7 @@ def cache_folder(given: str | Path | None = None) -> Path:
 
 def cache_file(folder: Path, identity: str) -> Path:
     """Return the cache file of the split that `identity` names (its entries, not their content)."""
-    return folder / f"labels-{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:24]}.npz"
+    return folder / f"labels-{hashlib.sha256(identity.encode(errors='surrogatepass')).hexdigest()[:24]}.npz"
 
 
 def save_table(file: Path, table: Table) -> None:

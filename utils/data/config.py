@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ class DataConfig:
         raise UserError(self.absent.get(split) or f"{self.yaml}: there is no split '{split}' (it has {', '.join(self.splits)})")
 
 
+def is_dir(path: Path) -> bool:
+    """Whether a folder is there; unlike `Path.is_dir`, no strange path (too long, a NUL in it, "~nobody") makes it raise."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def load_data(source: str | Path) -> DataConfig:
     """Resolve a data set.
 
@@ -65,17 +71,17 @@ def load_data(source: str | Path) -> DataConfig:
         UserError: not found, not of the expected form, or without its validation images; the message lists every path tried.
     """
     path = Path(source)
-    if path.is_dir():
+    if is_dir(path):
         yamls = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
         if len(yamls) > 1:
             raise UserError(f"{path}: holds several YAML files ({', '.join(y.name for y in yamls)}); name one of them")
         return _from_yaml(yamls[0]) if yamls else _from_folder(path)
     if path.suffix.lower() == ".json":
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113
             raise UserError(f"no file {str(path)!r}")
         return _named(DataConfig(path, path.parent, {}, dict.fromkeys(SPLITS, (path,))))
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"{path}: {'' if path.exists() else 'not found; '}a data set is a .yaml, a COCO .json, or a folder")
+        raise UserError(f"{path}: {'' if os.path.lexists(path) else 'not found; '}a data set is a .yaml, a COCO .json, or a folder")
     return _from_yaml(find_yaml(path, ROOT / "data", ROOT))
 
 
@@ -83,7 +89,7 @@ def _from_folder(path: Path) -> DataConfig:
     """Splits by the names of subfolders, ``train/`` as well as ``images/train/``."""
     splits: dict[str, tuple[Path, ...]] = {}
     for split, names in _FOLDERS.items():
-        there = [folder for name in names for folder in (path / name, path / "images" / name) if folder.is_dir()]
+        there = [folder for name in names for folder in (path / name, path / "images" / name) if is_dir(folder)]
         if there:
             splits[split] = (there[0],)
     if not splits:
@@ -149,14 +155,15 @@ def _places(path: Path, root: Any) -> list[Path]:
     """Return the folders the data set's paths may be relative to, first choice first."""
     if root is not None and not isinstance(root, str):
         raise UserError(f"{path}: path: {root!r} is not a folder")
-    bases = [path.parent / Path(root or ".").expanduser(), Path.cwd() / Path(root or ".").expanduser()]
+    own = os.path.expanduser(root or ".")  # noqa: PTH111
+    bases = [path.parent / own, Path.cwd() / own]
     return list(dict.fromkeys(bases)) if root else bases[:1]
 
 
 def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> DataConfig:
     """Find what exists of the splits; the root is the first place that does."""
-    root = next((place for place in places if place.is_dir()), places[0])
-    bases = list(dict.fromkeys([*(p for p in places if p.is_dir()), *places, path.parent, Path.cwd()]))
+    root = next(filter(is_dir, places), places[0])
+    bases = list(dict.fromkeys([*filter(is_dir, places), *places, path.parent, Path.cwd()]))
     splits: dict[str, tuple[Path, ...]] = {}
     partners: dict[Path, Path] = {}
     absent: dict[str, str] = {}
@@ -193,7 +200,7 @@ def _split_entries(path: Path, split: str, value: Any) -> Iterator[tuple[str, st
 
 def _find(entry: str, bases: list[Path]) -> tuple[Path | None, list[Path]]:
     """Return the first existing path of an entry below the bases, and all tried. Roboflow's ``../train/images`` means ``train/images``."""
-    relative = Path(entry).expanduser()
+    relative = Path(os.path.expanduser(entry))  # noqa: PTH111
     forms = [relative, Path(entry.removeprefix("../"))] if entry.startswith("../") else [relative]
     tried = list(dict.fromkeys(base / form for form in forms for base in bases))
-    return next((place for place in tried if place.exists()), None), tried
+    return next(filter(os.path.exists, tried), None), tried

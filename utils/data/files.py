@@ -32,7 +32,7 @@ class Folders:
         if names is None:
             try:
                 names = frozenset(os.listdir(folder))  # noqa: PTH208 - of a string
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a path that no folder can have
                 names = frozenset()
             self._names[folder] = names
         return name in names
@@ -67,7 +67,7 @@ def entry_images(entry: Path) -> list[Path]:
     Raises:
         UserError: it cannot be read, or is none of these.
     """
-    if entry.is_dir():
+    if os.path.isdir(entry):  # noqa: PTH112 - Path.is_dir may raise
         return list_images(entry)
     suffix = entry.suffix.lower()
     if suffix in IMAGE_SUFFIXES:

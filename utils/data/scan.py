@@ -102,10 +102,10 @@ def _digest(sources: Sources, data: DataConfig) -> str:
     """Hash what the rows follow from: readers' version, class names, image lists, contents of the label files."""
     digest = hashlib.sha256(f"{VERSION} {data.root} {sorted(data.names.items())}".encode())
     for item, content in zip(sources.items, sources.contents, strict=True):
-        digest.update(f"\0{item.image}\0{item.label}\0".encode(errors="surrogateescape"))
+        digest.update(f"\0{item.image}\0{item.label}\0".encode(errors="surrogatepass"))
         digest.update(content if isinstance(content, bytes) else repr(content).encode())
     for path, images, content in sources.jsons:
-        digest.update(f"\0{path}\0{images}\0".encode(errors="surrogateescape"))
+        digest.update(f"\0{path}\0{images}\0".encode(errors="surrogatepass"))
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 

@@ -173,6 +173,15 @@ def test_no_data_set(source: str) -> None:
         load_data(source)
 
 
+@pytest.mark.parametrize("name", ["~nobody/images", "a\0b", "x" * 400, "/../\u202e"])
+def test_paths_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    for content in ({"val": name}, {"path": name, "val": "images"}, {"val": {"images": name, "annotations": "x.json"}}):
+        with pytest.raises(UserError, match="not found; tried"):
+            load_data(write(tmp_path / "data.yaml", names=["a"], **content))
+    with pytest.raises(UserError):
+        load_data(name)
+
+
 @pytest.mark.parametrize("text", ["[1]", "a: [", "!!python/object/apply:os.system ['true']", "path: 3\nval: x\nnames: [a]"])
 def test_no_yaml(tmp_path: Path, text: str) -> None:
     (tmp_path / "d.yaml").write_text(text)

@@ -42,6 +42,12 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert entry_images(tmp_path / "data/list.txt") == [a, tmp_path / "work/b.jpg", a, tmp_path / "data/images/missing.jpg"]
 
 
+def test_a_list_of_bytes_that_are_no_names(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"a\0b.jpg\n\xff\xfe.jpg\n" + b"x" * 400 + b".jpg\n")
+    items = list(with_labels(entry_images(tmp_path / "list.txt")))
+    assert [item.label for item in items] == [None] * 3
+
+
 def test_voc_image_sets(tmp_path: Path) -> None:
     touch(tmp_path, "VOC2007/JPEGImages/000005.jpg", "VOC2007/Annotations/000005.xml", "VOC2007/ImageSets/Main/train.txt")
     (tmp_path / "VOC2007/ImageSets/Main/train.txt").write_text("000005 -1\n")
