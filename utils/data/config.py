@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,6 @@ def _check_keys(path: Path, content: Mapping[str, Any]) -> None:
 
 def _slip(key: str) -> bool:
     """Whether a key looks like a known one mistyped: same letters but for one or two, or its singular or a longer form."""
-    from difflib import SequenceMatcher
-
     low = key.lower()
     known = [k for k in KEYS if k != "nc"]
     return any(SequenceMatcher(None, low, k).ratio() >= 0.75 or low.startswith(k) for k in known)
