@@ -6,10 +6,12 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from utils.boxes import cxcywh_to_xyxy
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from models.ensemble import Ensemble
     from utils.data.index import Index
     from utils.data.loader import Batch, Loader
+    from utils.letterbox import Letterbox
 
 Criterion = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
 
@@ -98,8 +101,7 @@ def evaluate(
             for number, batch in enumerate(_progress(loader, ranks)):
                 found = stage(batch)
                 for i, box, rows in zip(batch.indices, batch.boxes or (), found, strict=True):
-                    rows[:, :4] = torch.from_numpy(box.to_source(rows[:, :4].numpy()))
-                    evaluator.add(i, rows.numpy(), index.truth(i))
+                    evaluator.add(i, _to_source(box, rows.numpy()), index.truth(i))
                 if plots is not None and ranks.first and number < PICTURES:
                     _draw(plots, number, batch, index, evaluator)
     finally:
@@ -153,7 +155,6 @@ class _Stage:
         times.append(self._now())
         if self.criterion is not None:
             self._add_loss(self.criterion(maps, targets)[1])
-            times[-1:] = [times[-1], self._now()]
         start = self._now()
         prior = _priors(targets, images) if s.hybrid else None
         found = non_max_suppression(
@@ -169,8 +170,9 @@ class _Stage:
     def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         if self.criterion is None:
             return (self.model.augmented(images) if self.settings.augment else self.model(images)).float(), []
-        maps = [m.float() for m in self.model.maps(images)]  # type: ignore[union-attr]
-        return self.model.head.decode(maps), maps  # type: ignore[union-attr]
+        detector = cast("Detector", self.model)  # no loss is defined for an ensemble
+        maps = [m.float() for m in detector.maps(images)]
+        return detector.head.decode(maps), maps
 
     def _add_loss(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
@@ -195,6 +197,17 @@ class _Stage:
         return {name: s / max(self.images, 1) * 1e3 for name, s in zip(names, self.seconds, strict=True)}
 
 
+def _to_source(box: Letterbox, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring (k, 6) xyxy, confidence, class from pixels of the batch to pixels of the source image.
+
+    Where the padding is odd, YOLOv5 takes half of it off the boxes, which is half a pixel more than lies before the image. So do
+    its published figures, and these: exact boxes would gain yolov5n 0.004 of AP75 on coco128.
+    """
+    half = np.array([box.shape[1] - box.size[1], box.shape[0] - box.size[0]] * 2, np.float32) / 2
+    shift = np.array([box.left, box.top] * 2, np.float32) - half
+    return np.concatenate((box.to_source(rows[:, :4] + shift), rows[:, 4:]), 1)
+
+
 def _single(rows: Tensor) -> Tensor:
     """The same boxes, all of class 0."""
     return torch.cat((rows[:, :5], torch.zeros_like(rows[:, 5:])), 1)
@@ -215,8 +228,3 @@ def _draw(folder: Path, number: int, batch: Batch, index: Index, evaluator: Eval
     found = dict(evaluator.predictions())
     plot_batch(folder / f"val_batch{number}_labels.jpg", batch, index.names)
     plot_batch(folder / f"val_batch{number}_pred.jpg", batch, index.names, [found[i] for i in batch.indices])
-
-
-def parameters_device(model: nn.Module) -> torch.device:
-    """The device a model lives on."""
-    return next(model.parameters()).device

@@ -144,7 +144,9 @@ def in_order(sizes: NDArray[np.int32], batch: int, imgsz: int, stride: int, pad:
     if not rect:
         side = math.ceil(imgsz / stride) * stride
         return EpochOrder(np.arange(len(sizes)), bounds, [(side, side)] * len(bounds), pooled=False)
-    order = np.argsort(sizes[:, 0] / sizes[:, 1], kind="stable")
+    # numpy's default sort, as in YOLOv5: of images of one aspect it decides which share a batch with larger ones and are padded
+    # more, and that moves AP by up to 0.002.
+    order = np.argsort(sizes[:, 0] / sizes[:, 1])
     return EpochOrder(order, bounds, [rect_shape(sizes[order[a:b]], imgsz, stride, pad) for a, b in bounds], pooled=False)
 
 
