@@ -59,15 +59,16 @@ class Outputs:
             UserError: a file cannot be written.
         """
         name = f"{frame.key}_{frame.number}" if frame.number else frame.key
+        file_name = frame.key if frame.time else frame.key + frame.path.suffix
         try:
             if self.wanted.txt:
                 self._add_labels(name, results)
             if self._csv:
-                rows = ((str(frame.path), results.name(c), f"{s:.2f}") for c, s in zip(results.cls, results.conf, strict=True))
+                rows = ((file_name, results.name(c), f"{s:.2f}") for c, s in zip(results.cls, results.conf, strict=True))
                 self._csv.add(rows)
             if self._json:
                 image_id = int(name) if re.fullmatch(r"[0-9]{1,18}", name) else name
-                self._json.add(row | {"file_name": frame.path.name} for row in results.to_coco(image_id))
+                self._json.add(row | {"file_name": file_name} for row in results.to_coco(image_id))
             if self.wanted.crops:
                 self._add_crops(name, results)
             if drawn is not None and self.wanted.pictures:

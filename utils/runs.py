@@ -7,6 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
+from utils.errors import UserError
+
 LOG = logging.getLogger("attune")
 
 
@@ -28,7 +30,11 @@ def printable(text: str) -> str:
 
 
 def new_run_folder(project: str | Path, name: str, *, exist_ok: bool = False) -> Path:
-    """Create and return ``project/name``, or ``project/name2``, ``name3``, ... when it is taken and `exist_ok` is off."""
+    """Create and return ``project/name``, or ``project/name2``, ``name3``, ... when it is taken and `exist_ok` is off.
+
+    Raises:
+        UserError: no folder can be made there.
+    """
     folder = Path(project) / name
     number = 1
     while True:
@@ -37,5 +43,7 @@ def new_run_folder(project: str | Path, name: str, *, exist_ok: bool = False) ->
         except FileExistsError:
             number += 1
             folder = Path(project) / f"{name}{number}"
+        except OSError as error:
+            raise UserError(f"--project {project}: the folder {folder} cannot be made ({error.strerror or error})") from error
         else:
             return folder

@@ -123,7 +123,7 @@ def test_a_format_that_cannot_be_written_becomes_jpg(tmp_path):
 def test_cells_are_no_formulas(tmp_path):
     with Outputs(tmp_path, Wanted(csv=True)) as outputs:
         for name in ('=HYPERLINK("x")', "+1", "-1", "@a", "\tx", 'say "hi", you'):
-            outputs.add(frame(path="=a.jpg"), results(BOX, names={0: name}), None)
+            outputs.add(frame("=a", "=a.jpg"), results(BOX, names={0: name}), None)
     rows = cells(tmp_path)[1:]
     assert [row[1] for row in rows] == ['\'=HYPERLINK("x")', "'+1", "'-1", "'@a", "'\tx", 'say "hi", you']
     assert {row[0] for row in rows} == {"'=a.jpg"}

@@ -3,6 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from utils.errors import UserError
 from utils.sources import Files, find_media, open_source, output_keys
@@ -174,3 +175,10 @@ def test_size_changing_in_mid_stream_is_passed_on(tmp_path):
     shapes = [frame.image.shape[:2] for frame in open_source(str(tmp_path / "both.ts"))]
     assert shapes[0] == (48, 64)
     assert len(shapes) >= 10
+
+
+def test_an_animated_gif_is_played(tmp_path):
+    frames = [Image.new("L", (32, 24), value) for value in (20, 120, 220)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=200)
+    found = list(open_source(str(tmp_path / "a.gif")))
+    assert [(frame.number, round(float(frame.image.mean()), -1), frame.fps) for frame in found] == [(1, 20, 5), (2, 120, 5), (3, 220, 5)]
