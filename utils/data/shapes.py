@@ -51,7 +51,7 @@ def draw(seed: int, split: str, index: int, size: int) -> tuple[Image, list[Shap
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     image = scenes.background(rng, size, size)
     shapes: list[Shape] = []
-    wanted = 0 if rng.random() < NEGATIVE else rng.integers(1, 7)
+    wanted = 0 if rng.random() < NEGATIVE else rng.integers(1, 10)
     for _ in range(wanted):
         candidates = (scenes.random_shape(rng, size, size, image) for _ in range(8))
         shapes += next(([c] for c in candidates if scenes.still_visible([*shapes, c], size, size)), [])

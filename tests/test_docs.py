@@ -1,0 +1,110 @@
+"""What the documents tell a reader to type exists: flags, files, links, and the module of the plug-in page."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from utils import config
+from utils.cli import parse, parse_with
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The indented or fenced lines of a page that call a script of ours."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    yield from re.findall(r"^(?: {4}|\$ )?((?:python|torchrun) .*?)(?:\s+#.*)?$", text, re.MULTILINE)
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+ALL_COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)]
+
+
+def test_there_are_commands() -> None:
+    assert len(ALL_COMMANDS) > 15
+
+
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS)
+def test_flags_and_files_of_a_command_exist(page: str, command: str) -> None:
+    words = shlex.split(command)
+    script = next((word for word in words if word.endswith(".py") and not word.startswith("-")), "")
+    argv = words[words.index(script) + 1 :] if script else []
+    if script == "train.py":
+        settings, _, _ = parse_with(config.TrainConfig, config.Hyp, argv)
+        if settings.cfg and not settings.cfg.startswith("my"):
+            from models.spec import ModelSpec
+
+            assert ModelSpec.from_yaml(settings.cfg).rows
+        config.load_hyp(settings.hyp)
+    elif script in ("val.py", "detect.py"):
+        parse(config.ValConfig if script == "val.py" else config.DetectConfig, argv)
+    elif words[:2] == ["python", "-m"]:
+        assert (ROOT / words[2].replace(".", "/")).with_suffix(".py").is_file()
+    else:
+        assert script == "my_block.py" or (ROOT / script).is_file(), f"{page}: {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_examples_are_python(page: Path) -> None:
+    for code in fenced(page, "python"):
+        ast.parse(code)
+
+
+def test_every_hyper_parameter_is_explained() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    for name in config.Hyp.__dataclass_fields__:
+        assert f"| `{name}` |" in text
+
+
+def test_the_variants_of_the_plug_in_page_build(tmp_path: Path) -> None:
+    *variants, own = fenced(ROOT / "docs" / "plug-in-a-module.md", "yaml")
+    assert len(variants) >= 3
+    for number, text in enumerate(variants):
+        path = tmp_path / f"variant{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        assert show(path).returncode == 0, show(path).stderr
+    (tmp_path / "my-variant.yaml").write_text(own, encoding="utf-8")
+    (block,) = fenced(ROOT / "docs" / "plug-in-a-module.md", "python")
+    (tmp_path / "my_block.py").write_text(block, encoding="utf-8")
+    done = show(tmp_path / "my-variant.yaml", "--plugins", str(tmp_path / "my_block.py"))
+    assert done.returncode == 0, done.stderr
+    assert "MyGate" in done.stdout
+    refused = show(tmp_path / "my-variant.yaml")
+    assert refused.returncode == 2
+    assert "MyGate" in refused.stderr
+
+
+def show(*argv: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "models.show", *map(str, argv)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_model_of_the_python_page_has_the_shapes_it_names() -> None:
+    import torch
+
+    code = fenced(ROOT / "docs" / "python.md", "python")[1]
+    space: dict[str, object] = {}
+    exec(compile(code, "docs/python.md", "exec"), space)
+    maps, boxes = space["maps"], space["boxes"]
+    assert [tuple(m.shape) for m in maps] == [(1, 3, s, s, 8) for s in (40, 20, 10)]
+    assert isinstance(boxes, torch.Tensor)
+    assert boxes.shape == (1, 3 * (1600 + 400 + 100), 8)
