@@ -1,0 +1,150 @@
+"""Recursive gated convolution and the HorNet block (Rao et al., NeurIPS 2022, arXiv:2207.14284)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.attention.tokens import DropPath
+from models.layers.norm import ChannelNorm
+from models.registry import preserve, register
+
+
+@register(preserve, example=(7, 5))
+class GlobalLocalFilter(nn.Module):
+    """Global-local filter, HorNet's "GF" spatial mixer (arXiv:2207.14284, section 3.2).
+
+    Half of the channels see a 3x3 depthwise convolution, the other half are multiplied with a learned table in the Fourier
+    domain, which is a circular convolution over the whole map; the halves are interleaved.
+
+    Args:
+        channels: width D of input and output.
+        h: rows of the learned spectrum, H of the native map.
+        w: columns of the learned spectrum, W // 2 + 1 of the native map.
+
+    Shape:
+        (B, D, H, W) -> (B, D, H, W), any H, W >= 1; away from the native size the spectrum is resized bilinearly
+    """
+
+    def __init__(self, channels: int, h: int = 14, w: int = 8) -> None:
+        super().__init__()
+        # An odd width has one channel more in the global half.
+        self.local = channels // 2
+        self.dw = nn.Conv2d(self.local, self.local, 3, padding=1, groups=max(self.local, 1), bias=False)
+        self.complex_weight = nn.Parameter(torch.randn(channels - self.local, h, w, 2) * 0.02)
+        self.pre_norm = ChannelNorm(channels)
+        self.post_norm = ChannelNorm(channels)
+
+    def spectrum(self, height: int, width: int) -> Tensor:
+        """Return the complex table (D/2, height, width // 2 + 1)."""
+        size = (height, width // 2 + 1)
+        table = self.complex_weight.float()
+        # A trace keeps the resizing, which changes nothing at the native size, for the sizes to come.
+        if torch.jit.is_tracing() or table.shape[1:3] != size:
+            table = F.interpolate(table.permute(3, 0, 1, 2), size=size, mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
+        return torch.view_as_complex(table.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = self.pre_norm(x)
+        near, far = x.split((self.local, x.shape[1] - self.local), 1)
+        near = self.dw(near) if self.local else near
+        # Half-precision FFTs exist for powers of two only, so this branch stays in float32 under autocast.
+        with torch.autocast(x.device.type, enabled=False):
+            waves = torch.fft.rfft2(far.float(), dim=(2, 3), norm="ortho") * self.spectrum(height, width)
+            far = torch.fft.irfft2(waves, s=(height, width), dim=(2, 3), norm="ortho").to(near.dtype)
+        pairs = torch.stack((near, far[:, : self.local]), 2).flatten(1, 2)
+        return self.post_norm(torch.cat((pairs, far[:, self.local :]), 1))
+
+
+@register(preserve, example=(3,))
+class GnConv(nn.Module):
+    """Recursive gated convolution of order n (arXiv:2207.14284, eq. 3.2-3.4).
+
+    Interactions of order n from n - 1 gated steps whose widths double, so that the cost stays that of one convolution.
+
+    Args:
+        channels: width C of input and output.
+        order: n, the number of gates.
+        s: scale of the depthwise output; 1/3 in every released HorNet (the widely copied default of 1 is not what was trained).
+        gf: mix with `GlobalLocalFilter` in place of the 7x7 depthwise convolution.
+        h, w: the filter's native spectrum.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+
+    Raises:
+        ValueError: an order below 1.
+    """
+
+    def __init__(self, channels: int, order: int = 5, s: float = 1 / 3, gf: bool = False, h: int = 14, w: int = 8) -> None:
+        super().__init__()
+        if order < 1:
+            raise ValueError(f"GnConv: order must be at least 1, not {order}")
+        # Coarse to fine: C / 2^(n-1), ..., C / 2, C. Widths that do not divide are rounded down, never to nothing.
+        self.widths = [max(channels >> (order - 1 - k), 1) for k in range(order)]
+        total = sum(self.widths)
+        self.scale = s
+        self.proj_in = nn.Conv2d(channels, self.widths[0] + total, 1)
+        self.dwconv: nn.Module = GlobalLocalFilter(total, h, w) if gf else nn.Conv2d(total, total, 7, padding=3, groups=total)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.pws = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.widths, self.widths[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, rest = self.proj_in(x).split((self.widths[0], sum(self.widths)), 1)
+        first, *others = (self.dwconv(rest) * self.scale).split(self.widths, 1)
+        x = gate * first
+        for widen, other in zip(self.pws, others, strict=True):
+            x = widen(x) * other
+        return self.proj_out(x)
+
+
+@register(preserve, example=(3,))
+class HorBlock(nn.Module):
+    """HorNet block: gnConv and an MLP, each with LayerNorm, layer scale and a residual (arXiv:2207.14284, section 3.3).
+
+    Args:
+        channels: width C of input and output.
+        order, s, gf, h, w: as in `GnConv`.
+        layer_scale: initial value of the per-channel scales; 0 leaves them out.
+        drop_path: probability of dropping a residual branch for a sample in training.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        order: int = 5,
+        s: float = 1 / 3,
+        gf: bool = False,
+        h: int = 14,
+        w: int = 8,
+        layer_scale: float = 1e-6,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(channels)
+        self.gnconv = GnConv(channels, order, s, gf, h, w)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.pwconv1 = nn.Linear(channels, 4 * channels)
+        self.pwconv2 = nn.Linear(4 * channels, channels)
+        self.drop_path = DropPath(drop_path)
+        self.gamma1: nn.Parameter | None = None
+        self.gamma2: nn.Parameter | None = None
+        if layer_scale > 0:
+            self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale))
+            self.gamma2 = nn.Parameter(torch.full((channels,), layer_scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.gnconv(self.norm1(x))
+        if self.gamma1 is not None:
+            mixed = mixed * self.gamma1.view(-1, 1, 1)
+        x = x + self.drop_path(mixed)
+        tokens = self.norm2(x.permute(0, 2, 3, 1))  # (B, H, W, C)
+        tokens = self.pwconv2(F.gelu(self.pwconv1(tokens)))
+        if self.gamma2 is not None:
+            tokens = tokens * self.gamma2
+        return x + self.drop_path(tokens.permute(0, 3, 1, 2))

@@ -1,0 +1,61 @@
+"""Norms: over the channels of a pixel, and a batch norm for pooled maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each pixel.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__(channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class PooledBatchNorm(nn.BatchNorm2d):
+    """Batch norm of maps pooled to one pixel, which trains with one image too.
+
+    One image leaves one value a channel, of which no statistics can be taken; PyTorch raises. Here the running ones serve.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class Shift(nn.Module):
+    """Add a constant to each channel: what is left of a batch norm whose factor went into a layer before it.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias.view(-1, 1, 1).to(x.dtype)
+
+
+@torch.no_grad()
+def factor_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return a batch norm of evaluation mode as per-channel factor and shift, each (C,)."""
+    assert norm.running_mean is not None, "no running statistics"
+    assert norm.running_var is not None, "no running statistics"
+    factor = torch.rsqrt(norm.running_var + norm.eps)
+    shift = -norm.running_mean * factor
+    return (factor * norm.weight, shift * norm.weight + norm.bias) if norm.affine else (factor, shift)
