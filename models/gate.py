@@ -22,4 +22,7 @@ class Gate(nn.Module):
         self.g = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.g * (self.block(x) - x)
+        y = self.block(x)
+        if not torch.jit.is_tracing() and y.shape != x.shape:  # a map of one cell would be broadcast, and pass unseen
+            raise ValueError(f"a gate needs a block that keeps the shape; it turns {tuple(x.shape)} into {tuple(y.shape)}")
+        return x + self.g * (y - x)

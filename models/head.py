@@ -45,8 +45,9 @@ class Detect(nn.Module):
         self.register_buffer("stride", torch.ones(len(channels)), persistent=False)
         self.m = nn.ModuleList(nn.Conv2d(width, self.anchors.shape[1] * (classes + 5), 1) for width in channels)
 
-    def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         maps = []
+        x = [x] if isinstance(x, Tensor) else x  # a model of one level
         for level, conv in zip(x, self.m, strict=True):
             y = conv(level)
             B, _, H, W = y.shape

@@ -45,16 +45,14 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
             module.training = True
 
 
-def _check(spec: ModelSpec, row: Row, inputs: list[Any], output: Any, width: Width) -> None:
-    """Compare an output with the width its rule declared, and that of a gated block with its input."""
+def _check(spec: ModelSpec, row: Row, output: Any, width: Width) -> None:
+    """Compare an output with the width its rule declared."""
     place = f"{spec.where}: {row}"
     if not isinstance(output, Tensor | list | tuple):
         raise UserError(f"{place}: gives {type(output).__name__}; a module gives a tensor, a backbone a list of them")
     found = output.shape[1] if isinstance(output, Tensor) else tuple(o.shape[1] for o in output)
     if found != width:
         raise UserError(f"{place}: gives {found} channels, but its rule says {width}; it has the wrong rule, or the wrong arguments")
-    if row.gate and shape_of(output) != shape_of(inputs[0]):
-        raise UserError(f"{place}: a gate needs a block that keeps the shape; it turns {shape_of(inputs[0])} into {shape_of(output)}")
 
 
 def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width]) -> list[float]:
@@ -78,9 +76,10 @@ def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Wid
 def _level_sizes(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width], size: int) -> list[int]:
     device = next(layers.parameters()).device
     maps: list[Tensor] = []
-    for row, inputs, output in run_rows(layers, spec, torch.zeros(1, spec.ch, size, size, device=device)):
-        if isinstance(layers[row.index], Detect):
+    for row, _, output in run_rows(layers, spec, torch.zeros(1, spec.ch, size, size, device=device)):
+        layer = layers[row.index]
+        if isinstance(layer, Detect):
             maps = output
         else:
-            _check(spec, row, inputs, output, widths[row.index])
+            _check(spec, row, output, widths[row.index])
     return [level.shape[2] for level in maps]

@@ -43,6 +43,15 @@ def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     return conv
 
 
+def fold_members(module: nn.Module, *pairs: tuple[str, str]) -> None:
+    """Fold batch norms into convolutions, in place, given pairs of member names; a pair that is folded already stays."""
+    for conv_name, norm_name in pairs:
+        conv, norm = getattr(module, conv_name), getattr(module, norm_name)
+        if isinstance(norm, nn.BatchNorm2d):
+            setattr(module, conv_name, fold(conv, norm))
+            setattr(module, norm_name, nn.Identity())
+
+
 @register(project, example=(48, 3, 2))
 class Conv(nn.Module):
     """Convolution, batch norm, activation (YOLOv5).

@@ -21,15 +21,15 @@ class Concat(nn.Module):
         dimension: the axis; 1 is the channels.
 
     Shape:
-        list of (B, C_i, H, W) -> (B, sum of C_i, H, W)
+        list of (B, C_i, H, W) -> (B, sum of C_i, H, W); a row with one source gives a tensor
     """
 
     def __init__(self, dimension: int = 1) -> None:
         super().__init__()
         self.d = dimension
 
-    def forward(self, x: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(x), self.d)
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        return torch.cat([x] if isinstance(x, Tensor) else list(x), self.d)
 
 
 def _feature(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001

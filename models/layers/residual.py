@@ -1,0 +1,67 @@
+"""ResNet's bottleneck with the 3x3 left open, and ways to start a network's weights."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.conv import fold_members
+
+
+class ResidualBottleneck(nn.Module):
+    """1x1, a middle module, 1x1, and a shortcut (He et al., CVPR 2016, arXiv:1512.03385, figure 5).
+
+    Args:
+        channels: width of the input.
+        width: width of the middle.
+        out: width of the output.
+        stride: 2 halves the map, in the middle and in the shortcut.
+        middle: (B, width, H, W) -> (B, width, ceil(H / stride), ceil(W / stride)).
+
+    Shape:
+        (B, channels, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))
+    """
+
+    def __init__(self, channels: int, width: int, out: int, stride: int, middle: nn.Module) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(width)
+        self.conv2 = middle
+        self.conv3 = nn.Conv2d(width, out, 1, bias=False)
+        self.bn3: nn.Module = nn.BatchNorm2d(out)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels != out:
+            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+
+    def before(self, x: Tensor) -> Tensor:
+        """What happens between the first activation and the middle; nothing here."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(self.conv2(self.before(y))))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+    def fuse(self) -> None:
+        """Fold the batch norms into the convolutions before them."""
+        fold_members(self, ("conv1", "bn1"), ("conv3", "bn3"))
+
+
+def start_as_resnet(network: nn.Module) -> None:
+    """Kaiming-normal convolutions (fan out, ReLU); the last batch norm of each bottleneck starts at zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, ResidualBottleneck):
+            assert isinstance(module.bn3, nn.BatchNorm2d)
+            nn.init.zeros_(module.bn3.weight)
+
+
+def start_as_transformer(module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)) -> None:
+    """Truncated-normal weights of deviation 0.02 and zero biases, for `kinds` of layers inside `module`."""
+    for layer in module.modules():
+        if isinstance(layer, kinds):
+            assert isinstance(layer.weight, Tensor)
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if isinstance(layer.bias, Tensor):
+                nn.init.zeros_(layer.bias)
