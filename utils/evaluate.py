@@ -205,7 +205,7 @@ def _to_source(box: Letterbox, rows: NDArray[np.float32]) -> NDArray[np.float32]
     """
     half = np.array([box.shape[1] - box.size[1], box.shape[0] - box.size[0]] * 2, np.float32) / 2
     shift = np.array([box.left, box.top] * 2, np.float32) - half
-    return np.concatenate((box.to_source(rows[:, :4] + shift), rows[:, 4:]), 1)
+    return np.concatenate((box.to_source((rows[:, :4] + shift).astype(np.float32)), rows[:, 4:]), 1)
 
 
 def _single(rows: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from utils.boxes import cxcywh_to_xyxy
 MAX_CANDIDATES = 30_000
 """Boxes of an image that may enter the suppression, the most confident first (YOLOv5's figure)."""
 
-_FIRST_PREFIX = 1024
+_FIRST_PREFIX = 384
 
 
 def non_max_suppression(
@@ -89,7 +89,7 @@ def _suppress(rows: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor:
         kept = nms(_apart(head, agnostic), head[:, 4].double(), iou)[:max_det]
         if len(kept) == max_det or length >= len(order):
             return head[kept]
-        length *= 4
+        length *= 2
 
 
 def _apart(rows: Tensor, agnostic: bool) -> Tensor:

@@ -1,0 +1,239 @@
+"""Measure a detector on a data set.
+
+python val.py --weights yolov5s.pt --data data/coco128.yaml
+python val.py --weights runs/train/exp/weights/best.pt --data my.yaml --task test --save-json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.cli import parse, run
+from utils.config import ValConfig
+from utils.errors import UserError
+from utils.runs import LOG, new_run_folder, start_log
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+    from models.ensemble import Ensemble
+    from utils.data.config import DataConfig
+    from utils.data.index import Index
+    from utils.evaluate import Evaluation, Settings
+    from utils.metrics import Evaluator, Metrics
+
+STUDY_SIZES = range(256, 1537, 128)
+MANY_CLASSES = 50
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the flags and do the task."""
+    cfg, _ = parse(ValConfig, argv, description=__doc__ or "")
+    check(cfg)
+    # Threads that wait by spinning would burn a third of the processor time; this is read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    start_log()
+    tasks = {"speed": speed, "study": study}
+    tasks.get(cfg.task, validate)(cfg)
+
+
+def check(cfg: ValConfig) -> None:
+    """Refuse values that make no sense, before any work.
+
+    Raises:
+        UserError: names the flag.
+    """
+    for flag in ("conf_thres", "iou_thres"):
+        value = getattr(cfg, flag)
+        if not 0 <= value <= 1:
+            raise UserError(f"--{flag.replace('_', '-')} {value} is outside 0 to 1")
+    for flag, least in (("batch_size", 1), ("imgsz", 1), ("max_det", 1), ("workers", 0)):
+        if getattr(cfg, flag) < least:
+            raise UserError(f"--{flag.replace('_', '-')} {getattr(cfg, flag)}: at least {least}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bench:
+    """A model and the split it is measured on."""
+
+    cfg: ValConfig
+    model: Detector | Ensemble
+    data: DataConfig
+    index: Index
+    split: str
+
+
+def set_up(cfg: ValConfig, weights: Sequence[str]) -> Bench:
+    """Load the weights, several as an ensemble, and the split.
+
+    Raises:
+        UserError: something cannot be read, or the weights and the data have different numbers of classes.
+    """
+    import torch
+
+    from models import load_model
+    from models.ensemble import join
+    from models.plugins import load_plugins
+    from utils.data.config import load_data
+    from utils.data.index import load_index
+    from utils.device import select_device
+
+    load_plugins(cfg.plugins)
+    device = select_device(cfg.device)
+    model = join([load_model(path, device=device) for path in weights])
+    data = load_data(cfg.data)
+    if model.nc != data.nc and not cfg.single_cls:
+        raise UserError(
+            f"{weights[0]} knows {model.nc} classes ({_few(model.names)}), {cfg.data} has {data.nc} ({_few(data.names)}); "
+            "give the weights that were trained on this data, or --single-cls"
+        )
+    if model.names != data.names and not cfg.single_cls:
+        LOG.warning("the weights name the classes %s, the data %s; they are matched by number", _few(model.names), _few(data.names))
+    split = cfg.task if cfg.task in ("train", "val", "test") else "val"
+    index = load_index(data, split, single_cls=cfg.single_cls, classes=cfg.classes)
+    index.report.log()
+    return Bench(cfg, model.to(memory_format=torch.channels_last), data, index, split)
+
+
+def _few(names: dict[int, str]) -> str:
+    return ", ".join([*list(names.values())[:3], *(["..."] if len(names) > 3 else [])])
+
+
+def measure(bench: Bench, settings: Settings, *, imgsz: int, rect: bool = True, plots: Path | None = None) -> tuple[Evaluation, Evaluator]:
+    """Evaluate at an image size, rounded up to the model's stride."""
+    from utils.data.loader import val_loader
+    from utils.evaluate import evaluate
+    from utils.metrics import Evaluator
+
+    cfg, stride = bench.cfg, bench.model.max_stride
+    size = math.ceil(imgsz / stride) * stride
+    if size != imgsz:
+        LOG.info("--imgsz %d is no multiple of the model's stride %d; taking %d", imgsz, stride, size)
+    evaluator = Evaluator(bench.index.names)
+    device = next(bench.model.parameters()).device
+    loader = val_loader(bench.index, imgsz=size, batch_size=cfg.batch_size, workers=cfg.workers, rect=rect, stride=stride)
+    try:
+        return evaluate(bench.model, loader, bench.index, settings, device=device, plots=plots, evaluator=evaluator), evaluator
+    finally:
+        loader.close()
+
+
+def _settings(cfg: ValConfig) -> Settings:
+    from utils.evaluate import Settings
+
+    return Settings(
+        conf=cfg.conf_thres,
+        iou=cfg.iou_thres,
+        max_det=cfg.max_det,
+        classes=cfg.classes,
+        single_cls=cfg.single_cls,
+        half=cfg.half,
+        augment=cfg.augment,
+        hybrid=cfg.save_hybrid,
+    )
+
+
+def validate(cfg: ValConfig) -> Metrics:
+    """Measure a split, and write figures, pictures and, when asked, the detections into a new run folder."""
+    if cfg.conf_thres > 0.001:
+        LOG.warning("--conf-thres %g: above 0.001 AP comes out too low", cfg.conf_thres)
+    if cfg.save_hybrid:
+        LOG.warning("--save-hybrid lets the labels take part: the figures are inflated")
+    bench = set_up(cfg, cfg.weights)
+    folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
+    evaluation, evaluator = measure(bench, _settings(cfg), imgsz=cfg.imgsz, plots=None if cfg.noplots else folder)
+    report(cfg, evaluation)
+    write_figures(folder, bench, evaluation)
+    write_detections(folder, bench, evaluator)
+    LOG.info("Results in %s", folder)
+    return evaluation.metrics
+
+
+def report(cfg: ValConfig, evaluation: Evaluation) -> None:
+    """Print what the table of the evaluation does not hold."""
+    from utils.evaluate import log_classes
+
+    m, speeds = evaluation.metrics, evaluation.speeds
+    if cfg.verbose or 1 < len(m.ap_per_class) < MANY_CLASSES:
+        log_classes(m)
+    areas = (f"{name} {value:.4f}" for name, value in (("small", m.ap_small), ("medium", m.ap_medium), ("large", m.ap_large)))
+    LOG.info("AP %.4f, AP50 %.4f, AP75 %.4f, AP %s (COCO)", m.ap, m.ap50, m.ap75, ", ".join(areas))
+    if cfg.metric == "yolov5":
+        y = m.yolov5
+        LOG.info("P %.4f, R %.4f, mAP50 %.4f, mAP50-95 %.4f (as YOLOv5 computes them)", y.precision, y.recall, y.map50, y.map)
+    LOG.info("Speed: %s", ", ".join(f"{name} {ms:.1f} ms" for name, ms in speeds.items()) + " an image")
+
+
+def write_figures(folder: Path, bench: Bench, evaluation: Evaluation) -> None:
+    """Write metrics.json, per_class.csv, confusion_matrix.csv, and their charts."""
+    from utils.confusion import write_confusion
+    from utils.metrics import write_per_class
+
+    m, cfg = evaluation.metrics, bench.cfg
+    names = [bench.index.names[c] for c in range(bench.index.nc)]
+    content = {
+        **m.summary(),
+        "yolov5": dataclasses.asdict(m.yolov5),
+        "speed_ms": evaluation.speeds,
+        "split": bench.split,
+        "settings": dataclasses.asdict(cfg),
+    }
+    (folder / "metrics.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_per_class(folder / "per_class.csv", m)
+    write_confusion(folder / "confusion_matrix.csv", m.confusion, names)
+    if not cfg.noplots:
+        from utils.charts import plot_confusion, plot_curves
+
+        plot_curves(folder, m.curves, bench.index.names, m.yolov5.map50)
+        plot_confusion(folder / "confusion_matrix.png", m.confusion, names)
+
+
+def write_detections(folder: Path, bench: Bench, evaluator: Evaluator) -> None:
+    """Write the detections as text and JSON, when asked for."""
+    from utils.predictions import category_ids, write_json, write_txt
+
+    cfg = bench.cfg
+    if cfg.save_txt or cfg.save_hybrid:
+        write_txt(folder / "labels", evaluator.predictions(), bench.index, confidence=cfg.save_conf)
+    if cfg.save_json or Path(cfg.data).name == "coco.yaml":
+        ids = category_ids(bench.index.names, bench.data.splits[bench.split])
+        write_json(folder / f"{Path(cfg.weights[0]).stem}_predictions.json", evaluator.predictions(), bench.index, ids)
+
+
+def speed(cfg: ValConfig) -> None:
+    """Time square images at the thresholds of detection, half precision on CUDA, for each of the weights."""
+    for weights in cfg.weights:
+        bench = set_up(cfg, [weights])
+        half = cfg.half or next(bench.model.parameters()).device.type == "cuda"
+        settings = dataclasses.replace(_settings(cfg), conf=0.25, iou=0.45, half=half)
+        evaluation, _ = measure(bench, settings, imgsz=cfg.imgsz, rect=False)
+        times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in evaluation.speeds.items())
+        LOG.info("%s: %s an image of %d x %d, batch %d", weights, times, cfg.imgsz, cfg.imgsz, cfg.batch_size)
+
+
+def study(cfg: ValConfig) -> None:
+    """Measure at image sizes from 256 to 1536; a table and a chart for each of the weights, in the run folder."""
+    from utils.charts import plot_study
+
+    folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
+    for weights in cfg.weights:
+        bench = set_up(cfg, [weights])
+        rows, lines = [], []
+        for size in STUDY_SIZES:
+            (m, _, speeds), _ = measure(bench, _settings(cfg), imgsz=size)
+            rows.append({"imgsz": size, "ap": m.ap, "ap50": m.ap50, "inference": speeds["inference"]})
+            figures = (m.precision, m.recall, m.ap50, m.ap, 0, 0, 0, *speeds.values())  # YOLOv5's columns; it has no losses here either
+            lines.append(" ".join(f"{v:10.4g}" for v in figures) + "\n")
+        stem = f"study_{Path(cfg.data).stem}_{Path(weights).stem}"
+        (folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
+        plot_study(folder / f"{stem}.png", rows)
+    LOG.info("Results in %s", folder)
+
+
+if __name__ == "__main__":
+    run(main)
