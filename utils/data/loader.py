@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -84,6 +85,8 @@ class Loader:
         weights: NDArray[np.float64] | None = None,
         boxes: Callable[[int, Size], Letterbox] | None = None,
     ) -> None:
+        if workers:
+            cv2.setNumThreads(1)  # a fork with OpenCV's thread pool alive now and then leaves a worker waiting for ever
         self.faults: dict[str, str] = {}
         self._pin = torch.cuda.is_available()
         self._index, self._order, self._share, self._weights, self._boxes = index, order, share, weights, boxes
