@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import nn
 
 from models.layers.conv import fold
+from models.layers.norm import PooledBatchNorm
 
 
 def fold_norms(root: nn.Module) -> None:
@@ -23,6 +24,8 @@ def fold_norms(root: nn.Module) -> None:
 
 def _fold_sequence(sequence: nn.Sequential) -> None:
     for (_, conv), (name, norm) in pairwise(list(sequence.named_children())):
-        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
+        if type(conv) is not nn.Conv2d or type(norm) not in {nn.BatchNorm2d, PooledBatchNorm}:
+            continue
+        if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
             fold(conv, norm)
             setattr(sequence, name, nn.Identity())

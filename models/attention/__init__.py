@@ -1,5 +1,5 @@
 """Attention, one mechanism a file. Importing this package registers them."""
 
-from models.attention import coord, gnconv
+from models.attention import coord, cot, gnconv, tokens
 
-__all__ = ["coord", "gnconv"]
+__all__ = ["coord", "cot", "gnconv", "tokens"]

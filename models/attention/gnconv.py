@@ -41,7 +41,7 @@ class GlobalLocalFilter(nn.Module):
         size = (height, width // 2 + 1)
         table = self.complex_weight.float()
         # A trace keeps the resizing, which changes nothing at the native size, for the sizes to come.
-        if torch.jit.is_tracing() or table.shape[1:3] != size:
+        if torch.jit.is_tracing() or table.shape[1:3] != size:  # type: ignore[attr-defined, no-untyped-call]
             table = F.interpolate(table.permute(3, 0, 1, 2), size=size, mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
         return torch.view_as_complex(table.contiguous())
 

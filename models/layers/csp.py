@@ -186,7 +186,7 @@ class BottleneckCSP(nn.Module):
         self.cv3 = nn.Conv2d(inner, inner, 1, bias=False)
         self.cv4 = Conv(2 * inner, c2)
         self.bn = batch_norm(2 * inner)
-        self.act = nn.SiLU(inplace=True)
+        self.act = nn.SiLU()
         self.m = nn.Sequential(*(Bottleneck(inner, inner, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:

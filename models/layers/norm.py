@@ -36,6 +36,17 @@ class PooledBatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm without PyTorch's check of the size, which refuses one value a group and takes no trace of other sizes.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class Shift(nn.Module):
     """Add a constant to each channel: what is left of a batch norm whose factor went into a layer before it.
 
