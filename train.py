@@ -11,6 +11,7 @@ Every hyper-parameter is a flag too, and then wins over the --hyp file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from utils.cli import parse_with, run
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (config.weights or config.cfg or config.resume):
         raise UserError("nothing to train: give --weights FILE.pt to fine-tune, --cfg MODEL.yaml to start from scratch, or both")
     hyp = load_hyp(config.hyp, flags)
+    # Threads that wait by spinning would burn processor time; torch reads this when it is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from utils.session import train  # torch is loaded only once the command line is known to be sound
 
     train(config, hyp, given, flags)

@@ -24,14 +24,14 @@ from utils.loss import DetectionLoss
 from utils.optim import Schedule, apply_setting
 
 if TYPE_CHECKING:
-    from utils.data.loader import Loader
+    from utils.data.loader import Batch, Loader
 
 CLIP = 10.0
 """Largest norm of the gradient of all parameters together."""
 TERMS = ("box", "obj", "cls")
 
-Report = Callable[[int, "dict[str, float]", int, int], None]
-"""Called after a batch with its number, the mean terms so far, its targets, its side in pixels."""
+Report = Callable[[int, "dict[str, float]", "Batch", int], None]
+"""Called after a batch with its number, the mean terms so far, the batch, the side in pixels it was trained at."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -81,9 +81,9 @@ def train_one_epoch(trainee: Trainee, loader: Loader, epoch: int, report: Report
         waiting.add(number, batch.paths, total)
         if due:
             _step(trainee, waiting)
-        if number % often == 0 or number + 1 == steps:
+        if number < often or number % often == 0 or number + 1 == steps:
             mean = dict(zip(TERMS, (sums * trainee.ranks.world_size / (number + 1)).tolist(), strict=True))
-            report(number, mean, len(batch.targets), images.shape[-1])
+            report(number, mean, batch, images.shape[-1])
     means = sum_over_ranks((sums / steps).tolist(), sums.device, trainee.ranks)
     return dict(zip(TERMS, means, strict=True))
 

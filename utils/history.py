@@ -22,12 +22,13 @@ class History:
 
     Args:
         folder: the run folder.
-        start: first epoch of this process; rows of it and later ones, from a run that went on, are dropped.
+        start: first epoch of this process.
+        origin: folder of the run that goes on here; its rows before `start` are kept, later ones dropped.
     """
 
-    def __init__(self, folder: Path, *, start: int = 0) -> None:
+    def __init__(self, folder: Path, *, start: int = 0, origin: Path | None = None) -> None:
         self.path = folder / "results.csv"
-        kept = _rows_before(self.path, start)
+        kept = _rows_before((origin or folder) / "results.csv", start)
         self.path.write_text("".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]), encoding="utf-8")
         self._board = _tensorboard(folder, start)
 

@@ -26,13 +26,20 @@ class Stopped:
         config: its flags, those given anew on top.
         hyp: its hyper-parameters.
         payload: its checkpoint.
-        folder: its run folder; None where a new one is to be made.
+        origin: its run folder, if the checkpoint lies in one.
+        moved: whether ``--project`` or ``--name`` asks for a new folder.
     """
 
     config: TrainConfig
     hyp: Hyp
     payload: dict[str, Any]
-    folder: Path | None
+    origin: Path | None
+    moved: bool
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder to go on in; None where a new one is to be made."""
+        return None if self.moved else self.origin
 
     @property
     def epoch(self) -> int:
@@ -64,7 +71,7 @@ def read_stopped(config: TrainConfig, given: frozenset[str], hyp: Mapping[str, f
         allowed = ", ".join("--" + k.replace("_", "-") for k in sorted(CHANGEABLE))
         raise UserError(f"--{min(refused).replace('_', '-')} cannot change when a run goes on; {allowed} can")
     merged = dataclasses.replace(old, **{k: v for k, v in changed.items() if k in CHANGEABLE}, resume=str(path))
-    stopped = Stopped(merged, old_hyp, payload, None if given & {"project", "name"} else _run_folder(path))
+    stopped = Stopped(merged, old_hyp, payload, _run_folder(path), bool(given & {"project", "name"}))
     _check_unfinished(stopped, path)
     return stopped
 

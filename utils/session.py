@@ -11,11 +11,12 @@ from utils.config import Hyp, TrainConfig
 from utils.device import select_device
 from utils.distributed import Ranks, barrier, join, leave, ranks_from
 from utils.errors import UserError
+from utils.gallery import draw_labels
 from utils.history import History
 from utils.resume import Stopped, read_stopped
 from utils.runs import LOG, start_log
 from utils.splits import open_splits, write_findings
-from utils.start import open_folder, open_model, open_run, write_settings
+from utils.start import open_model, open_run, write_settings
 from utils.trainer import Run, train_epochs, validate_best
 
 
@@ -57,8 +58,8 @@ def _check_device(config: TrainConfig, device: torch.device, ranks: Ranks) -> No
 def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch.device, ranks: Ranks) -> None:
     splits = open_splits(config, ranks)
     model, report = open_model(config, hyp, splits.names, stopped)
-    folder = stopped.folder if stopped and stopped.folder else open_folder(config, ranks)
-    run = open_run(config, hyp, splits, model, folder, device, ranks, stopped)
+    run = open_run(config, hyp, splits, model, device, ranks, stopped)
+    folder = run.folder
     if report:
         LOG.info("%s", report.summary())
     LOG.info("%s: training on %s, %s", folder, device, run.trainee.precision.dtype or torch.float32)
@@ -68,7 +69,9 @@ def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch
         write_findings(folder, splits)
         if report:
             (folder / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
-        history = History(folder, start=run.start)
+        if run.draws and not stopped:
+            draw_labels(folder, splits.train)
+        history = History(folder, start=run.start, origin=stopped.origin if stopped else None)
     try:
         train_epochs(run, history)
     finally:

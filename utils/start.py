@@ -107,7 +107,6 @@ def open_run(
     hyp: Hyp,
     splits: Splits,
     model: Detector,
-    folder: Path,
     device: torch.device,
     ranks: Ranks,
     stopped: Stopped | None,
@@ -145,6 +144,7 @@ def open_run(
         multi_scale=config.multi_scale,
         ranks=ranks,
     )
+    folder = stopped.folder if stopped and stopped.folder else open_folder(config, ranks)  # last: every check lies behind
     run = Run(config=config, hyp=hyp, splits=splits, folder=folder, trainee=trainee, loader=loader, stop=EarlyStop(config.patience))
     if stopped:
         _restore(run, stopped)

@@ -12,11 +12,12 @@ from tqdm import tqdm
 from models import load_model
 from models.detector import Detector
 from utils.config import Hyp, TrainConfig
-from utils.data.loader import Loader, val_loader
+from utils.data.loader import Batch, Loader, val_loader
 from utils.data.sampler import class_counts, image_weights
 from utils.distributed import Ranks, share
 from utils.engine import TERMS, Trainee, train_one_epoch
 from utils.evaluate import Evaluation, Settings, evaluate, log_classes
+from utils.gallery import draw_results, draw_train_batch, write_tables
 from utils.history import History
 from utils.loss import DetectionLoss
 from utils.record import row, save
@@ -57,6 +58,11 @@ class Run:
         """Who trains."""
         return self.trainee.ranks
 
+    @property
+    def draws(self) -> bool:
+        """Whether this process draws pictures."""
+        return self.ranks.first and not self.config.noplots
+
 
 def train_epochs(run: Run, history: History | None) -> None:
     """Train, validate, write down and save, epoch after epoch; only the first rank has a `history` and writes.
@@ -88,14 +94,15 @@ def _train(run: Run, epoch: int) -> dict[str, float]:
     bar = tqdm(total=len(run.loader), disable=None if run.ranks.first else True)
     text = ""
 
-    def report(number: int, terms: dict[str, float], instances: int, side: int) -> None:
+    def report(number: int, terms: dict[str, float], batch: Batch, side: int) -> None:
         nonlocal text
         losses = "".join(f"{terms[t]:>11.4g}" for t in TERMS)
-        text = (
-            f"{f'{epoch}/{run.config.epochs - 1}':>11s}{_gpu_memory(run.trainee.precision.device):>11s}{losses}{instances:>11d}{side:>11d}"
-        )
+        where = f"{f'{epoch}/{run.config.epochs - 1}':>11s}{_gpu_memory(run.trainee.precision.device):>11s}"
+        text = f"{where}{losses}{len(batch.targets):>11d}{side:>11d}"
         bar.set_description_str(text, refresh=False)
         bar.update(number + 1 - bar.n)
+        if epoch == 0 and run.draws:
+            draw_train_batch(run.folder, number, batch, run.splits.names)
 
     try:
         terms = train_one_epoch(run.trainee, run.loader, epoch, report)
@@ -160,9 +167,13 @@ def validate_best(run: Run) -> None:
     model = load_model(run.folder / "weights" / "best.pt", device=device)
     loader = open_val_loader(config, run.splits, model.max_stride, ranks)
     settings = Settings(single_cls=config.single_cls, classes=config.classes)
+    plots = run.folder if run.draws else None
     try:
-        result = evaluate(model, loader, run.splits.val, settings, device=device, ranks=ranks)
+        metrics = evaluate(model, loader, run.splits.val, settings, device=device, ranks=ranks, plots=plots).metrics
     finally:
         loader.close()
     if ranks.first:
-        log_classes(result.metrics)
+        log_classes(metrics)
+        write_tables(run.folder, metrics, run.splits.names)
+    if run.draws:
+        draw_results(run.folder, metrics, run.splits.names)

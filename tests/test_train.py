@@ -1,0 +1,176 @@
+"""train.py end to end, on a tiny model and drawn images."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import train
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+
+TINY = {
+    "nc": 80,
+    "depth_multiple": 0.33,
+    "width_multiple": 0.125,
+    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
+    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
+    "head": [[-1, 1, "Conv", [128, 3, 2]], [[3, 4], 1, "Detect", ["nc", "anchors"]]],
+}
+FAST = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots")
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("cfg") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def start(cfg: Path, data: Path, project: Path, *flags: str) -> Path:
+    train.main(["--cfg", str(cfg), "--data", str(data), "--project", str(project), *FAST, *flags])
+    return max(project.iterdir(), key=lambda p: p.stat().st_mtime_ns)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open() as file:
+        return [{k.strip(): v.strip() for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    content = load_checkpoint(path)
+    flat = {f"{part}.{k}": v for part in ("model", "ema") for k, v in content[part].items()}
+    for number, entry in content["resume"]["optimizer"]["state"].items():
+        flat |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in entry.items() if v is not None}
+    return flat
+
+
+@pytest.fixture(scope="module")
+def straight(cfg, tiny_dataset, tmp_path_factory) -> Path:
+    """Three epochs in one go, each with its checkpoint."""
+    return start(cfg, tiny_dataset, tmp_path_factory.mktemp("straight"), "--epochs", "3", "--save-period", "1", "--lr0", "0.02")
+
+
+def test_run_folder(straight):
+    names = {str(p.relative_to(straight)) for p in straight.rglob("*") if p.is_file() and "tfevents" not in p.name}
+    assert {"opt.yaml", "hyp.yaml", "results.csv", "weights/last.pt", "weights/best.pt", "weights/epoch0.pt", "weights/epoch2.pt"} <= names
+    options = yaml.safe_load((straight / "opt.yaml").read_text())
+    assert (options["epochs"], options["hyp"]["lr0"], options["save_dir"]) == (3, 0.02, str(straight))
+    assert yaml.safe_load((straight / "hyp.yaml").read_text())["lr0"] == 0.02
+    assert [row["epoch"] for row in rows(straight)] == ["0", "1", "2"]
+    # 2 batches an epoch: batch 5 is 5 % into the warm-up of 100, at lr0 * (1 - 2/3 * 0.99) = 0.0068
+    last = rows(straight)[2]
+    assert float(last["x/lr0"]) == pytest.approx(0.1 + 0.05 * (0.0068 - 0.1), rel=1e-4)
+    assert float(last["x/lr1"]) == float(last["x/lr2"]) == pytest.approx(0.05 * 0.0068, rel=1e-4)
+
+
+def test_best_holds_the_averaged_weights_only(straight):
+    best, last = load_checkpoint(straight / "weights" / "best.pt"), load_checkpoint(straight / "weights" / "last.pt")
+    assert best["resume"] is None
+    assert best["ema"] is None
+    source = load_checkpoint(straight / "weights" / f"epoch{best['epoch']}.pt")
+    assert all(torch.equal(v, source["ema"][k]) for k, v in best["model"].items())
+    assert last["epoch"] == 2
+    assert list(best["names"].values()) == list(last["names"].values())
+
+
+@pytest.mark.parametrize(("epoch", "workers"), [(0, 1), (1, 0), (1, 2)])
+def test_a_resumed_run_equals_the_straight_one_to_the_bit(straight, tmp_path, epoch, workers):
+    stopped = tmp_path / "exp"
+    shutil.copytree(straight, stopped)
+    shutil.copy(stopped / "weights" / f"epoch{epoch}.pt", stopped / "weights" / "last.pt")
+    train.main(["--resume", str(stopped), "--workers", str(workers)])
+    expected, found = state(straight / "weights" / "last.pt"), state(stopped / "weights" / "last.pt")
+    assert expected.keys() == found.keys()
+    assert [k for k in expected if not torch.equal(expected[k], found[k])] == []
+    assert (stopped / "results.csv").read_bytes() == (straight / "results.csv").read_bytes()
+
+
+def test_a_finished_run_goes_on_with_more_epochs_only(straight, tmp_path):
+    with pytest.raises(UserError, match="all 3 epochs are done, nothing to resume; for more give --epochs"):
+        train.main(["--resume", str(straight)])
+    train.main(["--resume", str(straight), "--epochs", "4", "--project", str(tmp_path), "--name", "more"])
+    assert [row["epoch"] for row in rows(tmp_path / "more")] == ["0", "1", "2", "3"]
+    assert len(rows(straight)) == 3
+
+
+def test_flags_that_must_not_change_on_resume(straight):
+    for flag, value in (("--batch-size", "8"), ("--lr0", "0.5"), ("--optimizer", "Adam"), ("--imgsz", "96")):
+        with pytest.raises(UserError, match=f"{flag} cannot change when a run goes on; .*--epochs.* can"):
+            train.main(["--resume", str(straight), "--epochs", "4", flag, value])
+    with pytest.raises(UserError, match="weights only, nothing to resume"):
+        train.main(["--resume", str(straight / "weights" / "best.pt")])
+
+
+def test_newest_run_below_the_project(straight, tmp_path):
+    with pytest.raises(UserError, match=r"no weights/last\.pt below"):
+        train.main(["--resume", "--project", str(tmp_path)])
+    with pytest.raises(UserError, match=f"{straight}/weights/last.pt: all 3 epochs are done"):
+        train.main(["--resume", "--project", str(straight.parent)])
+
+
+def test_many_features_at_once(cfg, tiny_dataset, straight, tmp_path):
+    flags = (
+        *("--weights", str(straight / "weights" / "best.pt"), "--epochs", "1", "--freeze", "2", "--optimizer", "AdamW", "--multi-scale"),
+        *("--cos-lr", "--image-weights", "--label-smoothing", "0.1", "--amp", "bf16", "--fl_gamma", "1.5", "--mixup", "0.5"),
+    )
+    folder = start(cfg, tiny_dataset, tmp_path, *flags)
+    report = (folder / "transfer.txt").read_text()
+    start_state, end_state = load_checkpoint(straight / "weights" / "best.pt")["model"], load_checkpoint(folder / "weights" / "last.pt")
+    assert f"transferred {len(start_state)}/{len(start_state)}" in report
+    for key, value in start_state.items():
+        frozen = key.startswith(("model.0.", "model.1."))
+        if frozen:
+            assert torch.equal(value, end_state["model"][key]), key
+    assert any(not torch.equal(value, end_state["model"][key]) for key, value in start_state.items())
+
+
+def test_rect_single_class_noval_nosave(cfg, tiny_dataset, tmp_path):
+    folder = start(cfg, tiny_dataset, tmp_path, "--epochs", "2", "--rect", "--single-cls", "--noval", "--nosave", "--amp", "off")
+    assert float(rows(folder)[0]["metrics/mAP_0.5"]) == 0
+    assert float(rows(folder)[1]["val/obj_loss"]) > 0
+    assert load_checkpoint(folder / "weights" / "last.pt")["names"] == {0: "item"}
+
+
+def test_early_stop(cfg, tiny_dataset, tmp_path):
+    folder = start(cfg, tiny_dataset, tmp_path, "--epochs", "9", "--patience", "1", "--lr0", "0", "--warmup_bias_lr", "0")
+    assert len(rows(folder)) < 9
+    with pytest.raises(UserError, match=r"stopped early .* larger --patience"):
+        train.main(["--resume", str(folder)])
+
+
+def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(cfg, tiny_dataset, tmp_path):
+    with pytest.raises(UserError, match=r"not finite in epoch \d, batch \d; .*\.(jpg|png)"):
+        start(cfg, tiny_dataset, tmp_path, "--epochs", "3", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "nothing to train: give --weights"),
+        (("--cfg", "yolov5n.yaml", "--epochs", "0"), "--epochs 0: must be at least 1"),
+        (("--cfg", "yolov5n.yaml", "--batch-size", "0"), "--batch-size 0"),
+        (("--cfg", "yolov5n.yaml", "--epoch-count", "3"), "unknown argument '--epoch-count'; did you mean '--epochs'"),
+        (("--cfg", "yolov5n.yaml", "--hyp", "hyp.scratch-lo.yaml"), "did you mean 'hyp.scratch-low.yaml'"),
+        (("--cfg", "yolov5n.yaml", "--momentum", "2"), "momentum: 2.0 is outside 0 to 1"),
+        (("--cfg", "yolov5n.yaml", "--data", "nowhere.yaml"), "nowhere.yaml"),
+        (("--weights", "nowhere.pt"), "no weights 'nowhere.pt'"),
+        (("--cfg", "yolov5q.yaml"), "yolov5q"),
+        (("--cfg", "yolov5n.yaml", "--freeze", "99"), "--freeze: no row"),
+        (("--cfg", "yolov5n.yaml", "--classes", "77"), "class 77"),
+        (("--cfg", "yolov5n.yaml", "--sync-bn"), "--sync-bn needs several GPUs"),
+        (("--cfg", "yolov5n.yaml", "--amp", "fp16"), "--amp fp16: not possible on cpu"),
+        (("--cfg", "yolov5n.yaml", "--batch-size", "-1"), "--batch-size -1 measures the memory of a GPU"),
+        (("--resume", "nowhere.pt"), "--resume: no file nowhere.pt"),
+    ],
+)  # fmt: skip
+def test_wrong_flags_and_files(tiny_dataset, tmp_path, flags, message):
+    with pytest.raises(UserError) as error:
+        train.main(["--data", str(tiny_dataset), "--project", str(tmp_path / "runs"), "--device", "cpu", "--imgsz", "64", *flags])
+    assert message in str(error.value)
+    assert not (tmp_path / "runs").exists()  # found before anything was written

@@ -1,0 +1,51 @@
+"""The pictures and tables that a training run leaves beside its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.confusion import write_confusion
+from utils.metrics import write_per_class
+
+if TYPE_CHECKING:
+    from utils.data.index import Index
+    from utils.data.loader import Batch
+    from utils.metrics import Metrics
+
+_BATCHES = 3
+"""Training batches of which a picture is drawn."""
+
+
+def draw_labels(folder: Path, index: Index) -> None:
+    """Draw labels.jpg: the classes, places and sizes of the training boxes."""
+    from utils.charts import plot_labels
+
+    plot_labels(folder / "labels.jpg", np.concatenate(index.boxes), index.names)
+
+
+def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, str]) -> None:
+    """Draw train_batch0.jpg to train_batch2.jpg: what the first batches look like once augmented."""
+    if number < _BATCHES:
+        from utils.plots import plot_batch
+
+        plot_batch(folder / f"train_batch{number}.jpg", batch, names)
+
+
+def write_tables(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
+    """Write metrics.json, per_class.csv and confusion_matrix.csv of the best weights."""
+    (folder / "metrics.json").write_text(json.dumps(metrics.summary(), indent=2) + "\n", encoding="utf-8")
+    write_per_class(folder / "per_class.csv", metrics)
+    write_confusion(folder / "confusion_matrix.csv", metrics.confusion, list(names.values()))
+
+
+def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
+    """Draw results.png, the curves, and the confusion matrix of the best weights."""
+    from utils.charts import plot_confusion, plot_curves, plot_results
+
+    plot_results(folder / "results.csv")
+    plot_curves(folder, metrics.curves, names, metrics.yolov5.map50)
+    plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))
