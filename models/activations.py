@@ -32,9 +32,6 @@ def is_activation(text: str) -> bool:
 def parse_activation(text: str) -> Callable[[], nn.Module]:
     """Turn an activation expression into a function that makes a new instance each time.
 
-    The instance works in place where the class can and the text does not say otherwise: it follows a batch norm, whose output
-    nobody else reads.
-
     Raises:
         UserError: not of the form ``name(literals)``, an unknown name, or wrong arguments.
     """
@@ -49,8 +46,6 @@ def parse_activation(text: str) -> Callable[[], nn.Module]:
         bound = signature.bind(*args, **keywords)
     except TypeError as error:
         raise UserError(f"activation {text!r}: {error}") from error
-    if "inplace" in signature.parameters:
-        bound.arguments.setdefault("inplace", True)
     return lambda: layer(*bound.args, **bound.kwargs)
 
 

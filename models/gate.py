@@ -23,6 +23,7 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.block(x)
-        if not torch.jit.is_tracing() and y.shape != x.shape:  # a map of one cell would be broadcast, and pass unseen
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if not tracing and y.shape != x.shape:  # a map of one cell would be broadcast, and pass unseen
             raise ValueError(f"a gate needs a block that keeps the shape; it turns {tuple(x.shape)} into {tuple(y.shape)}")
         return x + self.g * (y - x)

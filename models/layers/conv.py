@@ -91,7 +91,7 @@ class Conv(nn.Module):
             self.conv = fold(self.conv, self.bn)
             self.bn = nn.Identity()
             if hasattr(self.act, "inplace"):
-                self.act.inplace = True
+                setattr(self.act, "inplace", True)  # noqa: B010  mypy knows no attributes of a Module
 
 
 def set_activation(module: nn.Module, make: Callable[[], nn.Module]) -> None:

@@ -12,12 +12,12 @@ from utils.errors import UserError
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("nn.SiLU()", nn.SiLU(inplace=True)),
-        ("nn.SiLU", nn.SiLU(inplace=True)),
-        ("SiLU", nn.SiLU(inplace=True)),
-        ("nn.LeakyReLU(0.1)", nn.LeakyReLU(0.1, inplace=True)),
+        ("nn.SiLU()", nn.SiLU()),
+        ("nn.SiLU", nn.SiLU()),
+        ("SiLU", nn.SiLU()),
+        ("nn.LeakyReLU(0.1)", nn.LeakyReLU(0.1)),
         ("nn.LeakyReLU(negative_slope=1e-2, inplace=False)", nn.LeakyReLU(0.01)),
-        ("torch.nn.Hardswish()", nn.Hardswish(inplace=True)),
+        ("torch.nn.Hardswish()", nn.Hardswish()),
         ("nn.PReLU(1)", nn.PReLU(1)),
         ("nn.GELU()", nn.GELU()),
     ],
