@@ -45,7 +45,10 @@ class _Slot:
 
 
 def apply_edits(base: Sequence[Row], edits: object, where: str) -> tuple[Row, ...]:
-    """Apply a list of edits (their forms: docs/model-yaml.md) to the rows of a base.
+    """Apply a list of edits to the rows of a base.
+
+    An edit is one of ``{after: N, insert: [number, module, args], gate: zero}``, ``{replace: N, with: [number, module, args]}``,
+    ``{replace: N, from: [...]}`` and ``{remove: N}``; the first two take `from` too, as a key or in front of the number.
 
     Raises:
         UserError: names the edit by its number, counted from 1, and the base row.
