@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.conv import fold_members
+from models.layers.conv import Conv, fold_members
+from models.layers.csp import C3
 from models.layers.norm import GroupNorm, PooledBatchNorm, Shift, factor_and_shift
 from models.layers.residual import ResidualBottleneck
-from models.registry import preserve, project, register
+from models.registry import preserve, project, register, stack
 
 
 def _taps(size: int, height: int, width: int) -> list[tuple[slice, slice]]:
@@ -216,3 +217,43 @@ class CoTBottleneck(ResidualBottleneck):
 
     def before(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, 3, 2, 1) if self.stride == 2 else x  # padding is counted in the mean, as the authors do
+
+
+class CoTInner(nn.Module):
+    """The inner block of `C3CoT`: YOLOv5's bottleneck with a `CoT` block as its 3x3.
+
+    Args:
+        width: width of input and output.
+        shortcut: add the input.
+        kernel_size: as in `CoT`.
+
+    Shape:
+        (B, width, H, W) -> the same
+    """
+
+    def __init__(self, width: int, shortcut: bool, kernel_size: int) -> None:
+        super().__init__()
+        self.cv1 = Conv(width, width, 1)
+        self.cv2 = CoT(width, kernel_size)
+        self.add = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+@register(stack, example=(48,))
+class C3CoT(C3):
+    """`C3` whose inner 3x3 convolutions are `CoT` blocks.
+
+    Args:
+        c1, c2, n, shortcut, e: as in `C3`.
+        kernel_size: as in `CoT`.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H, W), any H, W >= 1
+    """
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, kernel_size: int = 3, e: float = 0.5) -> None:
+        super().__init__(c1, c2, 0, e=e)
+        self.m = nn.Sequential(*(CoTInner(int(c2 * e), shortcut, kernel_size) for _ in range(n)))

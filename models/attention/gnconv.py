@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attention.tokens import DropPath
+from models.layers.csp import C3
 from models.layers.norm import ChannelNorm
-from models.registry import preserve, register
+from models.registry import preserve, register, stack
 
 
 @register(preserve, example=(7, 5))
@@ -148,3 +149,41 @@ class HorBlock(nn.Module):
         if self.gamma2 is not None:
             tokens = tokens * self.gamma2
         return x + self.drop_path(tokens.permute(0, 3, 1, 2))
+
+
+def order_of(channels: int) -> int:
+    """The order, 2 to 5, that leaves the coarsest step of `GnConv` about eight channels, as many as HorNet's least."""
+    return min(max((channels // 8).bit_length(), 2), 5)
+
+
+@register(stack, example=(48,))
+class C3Hor(C3):
+    """`C3` with `HorBlock` inside.
+
+    Args:
+        c1, c2, n, e: as in `C3`.
+        shortcut: no effect; the block has residuals of its own.
+        order: of the gnConv; None follows the inner width: 2 up to 31, 3 up to 63, 4 up to 127, then 5.
+        s, gf, h, w: as in `HorBlock`.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H, W), any H, W >= 1
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        n: int = 1,
+        shortcut: bool = True,  # noqa: ARG002 - a row of C3 keeps its arguments
+        order: int | None = None,
+        s: float = 1 / 3,
+        gf: bool = False,
+        h: int = 14,
+        w: int = 8,
+        e: float = 0.5,
+    ) -> None:
+        super().__init__(c1, c2, 0, e=e)
+        inner = int(c2 * e)
+        order = order_of(inner) if order is None else order
+        self.m = nn.Sequential(*(HorBlock(inner, order, s, gf, h, w) for _ in range(n)))

@@ -1,0 +1,193 @@
+"""Cross attention in a transformer: inner-patch and cross-patch blocks (Lin et al., ICME 2022, arXiv:2106.05786)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.attention.tokens import DropPath, Mlp
+from models.layers.csp import C3
+from models.registry import preserve, register, stack
+
+
+def heads_of(channels: int, wanted: int = 32) -> int:
+    """The most heads that divide the width and have `wanted` channels or more each, the paper's width of a head; at least one."""
+    return max(n for n in range(1, max(channels // wanted, 1) + 1) if channels % n == 0)
+
+
+def _padded(x: Tensor, patch: int) -> Tensor:
+    """Pad (B, H, W, C) with zeros on the bottom and the right to multiples of `patch`."""
+    height, width = x.shape[1:3]
+    return F.pad(x, (0, 0, 0, -width % patch, 0, -height % patch))
+
+
+class _InnerPatchAttention(nn.Module):
+    """Multi-head attention among the pixels of each P x P window, with relative position bias (query minus key)."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, channels: int, heads: int, patch: int) -> None:
+        super().__init__()
+        self.heads, self.patch = heads, patch
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * patch - 1) ** 2, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        index = torch.arange(patch)
+        rows, columns = (t.flatten() for t in torch.meshgrid(index, index, indexing="ij"))
+        offset_rows = rows[:, None] - rows[None] + patch - 1
+        offset_columns = columns[:, None] - columns[None] + patch - 1
+        self.register_buffer("relative_position_index", offset_rows * (2 * patch - 1) + offset_columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patch, (batch, height, width, channels) = self.patch, x.shape
+        rows, columns = height // patch, width // patch
+        windows = x.reshape(batch, rows, patch, columns, patch, channels).transpose(2, 3).reshape(-1, patch * patch, channels)
+        q, k, v = self.qkv(windows).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]  # (1, heads, P^2, P^2)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        out = self.proj(out.transpose(1, 2).flatten(2))
+        return out.reshape(batch, rows, columns, patch, patch, channels).transpose(2, 3).reshape(batch, height, width, channels)
+
+
+class _CrossPatchAttention(nn.Module):
+    """Attention among the P x P patches of each channel by itself; a patch's pixels are its features."""
+
+    def __init__(self, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.qkv = nn.Linear(patch * patch, 3 * patch * patch)
+        self.proj = nn.Linear(patch * patch, patch * patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patch, (batch, height, width, channels) = self.patch, x.shape
+        rows, columns = height // patch, width // patch
+        tokens = x.reshape(batch, rows, patch, columns, patch, channels).permute(0, 5, 1, 3, 2, 4)
+        tokens = tokens.reshape(batch * channels, 1, rows * columns, patch * patch)
+        q, k, v = self.qkv(tokens).chunk(3, -1)
+        out = self.proj(F.scaled_dot_product_attention(q, k, v))
+        out = out.reshape(batch, channels, rows, columns, patch, patch).permute(0, 2, 4, 3, 5, 1)
+        return out.reshape(batch, height, width, channels)
+
+
+class _Block(nn.Module):
+    """Pre-norm transformer block over a map; the attention sees it padded to whole patches, the output is cropped."""
+
+    def __init__(self, channels: int, attention: nn.Module, patch_size: int, drop_path: float) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = Mlp(channels)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        mixed = self.attn(_padded(self.norm1(x), self.patch_size))[:, :height, :width]
+        x = x + self.drop_path(mixed)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x.permute(0, 3, 1, 2)
+
+
+@register(preserve, example=(4, 3))
+class IPSA(_Block):
+    """Inner-patch self-attention block (arXiv:2106.05786, section 3.2).
+
+    Args:
+        channels: width C of input and output.
+        heads: number of heads; None gives each 32 channels, as in the paper, or the next number that divides.
+        patch_size: side P of the windows in pixels.
+        drop_path: stochastic depth.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1; padded to multiples of P inside, as the authors' detection code does
+
+    Raises:
+        ValueError: heads that do not divide the width.
+    """
+
+    def __init__(self, channels: int, heads: int | None = None, patch_size: int = 7, drop_path: float = 0.0) -> None:
+        heads = heads_of(channels) if heads is None else heads
+        if channels % heads:
+            fit = max(n for n in range(1, min(heads, channels + 1)) if channels % n == 0)
+            raise ValueError(f"IPSA: {heads} heads do not divide {channels} channels; {fit} would")
+        super().__init__(channels, _InnerPatchAttention(channels, heads, patch_size), patch_size, drop_path)
+
+
+@register(preserve, example=(3,))
+class CPSA(_Block):
+    """Cross-patch self-attention block (arXiv:2106.05786, section 3.3): one head, shared by all channels.
+
+    Args:
+        channels: width C of input and output.
+        patch_size: side P of the patches in pixels.
+        drop_path: stochastic depth.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1; padded to multiples of P inside
+    """
+
+    def __init__(self, channels: int, patch_size: int = 7, drop_path: float = 0.0) -> None:
+        super().__init__(channels, _CrossPatchAttention(patch_size), patch_size, drop_path)
+
+
+@register(preserve, example=(2, 3))
+class CAB(nn.Module):
+    """Cross attention block: inner-patch, cross-patch, inner-patch, `depth` times each (arXiv:2106.05786, section 3.4).
+
+    Args:
+        channels: width C of input and output.
+        heads: heads of the inner-patch blocks, as in `IPSA`.
+        patch_size: side P of the patches in pixels.
+        depth: how often the triple repeats.
+        drop_path: stochastic depth.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, channels: int, heads: int | None = None, patch_size: int = 7, depth: int = 1, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.pre_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, drop_path) for _ in range(depth))
+        self.cpsa_blocks = nn.ModuleList(CPSA(channels, patch_size, drop_path) for _ in range(depth))
+        self.post_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, drop_path) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for first, cross, last in zip(self.pre_ipsa_blocks, self.cpsa_blocks, self.post_ipsa_blocks, strict=True):
+            x = last(cross(first(x)))
+        return x
+
+
+@register(stack, example=(48,))
+class C3CAT(C3):
+    """`C3` with cross attention blocks inside.
+
+    Args:
+        c1, c2, n, e: as in `C3`.
+        shortcut: no effect; the blocks have residuals of their own.
+        heads: must divide the inner width; None as in `IPSA`.
+        patch_size: side of the patches in pixels.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H, W), any H, W >= 1
+
+    Raises:
+        ValueError: heads that do not divide the inner width.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        n: int = 1,
+        shortcut: bool = True,  # noqa: ARG002 - a row of C3 keeps its arguments
+        heads: int | None = None,
+        patch_size: int = 7,
+        e: float = 0.5,
+    ) -> None:
+        super().__init__(c1, c2, 0, e=e)
+        inner = int(c2 * e)
+        self.m = nn.Sequential(*(CAB(inner, heads, patch_size) for _ in range(n)))

@@ -1,0 +1,73 @@
+"""Convolutional Block Attention Module (Woo et al., ECCV 2018, arXiv:1807.06521)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.conv import fold_members
+from models.registry import preserve, register
+
+
+class _ChannelGate(nn.Module):
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        # The flatten of the authors' code has no state; it keeps the indices of their names.
+        self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        return x * gate.sigmoid()[:, :, None, None]
+
+
+class _ConvNorm(nn.Module):
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn: nn.Module = nn.BatchNorm2d(1, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+    def fuse(self) -> None:
+        fold_members(self, ("conv", "bn"))
+
+
+class _SpatialGate(nn.Module):
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.spatial = _ConvNorm(kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        return x * self.spatial(pooled).sigmoid()
+
+
+@register(preserve, example=(4, 3))
+class CBAM(nn.Module):
+    """Channel gate, then spatial gate (arXiv:1807.06521, eq. 1-3; details of the authors' code, maximum before mean).
+
+    There is no residual inside, which some copies add.
+
+    Args:
+        channels: width C of input and output.
+        reduction: the channel gate's bottleneck has C / reduction units, at least one.
+        kernel_size: side of the spatial gate's convolution, odd.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+
+    Raises:
+        ValueError: an even kernel size.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"CBAM: kernel_size must be odd, not {kernel_size}")
+        self.ChannelGate = _ChannelGate(channels, reduction)
+        self.SpatialGate = _SpatialGate(kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.SpatialGate(self.ChannelGate(x))

@@ -1,0 +1,32 @@
+"""Squeeze-and-Excitation (Hu et al., CVPR 2018, arXiv:1709.01507)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.registry import preserve, register
+
+
+@register(preserve, example=(4,))
+class SE(nn.Module):
+    """Squeeze-and-Excitation (arXiv:1709.01507, eq. 2-4): one gate a channel, from the mean of every channel.
+
+    The two linear layers have no bias, as in the widely used PyTorch form whose weights load by name.
+
+    Args:
+        channels: width C of input and output.
+        reduction: the bottleneck has C / reduction units, at least one.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.fc = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=False), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
