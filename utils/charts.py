@@ -109,7 +109,7 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) 
     share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
     shown = np.where(share < 0.005, np.nan, share)
     titles = [plain(name) for name in [*names, "background"]]
-    side = min(max(0.42 * n + 3, 6), 24)
+    side = min(max(0.42 * n + 3, 6), 18)
     figure = new_figure(side * 1.12, side)
     ax = figure.add_subplot()
     picture = ax.imshow(shown, cmap="Blues", vmin=0, vmax=1)
@@ -119,9 +119,10 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) 
             value = shown[row, column]
             ink = "white" if value > 0.5 else "0.15"
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=8 if n <= 20 else 6)
-    size = 10 if n <= 30 else max(1200 / n / 3, 4)
-    ax.set_xticks(range(n), titles, rotation=90, fontsize=min(size, 10))
-    ax.set_yticks(range(n), titles, fontsize=min(size, 10))
+    size = min(0.65 * 72 * side / n, 11)
+    if size > 3:  # points; below, no name could be read
+        ax.set_xticks(range(n), titles, rotation=90, fontsize=size)
+        ax.set_yticks(range(n), titles, fontsize=size)
     ax.set_xticks(np.arange(-0.5, n), minor=True)
     ax.set_yticks(np.arange(-0.5, n), minor=True)
     ax.grid(which="minor", color="0.93", linewidth=0.5)
@@ -210,7 +211,8 @@ def _counts(ax: Axes, labels: NDArray[np.float32], names: Mapping[int, str]) -> 
     ax.set(title=f"{len(labels)} boxes of {int((count > 0).sum())} classes", ylabel="boxes", xlim=(-0.6, len(count) - 0.4))
     ax.spines[["top", "right"]].set_visible(False)
     if len(names) <= 30:
-        ax.set_xticks(range(len(names)), [plain(names[c]) for c in range(len(names))], rotation=90 if len(names) > 6 else 0, fontsize=9)
+        titles = [plain(names[c]) for c in range(len(names))]
+        ax.set_xticks(range(len(names)), titles, rotation=90 if max(map(len, titles)) * len(titles) > 45 else 0, fontsize=9)
         ax.bar_label(bars, fontsize=8)
         ax.margins(y=0.1)
     else:

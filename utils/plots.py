@@ -84,8 +84,10 @@ def _captioned(tile: Image, text: str) -> Image:
 def grid(tiles: Sequence[Image]) -> Image:
     """Put tiles of one size side by side on white, in as square an arrangement as there is."""
     high, wide = tiles[0].shape[:2]
-    columns = min(max(round(math.sqrt(len(tiles) * high / wide)), 1), len(tiles))
-    rows = math.ceil(len(tiles) / columns)
+    columns, rows = min(
+        ((c, math.ceil(len(tiles) / c)) for c in range(1, len(tiles) + 1)),
+        key=lambda s: 2 * (s[0] * s[1] / len(tiles) - 1) + abs(math.log(s[0] * wide / (s[1] * high))),  # few gaps, and nearly square
+    )
     out = np.full((rows * (high + _GAP) - _GAP, columns * (wide + _GAP) - _GAP, 3), 255, np.uint8)
     for i, tile in enumerate(tiles):
         y, x = i // columns * (high + _GAP), i % columns * (wide + _GAP)

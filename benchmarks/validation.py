@@ -1,0 +1,47 @@
+"""Validation from file to figures: img/s, CPU ms per image, peak memory.
+
+python -m benchmarks.validation [val.py's flags; by default yolov5n on coco128 at 640]
+
+Start-up (imports, weights, index) is left out of the rate. CPU time counts the loader's processes too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+DEFAULT = ["--weights", str(SHARED / "yolov5n.pt"), "--data", str(SHARED / "coco128" / "coco128.yaml")]
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and its ended children."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def main() -> None:
+    """Print one line."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as val.py does, before torch is imported
+    from utils.cli import parse
+    from utils.config import ValConfig
+    from val import _settings, measure, set_up
+
+    cfg, _ = parse(ValConfig, [*DEFAULT, *sys.argv[1:]])
+    bench = set_up(cfg, cfg.weights)
+    once = dataclasses.replace(bench, cfg=dataclasses.replace(cfg, batch_size=1, workers=0))
+    measure(once, dataclasses.replace(_settings(cfg), conf=0.9), imgsz=64)  # imports and first calls
+    start, cpu = time.perf_counter(), cpu_seconds()
+    evaluation, _ = measure(bench, _settings(cfg), imgsz=cfg.imgsz)
+    wall, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    images = evaluation.metrics.images
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{images / wall:.1f} img/s, {cpu / images * 1e3:.1f} CPU ms per image, peak {peak:.2f} GB; AP {evaluation.metrics.ap:.4f}")
+
+
+if __name__ == "__main__":
+    main()
