@@ -1,5 +1,45 @@
 """Attention, one mechanism a file. Importing this package registers them."""
 
-from models.attention import bot, cat, cbam, coord, cot, eca, gnconv, position, se, simam, tokens
+from models.attention import (
+    bot,
+    cat,
+    cbam,
+    coord,
+    cot,
+    criss_cross,
+    double_attention,
+    eca,
+    gather_excite,
+    global_context,
+    gnconv,
+    non_local,
+    position,
+    se,
+    selective_kernel,
+    self_calibrated,
+    simam,
+    tokens,
+    triplet,
+)
 
-__all__ = ["bot", "cat", "cbam", "coord", "cot", "eca", "gnconv", "position", "se", "simam", "tokens"]
+__all__ = [
+    "bot",
+    "cat",
+    "cbam",
+    "coord",
+    "cot",
+    "criss_cross",
+    "double_attention",
+    "eca",
+    "gather_excite",
+    "global_context",
+    "gnconv",
+    "non_local",
+    "position",
+    "se",
+    "selective_kernel",
+    "self_calibrated",
+    "simam",
+    "tokens",
+    "triplet",
+]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.conv import fold_members
+from models.layers.norm import PooledBatchNorm
 from models.registry import preserve, register
 
 
@@ -25,7 +26,7 @@ class _ConvNorm(nn.Module):
     def __init__(self, kernel_size: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(1, momentum=0.01)
+        self.bn: nn.Module = PooledBatchNorm(1, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x))

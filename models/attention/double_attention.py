@@ -1,0 +1,43 @@
+"""Double attention (Chen et al., NeurIPS 2018, arXiv:1810.11579)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.registry import preserve, register
+
+
+@register(preserve, example=(4, 6))
+class DoubleAttention(nn.Module):
+    """Double attention, the block of A2-Nets (arXiv:1810.11579, eq. 2-6): gather features of the whole map, hand them out again.
+
+    Both softmaxes have their axis named: over the positions to gather, over the gathered features to distribute. A copy leaves
+    it out and normalises over the batch.
+
+    Args:
+        channels: width C of input and output.
+        features: width c_m of what is gathered; None takes a quarter of C.
+        maps: number c_n of attention maps; None takes a quarter of C.
+        residual: add the input, as where the paper inserts the block.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, channels: int, features: int | None = None, maps: int | None = None, residual: bool = True) -> None:
+        super().__init__()
+        features = max(channels // 4, 1) if features is None else features
+        maps = max(channels // 4, 2) if maps is None else maps  # a softmax over one map is 1 everywhere
+        self.convA = nn.Conv2d(channels, features, 1)
+        self.convB = nn.Conv2d(channels, maps, 1)
+        self.convV = nn.Conv2d(channels, maps, 1)
+        self.conv_reconstruct = nn.Conv2d(features, channels, 1)
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.convA(x).flatten(2)  # (B, c_m, N)
+        gathering = self.convB(x).flatten(2).softmax(2).to(a.dtype)  # (B, c_n, N), each map sums to 1 over the positions
+        handing_out = self.convV(x).flatten(2).softmax(1).to(a.dtype)  # (B, c_n, N), each position's sum to 1
+        y = (a @ gathering.transpose(1, 2)) @ handing_out
+        y = self.conv_reconstruct(y.unflatten(2, x.shape[2:]))
+        return x + y if self.residual else y

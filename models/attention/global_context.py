@@ -1,0 +1,38 @@
+"""Global context block (Cao et al., ICCVW 2019, arXiv:1904.11492)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.registry import preserve, register
+
+
+@register(preserve, example=(4,))
+class GCBlock(nn.Module):
+    """Global context (arXiv:1904.11492, eq. 5): one attention map for all queries, its context transformed and added.
+
+    The last convolution starts at zero, and with it the block as the identity.
+
+    Args:
+        channels: width C of input and output.
+        reduction: the transform's bottleneck has C / reduction channels, at least eight: of one, a LayerNorm leaves nothing.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 8)
+        self.conv_mask = nn.Conv2d(channels, 1, 1)
+        last = nn.Conv2d(hidden, channels, 1)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+        self.channel_add_conv = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(inplace=True), last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = self.conv_mask(x).flatten(2).softmax(2)  # (B, 1, H * W)
+        context = torch.matmul(x.flatten(2), share.transpose(1, 2).to(x.dtype))  # (B, C, 1)
+        return x + self.channel_add_conv(context[..., None])

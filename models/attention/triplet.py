@@ -1,0 +1,66 @@
+"""Triplet attention (Misra et al., WACV 2021, arXiv:2010.03045)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.conv import fold_members
+from models.layers.norm import PooledBatchNorm
+from models.registry import preserve, register
+
+
+class _ConvNorm(nn.Module):
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn: nn.Module = PooledBatchNorm(1, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+    def fuse(self) -> None:
+        fold_members(self, ("conv", "bn"))
+
+
+class _Gate(nn.Module):
+    """Gate a plane by the maximum and the mean over the axis that stands where channels stand."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = _ConvNorm(kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv(torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)).sigmoid()
+
+
+@register(preserve, example=(3,))
+class TripletAttention(nn.Module):
+    """Triplet attention (arXiv:2010.03045, section 3.2): the map turned so that pooling runs over height, width and channels.
+
+    Args:
+        channels: width C of input and output; the block does not depend on it.
+        kernel_size: side of the three gates' convolutions, odd.
+        spatial: the third gate, the one of CBAM; off leaves the two that span channels and a side.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+
+    Raises:
+        ValueError: an even kernel size.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 7, spatial: bool = True) -> None:  # noqa: ARG002 - every attention takes its width
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"TripletAttention: kernel_size must be odd, not {kernel_size}")
+        self.cw = _Gate(kernel_size)
+        self.hc = _Gate(kernel_size)
+        self.hw = _Gate(kernel_size) if spatial else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        over_height = self.cw(x.transpose(1, 2)).transpose(1, 2)  # pooled over H, gate on (C, W)
+        over_width = self.hc(x.transpose(1, 3)).transpose(1, 3)  # pooled over W, gate on (H, C)
+        if self.hw is None:
+            return (over_height + over_width) / 2
+        return (over_height + over_width + self.hw(x)) / 3
