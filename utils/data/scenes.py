@@ -23,6 +23,8 @@ Points = NDArray[np.float64]
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "moon")
 VISIBLE = 0.45
 """Least share of a shape's own area that is left to see, within the frame and uncovered."""
+TYPICAL = 0.75
+"""Share of shapes that have their class's typical colour."""
 NOBODY = -1
 """Mark of the background in a map of owners."""
 
@@ -211,19 +213,24 @@ def _distract(rng: Generator, image: Image) -> None:
 
 
 def random_shape(rng: Generator, height: int, width: int, ground: Image) -> Shape:
-    """Draw a shape's class, place, size (6 to 42 % of the frame) and a colour that stands out from `ground` there."""
-    radius = float(np.exp(rng.uniform(np.log(0.03), np.log(0.21)))) * min(height, width)
+    """Draw a shape's class, place, size (7 to 44 % of the frame) and a colour that stands out from `ground` there.
+
+    As with fruit, a class has colours that are typical of it, wide enough to overlap with its neighbours', and exceptions.
+    """
+    kind = int(rng.integers(len(CLASSES)))
+    radius = float(np.exp(rng.uniform(np.log(0.035), np.log(0.22)))) * min(height, width)
     x, y = rng.uniform(0.3 * radius, width - 0.3 * radius), rng.uniform(0.3 * radius, height - 0.3 * radius)
     (top, bottom), (left, right) = _span(y, int(radius), height), _span(x, int(radius), width)
     below = ground[top:bottom, left:right].reshape(-1, 3).mean(0)
-    offered = [_bgr(rng.random(), rng.uniform(0.45, 1), rng.uniform(0.35, 1)) for _ in range(3)]
+    hue = kind / len(CLASSES) if rng.random() < TYPICAL else rng.random()
+    offered = [_bgr(hue + rng.normal(0, 0.08), rng.uniform(0.45, 1), rng.uniform(0.35, 1)) for _ in range(3)]
     colour = max(offered, key=lambda c: float(np.abs(np.array(c) - below).sum()))
     return Shape(
-        kind=int(rng.integers(len(CLASSES))),
+        kind=kind,
         x=x,
         y=y,
         radius=radius,
-        angle=rng.uniform(0, 2 * np.pi),
+        angle=rng.normal(0, 0.35),
         squeeze=rng.uniform(0.8, 1),
         colour=colour,
         fill=str(rng.choice(("plain", "plain", "edged", "striped", "dotted"))),
