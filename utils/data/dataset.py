@@ -112,7 +112,7 @@ def validation_box(index: Index, i: int, imgsz: int, shape: Size) -> Letterbox:
 
 
 def start_worker(_: int) -> None:
-    """Let a loader process use one thread; there are others."""
+    """Let a loader process use one thread; one that was forked has no others by now."""
     cv2.setNumThreads(1)
 
 

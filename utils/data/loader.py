@@ -85,8 +85,6 @@ class Loader:
         weights: NDArray[np.float64] | None = None,
         boxes: Callable[[int, Size], Letterbox] | None = None,
     ) -> None:
-        if workers:
-            cv2.setNumThreads(1)  # a fork with OpenCV's thread pool alive now and then leaves a worker waiting for ever
         self.faults: dict[str, str] = {}
         self._pin = torch.cuda.is_available()
         self._index, self._order, self._share, self._weights, self._boxes = index, order, share, weights, boxes
@@ -115,7 +113,7 @@ class Loader:
         """Yield the batches of an epoch from number `start` on."""
         assert self._torch is not None, "the loader is closed"
         self._feed.work = self._share(self._order(epoch, self._weights), epoch, start)
-        for part in self._torch:
+        for part in _started(self._torch):
             self._note(part)
             yield from self._batches(self._feed.handed_out.popleft(), part)
 
@@ -143,6 +141,20 @@ class Loader:
             if path not in self.faults:
                 self.faults[path] = message
                 LOG.warning("%s; a grey image without objects takes its place", message)
+
+
+def _started(loader: torch.utils.data.DataLoader[Part]) -> Iterator[Part]:
+    """Return the loader's iterator; the first call starts its workers.
+
+    OpenCV's threads do not survive a fork, but the copy waits for them for ever. So there are none at that moment, and the
+    workers, which take turns on the processors as it is, inherit a count of one.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        return iter(loader)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def train_loader(  # noqa: PLR0913

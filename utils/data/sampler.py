@@ -73,12 +73,14 @@ class EpochOrder:
     def most_pixels(self, world: int = 1) -> int:
         """Return the pixels of a rank's largest piece of work."""
         each = -(-(self.bounds[:, 1] - self.bounds[:, 0]) // world)
-        return max(h * w * n for (h, w), n in zip(self.shapes, each.tolist(), strict=True)) * self._group()
+        return max((h * w * n for (h, w), n in zip(self.shapes, each.tolist(), strict=True)), default=0) * self._group()
 
     def _group(self) -> int:
         """Return how many batches make a piece of work: a chunk's, if that does not take too much memory."""
+        if not self.pooled or not len(self.bounds):
+            return 1
         size, pixels = int(self.bounds[0, 1] - self.bounds[0, 0]), self.shapes[0][0] * self.shapes[0][1]
-        return max(min(CHUNK // size, _MOST // (size * pixels)), 1) if self.pooled else 1
+        return max(min(CHUNK // size, _MOST // (size * pixels)), 1)
 
     def work(self, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Work]:
         """Yield a rank's share from batch `start` on.

@@ -21,7 +21,7 @@ from torch import Tensor
 def shared_bytes(count: int) -> Tensor:
     """Return (count,) uint8, shared with the processes that get it by fork or as an argument. Takes no memory before it is touched."""
     # What torch's own collate function does; share_memory_() would touch every page twice.
-    storage = torch.UntypedStorage._new_shared(count)
+    storage = torch.UntypedStorage._new_shared(max(count, 1))
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
