@@ -7,6 +7,7 @@ DEVELOPMENT := $(VENV)/.development
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 SHAPES := datasets/shapes
 DEMO := runs/demo
+SIZE := 224
 WEIGHTS := $(DEMO)/train/weights/best.pt
 
 .PHONY: help demo test test-slow lint bench clean
@@ -36,11 +37,11 @@ $(DEVELOPMENT): requirements-dev.txt requirements.txt | $(BIN)/python
 demo: $(RUNTIME)
 	@rm -rf $(DEMO)
 	$(BIN)/python -m utils.data.shapes $(SHAPES)
-	$(BIN)/python train.py --weights '' --cfg yolov5n-ca.yaml --data data/shapes.yaml --hyp hyp.demo.yaml --imgsz 320 --epochs 30 \
-	    --batch-size 16 --project $(DEMO) --name train
-	$(BIN)/python val.py --weights $(WEIGHTS) --data data/shapes.yaml --imgsz 320 --project $(DEMO) --name val
-	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/images/val --imgsz 320 --project $(DEMO) --name images
-	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/clip.mp4 --imgsz 320 --project $(DEMO) --name clip
+	$(BIN)/python train.py --weights '' --cfg yolov5n-ca.yaml --data data/shapes.yaml --hyp hyp.demo.yaml --optimizer Adam \
+	    --imgsz $(SIZE) --epochs 40 --batch-size 16 --project $(DEMO) --name train
+	$(BIN)/python val.py --weights $(WEIGHTS) --data data/shapes.yaml --imgsz $(SIZE) --project $(DEMO) --name val
+	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/images/val --imgsz $(SIZE) --project $(DEMO) --name images
+	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/clip.mp4 --imgsz $(SIZE) --project $(DEMO) --name clip
 	@echo
 	@echo "pictures with boxes   $(DEMO)/images/"
 	@echo "clip with boxes       $(DEMO)/clip/clip.mp4"
