@@ -33,6 +33,10 @@ HEADER = f"{'Class':>22s}{'Images':>11s}{'Instances':>11s}{'P':>11s}{'R':>11s}{'
 PICTURES = 3
 """Batches of which a picture is drawn."""
 
+_AT_ONCE = (
+    4  # images a forward pass on a CPU: activations that fit the allocator's pool are not fetched from the system anew for each layer
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -145,34 +149,43 @@ class _Stage:
 
     def __call__(self, batch: Batch) -> list[Tensor]:
         """Return for each image (k, 6) xyxy in pixels of the batch, confidence, class; on the CPU."""
-        s, times = self.settings, [self._now()]
+        start = self._now()
         # channels_last is what convolutions on the CPU and on tensor cores compute in
         images = batch.images.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last).div_(255)
         targets = batch.targets.to(self.device, non_blocking=True)
-        times.append(self._now())
-        with torch.autocast(self.device.type, self.dtype, enabled=s.half):
-            pred, maps = self._forward(images)
-        times.append(self._now())
+        priors = _priors(targets, images) if self.settings.hybrid else None
+        self.seconds[0] += self._now() - start
+        found: list[Tensor] = []
+        raw: list[list[Tensor]] = []
+        for part in images.split(_AT_ONCE) if self.device.type == "cpu" else (images,):
+            start = self._now()
+            pred, maps = self._forward(part)
+            raw.append(maps)
+            self.seconds[1] += self._now() - start
+            start = self._now()
+            found += self._select(pred, priors[len(found) : len(found) + len(part)] if priors else None)
+            self.seconds[2] += self._now() - start
         if self.criterion is not None:
-            self._add_loss(self.criterion(maps, targets)[1])
-        start = self._now()
-        prior = _priors(targets, images) if s.hybrid else None
+            self._add_loss(self.criterion([torch.cat(level) for level in zip(*raw, strict=True)], targets)[1])
+        self.images += len(images)
+        self.batches += 1
+        return found
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Decoded predictions, and the raw maps when there is a loss to compute."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.settings.half):
+            if self.criterion is None:
+                return (self.model.augmented(images) if self.settings.augment else self.model(images)).float(), []
+            detector = cast("Detector", self.model)  # no loss is defined for an ensemble
+            maps = [m.float() for m in detector.maps(images)]
+            return detector.head.decode(maps), maps
+
+    def _select(self, pred: Tensor, prior: list[Tensor] | None) -> list[Tensor]:
+        s = self.settings
         found = non_max_suppression(
             pred, s.conf, s.iou, classes=s.classes, agnostic=s.single_cls, multi_label=True, max_det=s.max_det, prior=prior
         )
-        rows = [_single(r).cpu() if s.single_cls else r.cpu() for r in found]
-        for k, passed in enumerate((times[1] - times[0], times[2] - times[1], self._now() - start)):
-            self.seconds[k] += passed
-        self.images += len(images)
-        self.batches += 1
-        return rows
-
-    def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        if self.criterion is None:
-            return (self.model.augmented(images) if self.settings.augment else self.model(images)).float(), []
-        detector = cast("Detector", self.model)  # no loss is defined for an ensemble
-        maps = [m.float() for m in detector.maps(images)]
-        return detector.head.decode(maps), maps
+        return [_single(rows).cpu() if s.single_cls else rows.cpu() for rows in found]
 
     def _add_loss(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
