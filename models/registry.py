@@ -120,6 +120,8 @@ class Entry:
         rule: how a row becomes a plan.
         example: row arguments for the tests that every registered module goes through.
         inputs: input widths for those tests.
+        exempt: by the name of a conformance check, the reason why it cannot hold.
+        note: what differs from the block that goes by this name elsewhere, or "".
     """
 
     name: str
@@ -127,15 +129,26 @@ class Entry:
     rule: Rule
     example: tuple[Any, ...]
     inputs: tuple[Width, ...]
+    exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    note: str = ""
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    rule: Rule, *, name: str | None = None, aliases: Sequence[str] = (), example: Sequence[Any] = (), inputs: Sequence[Width] = (32,)
+    rule: Rule,
+    *,
+    name: str | None = None,
+    aliases: Sequence[str] = (),
+    example: Sequence[Any] = (),
+    inputs: Sequence[Width] = (32,),
+    exempt: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Callable[[B], B]:
     """Class decorator: make a module usable in YAML under its own name, or under `name`, and under `aliases`.
+
+    The other arguments are the attributes of `Entry`.
 
     Raises:
         UserError: the name is taken.
@@ -148,7 +161,7 @@ def register(
                 taken = _ENTRIES[text].build
                 raise UserError(f"module name {text!r} is registered twice: by {_place(taken)} and by {_place(build)}; rename one")
         for text in names:
-            _ENTRIES[text] = Entry(text, build, rule, tuple(example), tuple(inputs))
+            _ENTRIES[text] = Entry(text, build, rule, tuple(example), tuple(inputs), dict(exempt or {}), note)
         return build
 
     return add
@@ -254,11 +267,17 @@ def levels(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: AR
     return Plan((plain(row, inputs), *row.args), 0)
 
 
-def pyramid(widths: Callable[..., Sequence[int]]) -> Rule:
-    """One input, several outputs: a backbone. The class takes C first; `widths`, called like it, tells the output widths."""
+def pyramid(widths: Callable[..., Sequence[int]], *, scaled: bool = False) -> Rule:
+    """One input, several outputs: a backbone. The class takes C first; `widths`, called like it, tells the output widths.
 
-    def rule(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
-        args = (only(row, inputs), *row.args)
+    With `scaled`, the row's first argument is a nominal width, which the model's width multiple scales.
+    """
+
+    def rule(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+        args = row.args
+        if scaled and args:
+            args = (scale.channels(nominal_width(row)), *args[1:])
+        args = (only(row, inputs), *args)
         return Plan(args, tuple(widths(*args, **row.keywords)))
 
     return rule

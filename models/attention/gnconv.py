@@ -51,10 +51,9 @@ class GlobalLocalFilter(nn.Module):
         x = self.pre_norm(x)
         near, far = x.split((self.local, x.shape[1] - self.local), 1)
         near = self.dw(near) if self.local else near
-        # Half-precision FFTs exist for powers of two only, so this branch stays in float32 under autocast.
-        with torch.autocast(x.device.type, enabled=False):
-            waves = torch.fft.rfft2(far.float(), dim=(2, 3), norm="ortho") * self.spectrum(height, width)
-            far = torch.fft.irfft2(waves, s=(height, width), dim=(2, 3), norm="ortho").to(near.dtype)
+        # Half-precision FFTs exist for powers of two only: this branch is float32 under autocast too, which leaves FFTs alone.
+        waves = torch.fft.rfft2(far.float(), dim=(2, 3), norm="ortho") * self.spectrum(height, width)
+        far = torch.fft.irfft2(waves, s=(height, width), dim=(2, 3), norm="ortho").to(near.dtype)
         pairs = torch.stack((near, far[:, : self.local]), 2).flatten(1, 2)
         return self.post_norm(torch.cat((pairs, far[:, self.local :]), 1))
 

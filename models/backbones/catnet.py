@@ -1,0 +1,154 @@
+"""CAT as a backbone (Lin et al., ICME 2022, arXiv:2106.05786)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.attention.cat import CAB, heads_of
+from models.backbones.pretrained import State, load_pretrained
+from models.layers.fuse import pad_to_multiple
+from models.layers.norm import ChannelNorm
+from models.layers.residual import start_as_transformer
+from models.registry import pyramid, register
+
+
+class _Embedding(nn.Module):
+    """4x4 convolution of stride 4 and LayerNorm; the image is padded to multiples of 4."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, 4, stride=4)
+        self.norm = ChannelNorm(width, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(pad_to_multiple(x, 4)))
+
+
+class PatchProjection(nn.Module):
+    """Halve the map: 2x2 pixels side by side, LayerNorm, linear to twice the width (section 3.4).
+
+    Args:
+        channels: width C of the input.
+
+    Shape:
+        (B, C, H, W) -> (B, 2C, ceil(H / 2), ceil(W / 2))
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+        self.norm = nn.LayerNorm(4 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, 2).permute(0, 2, 3, 1)
+        x = torch.cat((x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]), 3)
+        return self.reduction(self.norm(x)).permute(0, 3, 1, 2)
+
+
+class _Stage(nn.Module):
+    """`depth` cross attention blocks, then perhaps a patch projection; returns both outputs."""
+
+    def __init__(self, channels: int, heads: int, patch: int, depth: int, drop_path: float, shrink: bool) -> None:
+        super().__init__()
+        blocks = CAB(channels, heads, patch, depth, drop_path)
+        # The authors' names have no level for the block between stage and lists.
+        self.pre_ipsa_blocks, self.cpsa_blocks, self.post_ipsa_blocks = blocks.pre_ipsa_blocks, blocks.cpsa_blocks, blocks.post_ipsa_blocks
+        self.downsample = PatchProjection(channels) if shrink else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for first, cross, last in zip(self.pre_ipsa_blocks, self.cpsa_blocks, self.post_ipsa_blocks, strict=True):
+            x = last(cross(first(x)))
+        return x, x if self.downsample is None else self.downsample(x)
+
+
+def cat_widths(channels: int = 3, embed: int = 64, *_: object, **__: object) -> tuple[int, ...]:  # noqa: ARG001
+    """Widths of the outputs, for the constructor's arguments."""
+    return embed, 2 * embed, 4 * embed, 8 * embed
+
+
+@register(pyramid(cat_widths, scaled=True), example=(8, (1, 1, 1, 1), 1, 3), inputs=(3,))
+class CAT(nn.Module):
+    """Cross attention transformer: four stages of CAB (section 3.4, table 1), outputs normed as in the authors' detectors.
+
+    Args:
+        channels: width of the image.
+        embed: width C of the first stage; the others have 2C, 4C, 8C. In a YAML it is scaled by the model's width.
+        depths: blocks a stage.
+        heads: of the first stage, doubled from stage to stage; None gives each 32 channels.
+        patch_size: side of the patches.
+        drop_path: stochastic depth of the last stage; it grows linearly from 0.
+        pretrained: an authors' classification or detection checkpoint.
+
+    Shape:
+        (B, channels, H, W) -> four maps of strides 4, 8, 16, 32, sizes rounded up
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        embed: int = 64,
+        depths: Sequence[int] = (1, 1, 3, 1),
+        heads: int | None = None,
+        patch_size: int = 7,
+        drop_path: float = 0.0,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = _Embedding(channels, embed)
+        # Position embedding of the native 56 x 56 tokens of 224 pixels; resized to the map at hand.
+        self.ape = nn.Parameter(torch.zeros(1, embed, 56, 56))
+        nn.init.trunc_normal_(self.ape, std=0.02)
+        heads = heads_of(embed) if heads is None else heads
+        last = len(depths) - 1
+        self.layers = nn.ModuleList(
+            _Stage(embed * 2**i, heads * 2**i, patch_size, depth, drop_path * i / last, i < last) for i, depth in enumerate(depths)
+        )
+        for i in range(len(depths)):
+            self.add_module(f"norm{i}", ChannelNorm(embed * 2**i, eps=1e-5))
+        start_as_transformer(self, (nn.Linear,))
+        if pretrained:
+            load_pretrained(self, pretrained, unused=("head.", "norm."), own=("norm", "ape"), convert=_position)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.patch_embed(x)
+        position: Tensor = self.ape
+        if torch.jit.is_tracing() or position.shape[2:] != x.shape[2:]:  # type: ignore[attr-defined, no-untyped-call]
+            position = F.interpolate(position.float(), size=x.shape[2:], mode="bicubic", align_corners=False).to(x.dtype)
+        x = x + position
+        outputs = []
+        for i, stage in enumerate(self.layers):
+            y, x = stage(x)
+            outputs.append(self.get_submodule(f"norm{i}")(y))
+        return outputs
+
+
+def _position(state: State) -> State:
+    """Classification checkpoints keep the position embedding as (1, L, C), detection ones as (1, C, h, w)."""
+    tensor = state.get("ape")
+    if tensor is None or tensor.dim() != 3:
+        return state
+    side = math.isqrt(tensor.shape[1])
+    return {**state, "ape": tensor.transpose(1, 2).unflatten(2, (side, -1))}
+
+
+@register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
+def cat_tiny(channels: int = 3, pretrained: str | None = None) -> CAT:
+    """CAT-T: width 64, blocks 1-1-3-1, heads from 2."""
+    return CAT(channels, 64, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
+def cat_small(channels: int = 3, pretrained: str | None = None) -> CAT:
+    """CAT-S: width 96, blocks 1-1-3-1, heads from 3."""
+    return CAT(channels, 96, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
+def cat_base(channels: int = 3, pretrained: str | None = None) -> CAT:
+    """CAT-B: width 96, blocks 1-1-6-1, heads from 3."""
+    return CAT(channels, 96, (1, 1, 6, 1), pretrained=pretrained)

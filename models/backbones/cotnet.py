@@ -1,0 +1,69 @@
+"""CoTNet and CoTNeXt as backbones (Li et al., TPAMI 2022, arXiv:2107.12292)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from models.attention.cot import CoTBottleneck
+from models.backbones.pretrained import load_pretrained
+from models.backbones.resnet import ResidualPyramid, published_widths, residual_widths
+from models.layers.residual import start_as_resnet
+from models.registry import pyramid, register
+
+
+@register(pyramid(residual_widths, scaled=True), example=(8, (1, 1, 1, 1)), inputs=(3,))
+class CoTNet(ResidualPyramid):
+    """ResNet whose every 3x3 is a CoT block; CoTNeXt: CoXt blocks at one and a half times the width (section 3.3, tables 1 and 2).
+
+    Args:
+        channels: width of the image.
+        stem: width of the stem, 64 in the paper; the others follow. In a YAML it is scaled by the model's width.
+        depths: blocks a stage.
+        grouped: CoTNeXt.
+        pretrained: an authors' checkpoint.
+
+    Shape:
+        (B, channels, H, W) -> four maps of strides 4, 8, 16, 32 and widths 256, 512, 1024, 2048 at stem 64
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        stem: int = 64,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        grouped: bool = False,
+        pretrained: str | None = None,
+    ) -> None:
+        def block(stage: int, width: int, out: int, stride: int) -> nn.Module:  # noqa: ARG001
+            return CoTBottleneck(width, out, stride, grouped)
+
+        super().__init__(channels, depths, block, stem)
+        start_as_resnet(self)
+        if pretrained:
+            load_pretrained(self, pretrained, unused=("fc.",))
+
+
+@register(pyramid(published_widths), inputs=(3,))
+def cotnet50(channels: int = 3, pretrained: str | None = None) -> CoTNet:
+    """CoTNet-50."""
+    return CoTNet(channels, pretrained=pretrained)
+
+
+@register(pyramid(published_widths), inputs=(3,))
+def cotnet101(channels: int = 3, pretrained: str | None = None) -> CoTNet:
+    """CoTNet-101."""
+    return CoTNet(channels, depths=(3, 4, 23, 3), pretrained=pretrained)
+
+
+@register(pyramid(published_widths), inputs=(3,))
+def cotnext50(channels: int = 3, pretrained: str | None = None) -> CoTNet:
+    """CoTNeXt-50 (2x48d)."""
+    return CoTNet(channels, grouped=True, pretrained=pretrained)
+
+
+@register(pyramid(published_widths), inputs=(3,))
+def cotnext101(channels: int = 3, pretrained: str | None = None) -> CoTNet:
+    """CoTNeXt-101 (2x48d)."""
+    return CoTNet(channels, depths=(3, 4, 23, 3), grouped=True, pretrained=pretrained)

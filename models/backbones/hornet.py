@@ -1,0 +1,126 @@
+"""HorNet as a backbone (Rao et al., NeurIPS 2022, arXiv:2207.14284)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from models.attention.gnconv import HorBlock
+from models.backbones.pretrained import load_pretrained
+from models.layers.fuse import pad_to_multiple
+from models.layers.norm import ChannelNorm
+from models.layers.residual import start_as_transformer
+from models.registry import pyramid, register
+
+_ORDERS = (2, 3, 4, 5)
+_SPECTRA = ((0, 0), (0, 0), (14, 8), (7, 4))
+"""Native spectra of the filters of stages 3 and 4: of maps of 14 x 14 and 7 x 7."""
+
+
+def hornet_widths(channels: int = 3, base: int = 64, *_: object, **__: object) -> tuple[int, ...]:  # noqa: ARG001
+    """Widths of the outputs, for the constructor's arguments."""
+    return base, 2 * base, 4 * base, 8 * base
+
+
+@register(pyramid(hornet_widths, scaled=True), example=(8, (1, 1, 1, 1), True), inputs=(3,))
+class HorNet(nn.Module):
+    """HorNet: four stages of `HorBlock`, gnConv of order 2, 3, 4, 5 (arXiv:2207.14284, section 3.3 and table 7).
+
+    Each output has a LayerNorm of its own, as in the authors' detectors; the tensor that goes on is not normed. Names are
+    those of the authors' classification checkpoints, whose head and last norm are not used.
+
+    Args:
+        channels: width of the image.
+        base: width C of the first stage; the others have 2C, 4C, 8C. In a YAML it is scaled by the model's width.
+        depths: blocks a stage.
+        gf: global-local filters in stages 3 and 4.
+        layer_scale: initial value of the layer scales.
+        drop_path: stochastic depth of the last block; it grows linearly from 0.
+        pretrained: an authors' checkpoint.
+
+    Shape:
+        (B, channels, H, W) -> C x H/4 x W/4, 2C x H/8 x W/8, 4C x H/16 x W/16, 8C x H/32 x W/32, sizes rounded up
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        base: int = 64,
+        depths: Sequence[int] = (2, 3, 18, 2),
+        gf: bool = False,
+        layer_scale: float = 1e-6,
+        drop_path: float = 0.0,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        widths = hornet_widths(channels, base)
+        self.downsample_layers = nn.ModuleList([nn.Sequential(nn.Conv2d(channels, base, 4, stride=4), ChannelNorm(base))])
+        for narrow, wide in pairwise(widths):
+            self.downsample_layers.append(nn.Sequential(ChannelNorm(narrow), nn.Conv2d(narrow, wide, 2, stride=2)))
+        rates = iter([drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))])
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(HorBlock(width, order, 1 / 3, gf and h > 0, h or 14, w or 8, layer_scale, next(rates)) for _ in range(depth)))
+            for width, order, depth, (h, w) in zip(widths, _ORDERS, depths, _SPECTRA, strict=True)
+        )
+        for i, width in enumerate(widths):
+            self.add_module(f"norm{i}", ChannelNorm(width))
+        start_as_transformer(self)
+        if pretrained:
+            load_pretrained(self, pretrained, unused=("head.", "norm."), own=("norm",))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        outputs = []
+        for i, (shrink, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+            x = stage(shrink(pad_to_multiple(x, 4 if i == 0 else 2)))
+            outputs.append(self.get_submodule(f"norm{i}")(x))
+        return outputs
+
+
+@register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
+def hornet_tiny(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-T, 7x7: widths 64 to 512."""
+    return HorNet(channels, 64, gf=False, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
+def hornet_tiny_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-T, global-local filters: widths 64 to 512."""
+    return HorNet(channels, 64, gf=True, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
+def hornet_small(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-S, 7x7: widths 96 to 768."""
+    return HorNet(channels, 96, gf=False, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
+def hornet_small_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-S, global-local filters: widths 96 to 768."""
+    return HorNet(channels, 96, gf=True, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (128, 256, 512, 1024)), inputs=(3,))
+def hornet_base(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-B, 7x7: widths 128 to 1024."""
+    return HorNet(channels, 128, gf=False, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (128, 256, 512, 1024)), inputs=(3,))
+def hornet_base_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-B, global-local filters: widths 128 to 1024."""
+    return HorNet(channels, 128, gf=True, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (192, 384, 768, 1536)), inputs=(3,))
+def hornet_large(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-L, 7x7: widths 192 to 1536."""
+    return HorNet(channels, 192, gf=False, pretrained=pretrained)
+
+
+@register(pyramid(lambda *_, **__: (192, 384, 768, 1536)), inputs=(3,))
+def hornet_large_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+    """HorNet-L, global-local filters: widths 192 to 1536."""
+    return HorNet(channels, 192, gf=True, pretrained=pretrained)

@@ -1,0 +1,67 @@
+"""Loading an authors' checkpoint into a backbone by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from models.torchfile import read_torch_file
+from utils.errors import UserError
+
+_WRAPPERS = ("state_dict", "model")
+_COUNTER = ".num_batches_tracked"
+
+State = dict[str, Tensor]
+
+
+def load_pretrained(
+    network: nn.Module,
+    path: str | Path,
+    *,
+    unused: Sequence[str] = (),
+    own: Sequence[str] = (),
+    convert: Callable[[State], State] | None = None,
+) -> None:
+    """Load a checkpoint whose names are the network's; nothing in the file is run.
+
+    Args:
+        network: the backbone.
+        path: a state dict, bare, under one of the usual keys, or that of a detector with this backbone.
+        unused: prefixes of what the backbone has no use for (the classification head).
+        own: prefixes of what classification checkpoints lack (the norms of the outputs).
+        convert: changes names or layout.
+
+    Raises:
+        UserError: unreadable, or not this architecture; names the first tensor that does not fit.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"pretrained={path}: no such file")
+    state = _state_of(read_torch_file(path), path)
+    if convert is not None:
+        state = convert(state)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(unused))}
+    expected, refusal = network.state_dict(), f"pretrained={path}: not weights of this {type(network).__name__}"
+    for name, tensor in state.items():
+        if name not in expected or expected[name].shape != tensor.shape:
+            there = f"{tuple(expected[name].shape)} there" if name in expected else "no such tensor"
+            raise UserError(f"{refusal}: {name} is {tuple(tensor.shape)}, it has {there}")
+    lacking = [n for n in expected if n not in state and not n.startswith(tuple(own)) and not n.endswith(_COUNTER)]
+    if lacking:
+        raise UserError(f"{refusal}: {len(lacking)} tensors are missing, {lacking[0]} first")
+    network.load_state_dict(state, strict=False)
+
+
+def _state_of(content: object, path: str | Path) -> State:
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise UserError(f"pretrained={path}: holds no state dict")
+    state = {str(name).removeprefix("module."): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if any(name.startswith("backbone.") for name in state):
+        state = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
+    if not state:
+        raise UserError(f"pretrained={path}: holds no state dict")
+    return state

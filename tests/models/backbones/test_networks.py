@@ -1,0 +1,172 @@
+"""Whole networks: the authors' names and shapes, published parameter counts, pyramids, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.backbones.botnet import BoTNet, botnet50, botnet101, botnet152
+from models.backbones.catnet import CAT, PatchProjection, cat_base, cat_small, cat_tiny
+from models.backbones.cotnet import CoTNet, cotnet50, cotnet101, cotnext50, cotnext101
+from models.backbones.hornet import (
+    HorNet,
+    hornet_base,
+    hornet_base_gf,
+    hornet_large,
+    hornet_large_gf,
+    hornet_small,
+    hornet_small_gf,
+    hornet_tiny,
+    hornet_tiny_gf,
+)
+from models.folding import fold_norms
+from models.registry import Row, Scale, lookup
+from utils.errors import UserError
+
+# The authors' list, the network, its published parameters with a classification head of 1000 classes, and that head's.
+NETWORKS: list[tuple[str, Callable[..., nn.Module], int, int]] = [
+    ("hornet_tiny_7x7", hornet_tiny, 22_409_512, 514_024),
+    ("hornet_tiny_gf", hornet_tiny_gf, 22_991_848, 514_024),
+    ("hornet_small_7x7", hornet_small, 49_528_264, 770_536),
+    ("hornet_small_gf", hornet_small_gf, 50_401_768, 770_536),
+    ("hornet_base_7x7", hornet_base, 87_256_680, 1_027_048),
+    ("hornet_base_gf", hornet_base_gf, 88_421_352, 1_027_048),
+    ("hornet_large_7x7", hornet_large, 194_542_504, 1_540_072),
+    ("hornet_large_gf", hornet_large_gf, 196_289_512, 1_540_072),
+    ("cotnet50", cotnet50, 22_222_416, 2_049_000),
+    ("cotnet101", cotnet101, 38_272_048, 2_049_000),
+    ("cotnext50_2x48d", cotnext50, 30_046_276, 2_049_000),
+    ("cotnext101_2x48d", cotnext101, 53_346_068, 2_049_000),
+    ("cat_tiny", cat_tiny, 16_870_996, 514_024),
+    ("cat_small", cat_small, 37_294_258, 770_536),
+    ("cat_base", cat_base, 51_531_922, 770_536),
+]
+SMALL: dict[str, Callable[[], nn.Module]] = {
+    "HorNet": lambda: HorNet(3, 8, (1, 1, 1, 1)),
+    "HorNet GF": lambda: HorNet(3, 8, (1, 1, 2, 1), gf=True),
+    "CoTNet": lambda: CoTNet(3, 8, (1, 1, 1, 1)),
+    "CoTNeXt": lambda: CoTNet(3, 16, (1, 1, 1, 1), grouped=True),
+    "BoTNet": lambda: BoTNet(3, 8, (1, 1, 1, 2), (3, 4)),
+    "CAT": lambda: CAT(3, 8, (1, 1, 1, 1)),
+}
+
+
+def on_meta(make: Callable[..., nn.Module], *args: Any) -> nn.Module:
+    with torch.device("meta"):
+        return make(*args)
+
+
+def is_own(name: str) -> bool:
+    """Norms of the outputs, which the classification networks of the lists lack."""
+    return name.startswith(("norm0", "norm1", "norm2", "norm3"))
+
+
+@pytest.mark.parametrize(("name", "make", "published", "head"), NETWORKS, ids=[n[0] for n in NETWORKS])
+def test_parameters_are_the_published_ones_less_the_head(name: str, make: Callable[..., nn.Module], published: int, head: int) -> None:
+    network = on_meta(make)
+    assert sum(p.numel() for n, p in network.named_parameters() if not is_own(n)) == published - head
+
+
+@pytest.mark.parametrize(("name", "make", "published", "head"), NETWORKS, ids=[n[0] for n in NETWORKS])
+def test_names_and_shapes_are_the_authors(authors: Any, name: str, make: Callable[..., nn.Module], published: int, head: int) -> None:
+    expected = {key: shape for key, shape in authors(name).items() if not key.startswith(("fc.", "head.", "norm."))}
+    found = {key: tuple(tensor.shape) for key, tensor in on_meta(make).state_dict().items() if not is_own(key)}
+    if "ape" in expected:
+        expected["ape"] = (1, expected["ape"][-1], 56, 56)  # (1, L, C) in the classification network
+    assert found == expected
+
+
+@pytest.mark.parametrize(("make", "published"), [(botnet50, 20_852_008), (botnet101, 39_844_136), (botnet152, 55_487_784)])
+def test_bot_networks_have_the_parameters_of_resnets_with_attention(make: Callable[..., nn.Module], published: int) -> None:
+    assert sum(p.numel() for p in on_meta(make, 3, (14, 14)).parameters()) == published - 2_049_000
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_pyramid_of_any_image(name: str) -> None:
+    network = SMALL[name]().eval()
+    for height, width in ((64, 96), (1, 1), (37, 50)):
+        maps = network(torch.rand(1, 3, height, width))
+        assert [tuple(m.shape[2:]) for m in maps] == [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32)]
+
+
+@pytest.mark.parametrize("name", ["CoTNet", "CoTNeXt", "BoTNet"])
+@torch.no_grad()
+def test_every_batch_norm_folds(name: str) -> None:
+    network = SMALL[name]().eval()
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1)
+            nn.init.normal_(norm.running_mean, std=0.1)
+            norm.running_var.uniform_(0.5, 2)
+    image = torch.rand(1, 3, 64, 64)
+    expected = network(image)
+    fold_norms(nn.ModuleList([network]))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    for found, wanted in zip(network(image), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["hornet_tiny", "hornet_small_gf", "cotnet50", "cotnext101", "botnet50", "cat_base", "HorNet", "CAT", "BoTNet"]
+)
+def test_the_registered_widths_are_the_real_ones(name: str) -> None:
+    entry = lookup(name)
+    args = (128,) if isinstance(entry.build, type) else ()
+    plan = entry.rule(Row(0, (-1,), 1, name, args, "x"), (3,), Scale(width=0.25))
+    network = on_meta(entry.build, *plan.args)
+    assert tuple(m.shape[1] for m in network(torch.empty(1, 3, 64, 64, device="meta"))) == plan.out
+    if args:
+        assert plan.args == (3, 32)  # the nominal 128 at a width multiple of a quarter
+
+
+def test_projection_takes_pixels_in_the_authors_order() -> None:
+    block = PatchProjection(1)
+    seen: list[Tensor] = []
+    block.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    block(torch.arange(6.0).view(1, 1, 2, 3))
+    # Columns first: (0, 0), (1, 0), (0, 1), (1, 1); beyond the border is zero.
+    assert seen[0][0, 0].tolist() == [[0, 3, 1, 4], [2, 5, 0, 0]]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_classification_checkpoint_loads_by_name(tmp_path: Path, wrapped: bool) -> None:
+    source = HorNet(3, 8, (1, 1, 1, 1))
+    state = {name: tensor for name, tensor in source.state_dict().items() if not is_own(name)} | {"head.weight": torch.zeros(5, 64)}
+    torch.save({"model": state} if wrapped else state, tmp_path / "hornet.pth")
+    loaded = HorNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "hornet.pth"))
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in state.items() if name != "head.weight")
+
+
+def test_a_detectors_checkpoint_and_a_flat_position_embedding_load(tmp_path: Path) -> None:
+    source = CAT(3, 8, (1, 1, 1, 1))
+    state = {f"backbone.{name}": tensor for name, tensor in source.state_dict().items()} | {"neck.weight": torch.zeros(1)}
+    torch.save({"state_dict": state}, tmp_path / "detector.pth")
+    assert torch.equal(CAT(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "detector.pth")).ape, source.ape)
+    flat = source.state_dict() | {"ape": source.ape.detach().flatten(2).transpose(1, 2)}
+    torch.save(flat, tmp_path / "flat.pth")
+    assert torch.equal(CAT(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "flat.pth")).ape, source.ape)
+
+
+def test_another_architectures_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save(HorNet(3, 16, (1, 1, 1, 1)).state_dict(), tmp_path / "wide.pth")
+    with pytest.raises(UserError, match=r"wide.pth: not weights of this HorNet: downsample.*0.weight is \(16, 3, 4, 4\), it has \(8,"):
+        HorNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "wide.pth"))
+    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "head.pth")
+    with pytest.raises(UserError, match=r"not weights of this CoTNet: .* tensors are missing, conv1.weight first"):
+        CoTNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "head.pth"))
+    torch.save([1], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds no state dict"):
+        CoTNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "list.pth"))
+    with pytest.raises(UserError, match="no such file"):
+        CoTNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "none.pth"))
+
+
+def test_norms_keep_their_own_settings() -> None:
+    norms = [m for name in ("CoTNet", "BoTNet") for m in SMALL[name]().modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(m.eps, m.momentum) for m in norms} == {(1e-5, 0.1)}
+    assert {m.eps for m in SMALL["HorNet"]().modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
