@@ -116,7 +116,7 @@ def measure(args: argparse.Namespace, folder: str) -> None:
     """Train for an epoch to warm up and for one to measure, and print a line."""
     from utils.engine import train_one_epoch
 
-    loader = Repeated(args.batch, args.imgsz, args.steps) if args.case != "loader" else None
+    loader: Any = Repeated(args.batch, args.imgsz, args.steps) if args.case != "loader" else None
     loader = loader or real_loader(args.data, folder, args.batch, args.imgsz, args.workers)
     subject = trainee(args.batch, args.imgsz, "off" if args.case == "fp32" else "auto", len(loader))
     train_one_epoch(subject, loader, 0, lambda *_: None)

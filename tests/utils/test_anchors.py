@@ -89,8 +89,7 @@ def test_too_few_boxes():
 def test_coco128(shared):
     data = pytest.importorskip("utils.data.config").load_data(shared / "coco128" / "coco128.yaml")
     index = pytest.importorskip("utils.data.index").load_index(data, "train")
-    sizes = box_sizes(index, 640, seed=0)
-    assert len(sizes) == 929
-    measured = fit(sizes, DEFAULT, 4.0)
-    assert measured.per_box == pytest.approx(4.27, abs=0.015)
-    assert measured.recall == pytest.approx(0.994, abs=0.0015)
+    draws = [fit(box_sizes(index, 640, seed), DEFAULT, 4.0) for seed in range(10)]  # YOLOv5's 4.27 is one draw of such a jitter
+    assert len(box_sizes(index, 640, seed=0)) == 929
+    assert np.mean([d.per_box for d in draws]) == pytest.approx(4.27, abs=0.01)
+    assert np.mean([d.recall for d in draws]) == pytest.approx(0.994, abs=0.001)
