@@ -38,9 +38,8 @@ def main() -> None:
             cpu.append(time.process_time() - used)
     images = sum(len(pred) for pred in batches)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{images / min(wall):.0f} img/s, {min(cpu) / images * 1e3:.2f} CPU ms per image, peak {peak:.2f} GB; {kept / images:.0f} boxes an image"
-    )
+    rate, ms = images / min(wall), min(cpu) / images * 1e3
+    print(f"{rate:.0f} img/s, {ms:.2f} CPU ms per image, peak {peak:.2f} GB; {kept / images:.0f} boxes each")
 
 
 if __name__ == "__main__":

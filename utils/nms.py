@@ -13,7 +13,7 @@ from utils.boxes import cxcywh_to_xyxy
 MAX_CANDIDATES = 30_000
 """Boxes of an image that may enter the suppression, the most confident first (YOLOv5's figure)."""
 
-_FIRST_PREFIX = 384
+_FIRST_GROUP = 256
 
 
 def non_max_suppression(
@@ -79,17 +79,18 @@ def _as_rows(prior: Tensor) -> Tensor:
 def _suppress(rows: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor:
     """Greedy suppression over (k, 6) rows.
 
-    What is kept of the n most confident rows does not depend on the rows after them. So a short prefix is tried first, and
-    a longer one only while it yields fewer than `max_det` boxes: the result is that of one pass over all rows.
+    What is kept of the n most confident rows does not depend on the rows after them, and only kept rows suppress later ones. So
+    the rows go through in growing groups, each together with what was kept before, until `max_det` are kept: the result is that
+    of one pass over all rows.
     """
     order = rows[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
-    length = _FIRST_PREFIX
-    while True:
-        head = rows[order[:length]]
-        kept = nms(_apart(head, agnostic), head[:, 4].double(), iou)[:max_det]
-        if len(kept) == max_det or length >= len(order):
-            return head[kept]
-        length *= 2
+    boxes, scores = _apart(rows, agnostic), rows[:, 4].double()
+    kept, first, size = order[:0], 0, _FIRST_GROUP
+    while first < len(order) and len(kept) < max_det:
+        group = torch.cat((kept, order[first : first + size]))
+        kept = group[nms(boxes[group], scores[group], iou)][:max_det]
+        first, size = first + size, size * 2
+    return rows[kept]
 
 
 def _apart(rows: Tensor, agnostic: bool) -> Tensor:
