@@ -21,7 +21,7 @@ def option(default: Any, help: str, *aliases: str, **argument: Any) -> Any:
 
     The flag is the field's name with hyphens; `aliases` are further spellings (``"--img"``). `argument` goes to
     ``ArgumentParser.add_argument``; without a ``type`` there, the default's own type is used, and a bool becomes a switch.
-    ``positional=True`` makes it an argument without a flag.
+    ``positional=True`` makes it an argument without a flag; with ``nargs="*"`` it takes any number.
     """
     return dataclasses.field(default=default, metadata={"help": help, "aliases": aliases, "argument": argument})
 
@@ -42,7 +42,8 @@ def _add(parser: _Parser, field: dataclasses.Field[Any]) -> None:
         parser.add_argument(*flags, dest=field.name, action="store_true", help=text)
         return
     if argument.pop("positional", False):
-        parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, help=text, **argument)
+        argument.setdefault("nargs", "?")
+        parser.add_argument(field.name, default=argparse.SUPPRESS, help=text, **argument)
         return
     if "action" not in argument:
         argument.setdefault("type", type(field.default) if field.default is not None else str)

@@ -1,0 +1,130 @@
+"""One registered module under test: how to make it, what to feed it, how to compare what it gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.registry import Entry, Plan, Row, Scale, Width, lookup
+
+Size = tuple[int, int]
+
+
+class Broken(Exception):  # noqa: N818  what a check says of a module is no error of the check
+    """A module does not do what a check asks; the message says why."""
+
+
+class Skipped(Exception):  # noqa: N818
+    """A check does not apply, or what it needs is not installed; the message says which."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Subject:
+    """A registered module with the example arguments it was registered with.
+
+    Attributes:
+        entry: what the registry holds.
+        plan: constructor arguments and declared width.
+        inputs: widths of its inputs.
+    """
+
+    entry: Entry
+    plan: Plan
+    inputs: tuple[Width, ...]
+
+    def make(self, seed: int = 0) -> nn.Module:
+        """Build an instance; branches that start closed (a zero gate, a tiny layer scale) are opened, so that they show."""
+        with seeded(seed):
+            module = self.entry.build(*self.plan.args)
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < 1e-3:
+                        parameter.normal_(std=0.1)
+        return module
+
+    def example(self, size: Size = (13, 20), batch: int = 2, seed: int = 1) -> Any:
+        """Return inputs of a size: a tensor, or a list of them."""
+        with seeded(seed):
+            tensors = [_random(width, size, batch) for width in self.inputs]
+        return tensors[0] if len(tensors) == 1 else tensors
+
+
+def subject(name: str, inputs: Sequence[Width] | None = None) -> Subject:
+    """Look up a module and apply its rule to its example; `inputs` replaces the widths it was registered with.
+
+    Raises:
+        UserError: unknown name, or an example that its rule does not take.
+    """
+    entry = lookup(name)
+    widths = entry.inputs if inputs is None else tuple(inputs)
+    row = Row(len(widths), tuple(range(len(widths))), 1, name, entry.example, name)
+    return Subject(entry, entry.rule(row, widths, Scale()), widths)
+
+
+def _random(width: Width, size: Size, batch: int) -> Any:
+    return torch.randn(batch, width, *size) if isinstance(width, int) else [_random(w, size, batch) for w in width]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from `seed` inside; the caller's generator is left as it was."""
+    before = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """Return the tensors of an output, which is one or a list of them.
+
+    Raises:
+        Broken: it is something else.
+    """
+    if isinstance(value, Tensor):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise Broken(f"gives {type(value).__name__}; a module gives a tensor, a backbone a list of them")
+    return [tensor for part in value for tensor in tensors_of(part)]
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Apply `change` to every tensor of an input or output."""
+    return change(value) if isinstance(value, Tensor) else [mapped(v, change) for v in value]
+
+
+def run(module: nn.Module, given: Any) -> Any:
+    """Call with a copy of the input, so that a module that writes its input is found by the one check that asks for it."""
+    return module(mapped(given, Tensor.clone))
+
+
+def difference(found: Any, expected: Any) -> float:
+    """Largest absolute difference, over the largest expected magnitude or 1; infinite where shapes differ or one is not finite."""
+    worst = 0.0
+    pairs = list(zip(tensors_of(found), tensors_of(expected), strict=True))
+    for a, b in pairs:
+        if a.shape != b.shape:
+            return float("inf")
+        if not b.numel():
+            continue
+        a, b = a.detach().double(), b.detach().double()
+        error = float((a - b).abs().max() / b.abs().max().clamp(min=1))
+        worst = max(worst, float("inf") if math.isnan(error) else error)
+    return worst
+
+
+def require_equal(found: Any, expected: Any, tolerance: float, what: str) -> None:
+    """Compare outputs.
+
+    Raises:
+        Broken: they differ by more than `tolerance`, relative to the largest value.
+    """
+    if (error := difference(found, expected)) > tolerance:
+        raise Broken(f"{what}: differs by {error:.1e} (allowed {tolerance:.0e})")
