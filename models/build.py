@@ -15,7 +15,8 @@ from torch import nn
 
 import models.attention
 import models.backbones
-import models.layers  # noqa: F401  all three register their modules
+import models.layers
+import models.yoloair  # noqa: F401  all four register their modules
 from models import head  # noqa: F401
 from models.activations import is_activation, parse_activation
 from models.gate import Gate

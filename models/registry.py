@@ -121,7 +121,6 @@ class Entry:
         example: row arguments for the tests that every registered module goes through.
         inputs: input widths for those tests.
         exempt: by the name of a conformance check, the reason why it cannot hold.
-        note: what differs from the block that goes by this name elsewhere, or "".
     """
 
     name: str
@@ -130,8 +129,10 @@ class Entry:
     example: tuple[Any, ...]
     inputs: tuple[Width, ...]
     exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    note: str = ""
 
+
+NARROWEST = 64
+"""Nominal width of the narrowest row of a YOLO."""
 
 _ENTRIES: dict[str, Entry] = {}
 
@@ -144,7 +145,6 @@ def register(
     example: Sequence[Any] = (),
     inputs: Sequence[Width] = (32,),
     exempt: Mapping[str, str] | None = None,
-    note: str = "",
 ) -> Callable[[B], B]:
     """Class decorator: make a module usable in YAML under its own name, or under `name`, and under `aliases`.
 
@@ -161,7 +161,7 @@ def register(
                 taken = _ENTRIES[text].build
                 raise UserError(f"module name {text!r} is registered twice: by {_place(taken)} and by {_place(build)}; rename one")
         for text in names:
-            _ENTRIES[text] = Entry(text, build, rule, tuple(example), tuple(inputs), dict(exempt or {}), note)
+            _ENTRIES[text] = Entry(text, build, rule, tuple(example), tuple(inputs), dict(exempt or {}))
         return build
 
     return add
@@ -228,6 +228,16 @@ def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
     """C -> C, and the class takes C first: attention."""
     width = only(row, inputs)
     return Plan((width, *row.args), width, scale.repeats(row.repeats))
+
+
+def repeats_width(args: Sequence[Any]) -> bool:
+    """Whether a row's first argument is a width: no reduction, order, kernel or number of heads is as large as the narrowest one."""
+    return bool(args) and isinstance(args[0], int) and not isinstance(args[0], bool) and args[0] >= NARROWEST
+
+
+def preserve_either(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """`preserve`, for a name that is also one of YOLOAir's: a first argument that is a width is their repeated one."""
+    return (preserve_named if repeats_width(row.args) else preserve)(row, inputs, scale)
 
 
 def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.layers.conv import fold_members
 from models.layers.norm import PooledBatchNorm
-from models.registry import preserve, register
+from models.registry import preserve_either, register
 
 
 class _ChannelGate(nn.Module):
@@ -45,7 +45,7 @@ class _SpatialGate(nn.Module):
         return x * self.spatial(pooled).sigmoid()
 
 
-@register(preserve, example=(4, 3))
+@register(preserve_either, example=(4, 3))
 class CBAM(nn.Module):
     """Channel gate, then spatial gate (arXiv:1807.06521, eq. 1-3; details of the authors' code, maximum before mean).
 

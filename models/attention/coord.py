@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.conv import fold
-from models.registry import preserve, preserve_named, register
+from models.registry import preserve, register
 
 
-@register(preserve_named, name="CA", example=(32, 4))  # as YOLOAir's YAMLs write it: [-1, 1, CA, [1024]]
 @register(preserve, example=(4,))
 class CoordAtt(nn.Module):
     """Coordinate attention (Hou et al., CVPR 2021, arXiv:2103.02907).

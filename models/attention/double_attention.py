@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.registry import preserve, register
+from models.registry import preserve_either, register
 
 
-@register(preserve, example=(4, 6))
+@register(preserve_either, example=(4, 6))
 class DoubleAttention(nn.Module):
     """Double attention, the block of A2-Nets (arXiv:1810.11579, eq. 2-6): gather features of the whole map, hand them out again.
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from models.attention.tokens import DropPath
 from models.layers.csp import C3
 from models.layers.norm import ChannelNorm
-from models.registry import preserve, register, stack
+from models.registry import preserve, preserve_either, register, stack
 
 
 @register(preserve, example=(7, 5))
@@ -100,7 +100,7 @@ class GnConv(nn.Module):
         return self.proj_out(x)
 
 
-@register(preserve, example=(3,))
+@register(preserve_either, example=(3,))
 class HorBlock(nn.Module):
     """HorNet block: gnConv and an MLP, each with LayerNorm, layer scale and a residual (arXiv:2207.14284, section 3.3).
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.registry import preserve, register
+from models.registry import preserve_either, register
 
 
-@register(preserve)
+@register(preserve_either)
 class SimAM(nn.Module):
     """SimAM (Yang et al., ICML 2021, eq. 5): each neuron is gated by how far it stands out from its channel. No parameters.
 

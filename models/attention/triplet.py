@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.layers.conv import fold_members
 from models.layers.norm import PooledBatchNorm
-from models.registry import preserve, register
+from models.registry import preserve_either, register
 
 
 class _ConvNorm(nn.Module):
@@ -34,7 +34,7 @@ class _Gate(nn.Module):
         return x * self.conv(torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)).sigmoid()
 
 
-@register(preserve, example=(3,))
+@register(preserve_either, example=(3,))
 class TripletAttention(nn.Module):
     """Triplet attention (arXiv:2010.03045, section 3.2): the map turned so that pooling runs over height, width and channels.
 

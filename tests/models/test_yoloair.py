@@ -1,0 +1,132 @@
+"""Rows as YOLOAir's YAMLs write them, here in tables of our own: each builds the faithful module at every size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from models import build_model
+from models.attention.bot import C3BoT
+from models.attention.cbam import CBAM
+from models.attention.coord import CoordAtt
+from models.attention.cot import C3CoT
+from models.attention.criss_cross import CrissCross
+from models.attention.double_attention import DoubleAttention
+from models.attention.global_context import GCBlock
+from models.attention.gnconv import C3Hor, GnConv, HorBlock
+from models.attention.se import SE
+from models.attention.selective_kernel import SKConv
+from models.attention.simam import SimAM
+from models.attention.triplet import TripletAttention
+from models.spec import ModelSpec
+from models.yoloair import differences
+from utils.config import ROOT, read_yaml
+from utils.errors import UserError
+
+SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
+INSERTED = {  # a row after the last C3 of the neck, whose nominal width is 1024
+    "CA": CoordAtt,
+    "SEAttention": SE,
+    "SKAttention": SKConv,
+    "CrissCrossAttention": CrissCross,
+    "GlobalContextBlock": GCBlock,
+    "TripletAttention": TripletAttention,
+    "DoubleAttention": DoubleAttention,
+    "CBAM": CBAM,
+    "SimAM": SimAM,
+}
+
+
+def table(changes: dict[int, list[Any]] | None = None, after: list[Any] | None = None, size: str = "s") -> dict[str, Any]:
+    """YOLOv5's rows, some replaced, and one inserted before the head, which then reads it for P5."""
+    content = read_yaml(ROOT / "models" / "yolov5s.yaml")
+    rows = [*content["backbone"], *content["head"]]
+    for index, row in (changes or {}).items():
+        rows[index] = row
+    if after:
+        rows[-1:] = [after, [[17, 20, 24], 1, "Detect", ["nc", "anchors"]]]
+    depth, width = SIZES[size]
+    return {**content, "backbone": rows[:10], "head": rows[10:], "depth_multiple": depth, "width_multiple": width}
+
+
+def built(content: dict[str, Any]) -> Any:
+    with torch.device("meta"):
+        return build_model(content)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", INSERTED)
+def test_a_row_that_repeats_its_width(name: str, size: str) -> None:
+    layer = built(table(after=[-1, 1, name, [1024]], size=size)).model[24]
+    assert type(layer) is INSERTED[name]
+    with torch.device("meta"):
+        width = int(1024 * SIZES[size][1])
+        plain = INSERTED[name](width)  # the number was no reduction, lambda or width of a bottleneck
+    assert {n: p.shape for n, p in layer.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+    assert layer.energy_lambda == 1e-4 if name == "SimAM" else True
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_horblock_in_place_of_the_backbones_c3(size: str) -> None:
+    changes = {2: [-1, 3, "HorBlock", [128]], 4: [-1, 6, "HorBlock", [256]], 6: [-1, 9, "HorBlock", [512]], 8: [-1, 3, "HorBlock", [1024]]}
+    model = built(table(changes, size=size))
+    blocks = [[m for m in model.model[i].modules() if type(m) is HorBlock] for i in changes]
+    assert [len(b) for b in blocks] == [max(round(n * SIZES[size][0]), 1) for n in (3, 6, 9, 3)]
+    real = build_model(table(changes))
+    assert all(m.gamma1.eq(1e-6).all() for m in real.modules() if isinstance(m, HorBlock))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("name", "inner"), [("CoT3", C3CoT), ("BoT3", C3BoT), ("C3HB", C3Hor)])
+def test_csp_rows(name: str, inner: type, size: str) -> None:
+    changes = {8: [-1, 3, name, [1024]], 13: [-1, 3, name, [512, False]], 23: [-1, 3, name, [1024, False]]}
+    model = built(table(changes, size=size))
+    assert all(type(model.model[i]) is inner for i in changes)
+    assert len(model.model[8].m) == max(round(3 * SIZES[size][0]), 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_gnconv_takes_its_inputs_width(size: str) -> None:
+    """Row 13 is 512 wide at l; the unscaled 256 that the row gives fits s only."""
+    layer = built(table({14: [-1, 3, "gnconv", [256]]}, size=size)).model[14]
+    copies = [m for m in layer.modules() if type(m) is GnConv]
+    assert len(copies) == max(round(3 * SIZES[size][0]), 1)
+    assert copies[0].proj_out.out_channels == int(512 * SIZES[size][1])
+
+
+def test_the_models_run() -> None:
+    changes = {2: [-1, 3, "HorBlock", [128]], 8: [-1, 3, "CoT3", [1024]], 9: [-1, 3, "BoT3", [1024]], 14: [-1, 3, "gnconv", [256]]}
+    model = build_model(table(changes, after=[-1, 1, "CBAM", [1024]], size="n"), nc=3)
+    assert all(m.isfinite().all() for m in model(torch.rand(1, 3, 64, 96)))
+    assert model.max_stride == 32
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ([-1, 1, "CA", [512]], r"row 24 \(CA\): its first argument repeats the width of its input: 512 is 256 here, not 512"),
+        ([-1, 1, "CBAM", [512]], r"row 24 \(CBAM\): its first argument repeats the width of its input: 512 is 256 here, not 512"),
+        ([-1, 1, "HorBlock", [256]], r"row 24 \(HorBlock\): .* 256 is 128 here, not 512"),
+        ([-1, 1, "gnconv", ["a"]], r"row 24 \(gnconv\): its first argument is the output width, a positive integer, not 'a'"),
+        ([-1, 1, "SEAttentoin", [1024]], r"did you mean 'SEAttention'\?"),
+    ],
+)
+def test_a_wrong_number_is_refused_at_build_time(row: list[Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        build_model(table(after=row))
+
+
+@pytest.mark.parametrize(("args", "reduction"), [([16], 16), ([1024], 16), ([1024, 8], 8), ([], 16), ([4], 4)])
+def test_one_rule_tells_a_repeated_width_from_an_argument(args: list[int], reduction: int) -> None:
+    layer = built(table(after=[-1, 1, "CBAM", args])).model[24]
+    assert layer.ChannelGate.mlp[1].out_features == 512 // reduction
+
+
+def test_the_report_names_what_differs_once_a_module_and_only_for_rows_written_their_way() -> None:
+    spec = ModelSpec.from_dict(table({4: [-1, 6, "CoT3", [256]], 6: [-1, 9, "CoT3", [512]]}, after=[-1, 1, "CBAM", [1024]]), "x.yaml")
+    lines = list(differences(spec.rows))
+    assert [line.split(" is not YOLOAir's copy: ")[0] for line in lines] == ["CoT3 (row 4, 6)", "CBAM (row 24)"]
+    assert "takes a softmax over the whole map" in lines[0]
+    assert not list(differences(ModelSpec.from_yaml("yolov5s-cbam").rows))
