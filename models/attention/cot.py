@@ -234,11 +234,11 @@ class CoTInner(nn.Module):
     def __init__(self, width: int, shortcut: bool, kernel_size: int) -> None:
         super().__init__()
         self.cv1 = Conv(width, width, 1)
-        self.cv2 = CoT(width, kernel_size)
+        self.cot = CoT(width, kernel_size)
         self.add = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.cv2(self.cv1(x))
+        y = self.cot(self.cv1(x))
         return x + y if self.add else y
 
 

@@ -71,13 +71,14 @@ def cat_widths(channels: int = 3, embed: int = 64, *_: object, **__: object) -> 
     return embed, 2 * embed, 4 * embed, 8 * embed
 
 
-@register(pyramid(cat_widths, scaled=True), example=(8, (1, 1, 1, 1), 1, 3), inputs=(3,))
+@register(pyramid(cat_widths, scaled=True), example=(8, (0, 1, 2, 3), (1, 1, 1, 1), 1, 3), inputs=(3,))
 class CAT(nn.Module):
     """Cross attention transformer: four stages of CAB (section 3.4, table 1), outputs normed as in the authors' detectors.
 
     Args:
         channels: width of the image.
         embed: width C of the first stage; the others have 2C, 4C, 8C. In a YAML it is scaled by the model's width.
+        normed: outputs that get a norm; one that nobody reads should have none, for it would never be trained.
         depths: blocks a stage.
         heads: of the first stage, doubled from stage to stage; None gives each 32 channels.
         patch_size: side of the patches.
@@ -92,6 +93,7 @@ class CAT(nn.Module):
         self,
         channels: int = 3,
         embed: int = 64,
+        normed: Sequence[int] = (0, 1, 2, 3),
         depths: Sequence[int] = (1, 1, 3, 1),
         heads: int | None = None,
         patch_size: int = 7,
@@ -108,11 +110,18 @@ class CAT(nn.Module):
         self.layers = nn.ModuleList(
             _Stage(embed * 2**i, heads * 2**i, patch_size, depth, drop_path * i / last, i < last) for i, depth in enumerate(depths)
         )
-        for i in range(len(depths)):
+        self.normed = frozenset(normed)
+        for i in sorted(self.normed):
             self.add_module(f"norm{i}", ChannelNorm(embed * 2**i, eps=1e-5))
         start_as_transformer(self, (nn.Linear,))
         if pretrained:
-            load_pretrained(self, pretrained, unused=("head.", "norm."), own=("norm", "ape"), convert=_position)
+            load_pretrained(
+                self,
+                pretrained,
+                unused=("head.", "norm.", *(f"norm{i}." for i in range(4) if i not in self.normed)),
+                own=("norm", "ape"),
+                convert=_position,
+            )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.patch_embed(x)
@@ -123,7 +132,7 @@ class CAT(nn.Module):
         outputs = []
         for i, stage in enumerate(self.layers):
             y, x = stage(x)
-            outputs.append(self.get_submodule(f"norm{i}")(y))
+            outputs.append(self.get_submodule(f"norm{i}")(y) if i in self.normed else y)
         return outputs
 
 
@@ -137,18 +146,18 @@ def _position(state: State) -> State:
 
 
 @register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
-def cat_tiny(channels: int = 3, pretrained: str | None = None) -> CAT:
+def cat_tiny(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> CAT:
     """CAT-T: width 64, blocks 1-1-3-1, heads from 2."""
-    return CAT(channels, 64, pretrained=pretrained)
+    return CAT(channels, 64, normed, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def cat_small(channels: int = 3, pretrained: str | None = None) -> CAT:
+def cat_small(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> CAT:
     """CAT-S: width 96, blocks 1-1-3-1, heads from 3."""
-    return CAT(channels, 96, pretrained=pretrained)
+    return CAT(channels, 96, normed, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def cat_base(channels: int = 3, pretrained: str | None = None) -> CAT:
+def cat_base(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> CAT:
     """CAT-B: width 96, blocks 1-1-6-1, heads from 3."""
-    return CAT(channels, 96, (1, 1, 6, 1), pretrained=pretrained)
+    return CAT(channels, 96, normed, (1, 1, 6, 1), pretrained=pretrained)

@@ -24,7 +24,7 @@ def hornet_widths(channels: int = 3, base: int = 64, *_: object, **__: object) -
     return base, 2 * base, 4 * base, 8 * base
 
 
-@register(pyramid(hornet_widths, scaled=True), example=(8, (1, 1, 1, 1), True), inputs=(3,))
+@register(pyramid(hornet_widths, scaled=True), example=(8, (0, 1, 2, 3), (1, 1, 1, 1), True), inputs=(3,))
 class HorNet(nn.Module):
     """HorNet: four stages of `HorBlock`, gnConv of order 2, 3, 4, 5 (arXiv:2207.14284, section 3.3 and table 7).
 
@@ -34,6 +34,7 @@ class HorNet(nn.Module):
     Args:
         channels: width of the image.
         base: width C of the first stage; the others have 2C, 4C, 8C. In a YAML it is scaled by the model's width.
+        normed: outputs that get a norm; one that nobody reads should have none, for it would never be trained.
         depths: blocks a stage.
         gf: global-local filters in stages 3 and 4.
         layer_scale: initial value of the layer scales.
@@ -48,6 +49,7 @@ class HorNet(nn.Module):
         self,
         channels: int = 3,
         base: int = 64,
+        normed: Sequence[int] = (0, 1, 2, 3),
         depths: Sequence[int] = (2, 3, 18, 2),
         gf: bool = False,
         layer_scale: float = 1e-6,
@@ -64,63 +66,66 @@ class HorNet(nn.Module):
             nn.Sequential(*(HorBlock(width, order, 1 / 3, gf and h > 0, h or 14, w or 8, layer_scale, next(rates)) for _ in range(depth)))
             for width, order, depth, (h, w) in zip(widths, _ORDERS, depths, _SPECTRA, strict=True)
         )
-        for i, width in enumerate(widths):
-            self.add_module(f"norm{i}", ChannelNorm(width))
+        self.normed = frozenset(normed)
+        for i in sorted(self.normed):
+            self.add_module(f"norm{i}", ChannelNorm(widths[i]))
         start_as_transformer(self)
         if pretrained:
-            load_pretrained(self, pretrained, unused=("head.", "norm."), own=("norm",))
+            load_pretrained(
+                self, pretrained, unused=("head.", "norm.", *(f"norm{i}." for i in range(4) if i not in self.normed)), own=("norm",)
+            )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs = []
         for i, (shrink, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = stage(shrink(pad_to_multiple(x, 4 if i == 0 else 2)))
-            outputs.append(self.get_submodule(f"norm{i}")(x))
+            outputs.append(self.get_submodule(f"norm{i}")(x) if i in self.normed else x)
         return outputs
 
 
 @register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
-def hornet_tiny(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_tiny(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-T, 7x7: widths 64 to 512."""
-    return HorNet(channels, 64, gf=False, pretrained=pretrained)
+    return HorNet(channels, 64, normed, gf=False, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
-def hornet_tiny_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_tiny_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-T, global-local filters: widths 64 to 512."""
-    return HorNet(channels, 64, gf=True, pretrained=pretrained)
+    return HorNet(channels, 64, normed, gf=True, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def hornet_small(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_small(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-S, 7x7: widths 96 to 768."""
-    return HorNet(channels, 96, gf=False, pretrained=pretrained)
+    return HorNet(channels, 96, normed, gf=False, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def hornet_small_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_small_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-S, global-local filters: widths 96 to 768."""
-    return HorNet(channels, 96, gf=True, pretrained=pretrained)
+    return HorNet(channels, 96, normed, gf=True, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (128, 256, 512, 1024)), inputs=(3,))
-def hornet_base(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_base(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-B, 7x7: widths 128 to 1024."""
-    return HorNet(channels, 128, gf=False, pretrained=pretrained)
+    return HorNet(channels, 128, normed, gf=False, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (128, 256, 512, 1024)), inputs=(3,))
-def hornet_base_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_base_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-B, global-local filters: widths 128 to 1024."""
-    return HorNet(channels, 128, gf=True, pretrained=pretrained)
+    return HorNet(channels, 128, normed, gf=True, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (192, 384, 768, 1536)), inputs=(3,))
-def hornet_large(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_large(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-L, 7x7: widths 192 to 1536."""
-    return HorNet(channels, 192, gf=False, pretrained=pretrained)
+    return HorNet(channels, 192, normed, gf=False, pretrained=pretrained)
 
 
 @register(pyramid(lambda *_, **__: (192, 384, 768, 1536)), inputs=(3,))
-def hornet_large_gf(channels: int = 3, pretrained: str | None = None) -> HorNet:
+def hornet_large_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
     """HorNet-L, global-local filters: widths 192 to 1536."""
-    return HorNet(channels, 192, gf=True, pretrained=pretrained)
+    return HorNet(channels, 192, normed, gf=True, pretrained=pretrained)

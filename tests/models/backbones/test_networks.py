@@ -47,12 +47,12 @@ NETWORKS: list[tuple[str, Callable[..., nn.Module], int, int]] = [
     ("cat_base", cat_base, 51_531_922, 770_536),
 ]
 SMALL: dict[str, Callable[[], nn.Module]] = {
-    "HorNet": lambda: HorNet(3, 8, (1, 1, 1, 1)),
-    "HorNet GF": lambda: HorNet(3, 8, (1, 1, 2, 1), gf=True),
+    "HorNet": lambda: HorNet(3, 8, depths=(1, 1, 1, 1)),
+    "HorNet GF": lambda: HorNet(3, 8, depths=(1, 1, 2, 1), gf=True),
     "CoTNet": lambda: CoTNet(3, 8, (1, 1, 1, 1)),
     "CoTNeXt": lambda: CoTNet(3, 16, (1, 1, 1, 1), grouped=True),
     "BoTNet": lambda: BoTNet(3, 8, (1, 1, 1, 2), (3, 4)),
-    "CAT": lambda: CAT(3, 8, (1, 1, 1, 1)),
+    "CAT": lambda: CAT(3, 8, depths=(1, 1, 1, 1)),
 }
 
 
@@ -135,27 +135,27 @@ def test_projection_takes_pixels_in_the_authors_order() -> None:
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_classification_checkpoint_loads_by_name(tmp_path: Path, wrapped: bool) -> None:
-    source = HorNet(3, 8, (1, 1, 1, 1))
+    source = HorNet(3, 8, depths=(1, 1, 1, 1))
     state = {name: tensor for name, tensor in source.state_dict().items() if not is_own(name)} | {"head.weight": torch.zeros(5, 64)}
     torch.save({"model": state} if wrapped else state, tmp_path / "hornet.pth")
-    loaded = HorNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "hornet.pth"))
+    loaded = HorNet(3, 8, depths=(1, 1, 1, 1), pretrained=str(tmp_path / "hornet.pth"))
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in state.items() if name != "head.weight")
 
 
 def test_a_detectors_checkpoint_and_a_flat_position_embedding_load(tmp_path: Path) -> None:
-    source = CAT(3, 8, (1, 1, 1, 1))
+    source = CAT(3, 8, depths=(1, 1, 1, 1))
     state = {f"backbone.{name}": tensor for name, tensor in source.state_dict().items()} | {"neck.weight": torch.zeros(1)}
     torch.save({"state_dict": state}, tmp_path / "detector.pth")
-    assert torch.equal(CAT(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "detector.pth")).ape, source.ape)
+    assert torch.equal(CAT(3, 8, depths=(1, 1, 1, 1), pretrained=str(tmp_path / "detector.pth")).ape, source.ape)
     flat = source.state_dict() | {"ape": source.ape.detach().flatten(2).transpose(1, 2)}
     torch.save(flat, tmp_path / "flat.pth")
-    assert torch.equal(CAT(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "flat.pth")).ape, source.ape)
+    assert torch.equal(CAT(3, 8, depths=(1, 1, 1, 1), pretrained=str(tmp_path / "flat.pth")).ape, source.ape)
 
 
 def test_another_architectures_checkpoint_is_refused(tmp_path: Path) -> None:
-    torch.save(HorNet(3, 16, (1, 1, 1, 1)).state_dict(), tmp_path / "wide.pth")
+    torch.save(HorNet(3, 16, depths=(1, 1, 1, 1)).state_dict(), tmp_path / "wide.pth")
     with pytest.raises(UserError, match=r"wide.pth: not weights of this HorNet: downsample.*0.weight is \(16, 3, 4, 4\), it has \(8,"):
-        HorNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "wide.pth"))
+        HorNet(3, 8, depths=(1, 1, 1, 1), pretrained=str(tmp_path / "wide.pth"))
     torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "head.pth")
     with pytest.raises(UserError, match=r"not weights of this CoTNet: .* tensors are missing, conv1.weight first"):
         CoTNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "head.pth"))
@@ -170,3 +170,12 @@ def test_norms_keep_their_own_settings() -> None:
     norms = [m for name in ("CoTNet", "BoTNet") for m in SMALL[name]().modules() if isinstance(m, nn.BatchNorm2d)]
     assert {(m.eps, m.momentum) for m in norms} == {(1e-5, 0.1)}
     assert {m.eps for m in SMALL["HorNet"]().modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
+
+
+def test_an_output_that_nobody_reads_has_no_norm(tmp_path: Path) -> None:
+    whole = HorNet(3, 8, depths=(1, 1, 1, 1))
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    part = HorNet(3, 8, (1, 2, 3), (1, 1, 1, 1), pretrained=str(tmp_path / "whole.pth"))
+    assert whole.state_dict().keys() - part.state_dict().keys() == {"norm0.weight", "norm0.bias"}
+    image = torch.rand(1, 3, 32, 32)
+    assert [torch.equal(a, b) for a, b in zip(part(image), whole(image), strict=True)] == [False, True, True, True]

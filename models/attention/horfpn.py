@@ -1,0 +1,55 @@
+"""HorFPN: a feature pyramid whose output convolutions are gnConv (Rao et al., NeurIPS 2022, arXiv:2207.14284)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.attention.gnconv import GnConv
+from models.registry import Plan, Row, Scale, Width, nominal_width, plain, register
+
+
+class _Lateral(nn.Module):
+    """A 1x1 convolution under the name that the authors' has."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def _level_widths(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """Several inputs, finest first -> as many outputs of one width, the first argument."""
+    widths, out = plain(row, inputs), scale.channels(nominal_width(row))
+    return Plan((widths, out, *row.args[1:]), (out,) * len(widths))
+
+
+@register(_level_widths, example=(16,), inputs=(8, 16, 32))
+class HorFPN(nn.Module):
+    """Feature pyramid (Lin et al., CVPR 2017) with gnConv of order 2 in place of its 3x3 convolutions (arXiv:2207.14284, section 4.3).
+
+    Args:
+        channels: widths of the inputs, the finest map first.
+        out: width of every output.
+        gf: global-local filters in place of the 7x7 depthwise convolutions.
+        h, w: their native spectrum.
+
+    Shape:
+        list of (B, C_i, H_i, W_i), each about half the size of the one before -> list of (B, out, H_i, W_i)
+    """
+
+    def __init__(self, channels: Sequence[int], out: int, gf: bool = False, h: int = 32, w: int = 17) -> None:
+        super().__init__()
+        self.lateral_convs = nn.ModuleList(_Lateral(width, out) for width in channels)
+        self.fpn_convs = nn.ModuleList(GnConv(out, 2, 1.0, gf, h, w) for _ in channels)
+
+    def forward(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        levels = [x] if isinstance(x, Tensor) else x
+        maps = [lateral(level) for lateral, level in zip(self.lateral_convs, levels, strict=True)]
+        for i in reversed(range(len(maps) - 1)):
+            maps[i] = maps[i] + F.interpolate(maps[i + 1], size=maps[i].shape[2:], mode="nearest")
+        return [conv(level) for conv, level in zip(self.fpn_convs, maps, strict=True)]

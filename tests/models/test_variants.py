@@ -1,0 +1,136 @@
+"""The shipped variants: what each one has to do whatever its mechanism, and what it takes over from pretrained weights."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models import build_model
+from models.backbones.catnet import cat_small
+from models.backbones.hornet import hornet_tiny
+from models.detector import Detector
+from models.transfer import transfer
+from models.weights import Weights, read_weights
+from utils.cost import gflops, parameters
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+FILES = sorted([*MODELS.glob("yolov5s-*.yaml"), *(MODELS / "zoo").glob("yolov5s-*.yaml")])
+NAMES = [path.stem.removeprefix("yolov5s-") for path in FILES]
+
+INSERTED = ("ca", "se", "cbam", "gnconv", "horblock", "eca", "simam", "triplet", "gc", "ge", "nonlocal", "crisscross", "a2", "sk", "sc")
+# Parameters of the n and the s model with 80 classes, GFLOPs at 640.
+FIGURES = {
+    "ca": (1_883_877, 4.5, 7_271_069, 16.5),
+    "cot": (1_798_901, 4.3, 6_934_765, 15.6),
+    "bot": (1_776_349, 4.5, 6_847_165, 16.3),
+    "gnconv": (2_231_584, 5.2, 8_584_000, 19.0),
+    "horblock": (2_870_429, 5.8, 11_142_717, 21.5),
+    "cat": (2_247_725, 4.8, 8_697_621, 17.8),
+    "se": (1_882_909, 4.5, 7_278_397, 16.5),
+    "cbam": (1_883_685, 4.5, 7_279_649, 16.5),
+    "horfpn": (2_008_221, 5.5, 7_720_509, 20.1),
+    "hornet": (6_634_205, 18.7, 25_618_109, 71.4),
+    "cotnet": (7_012_289, 16.6, 27_680_485, 63.6),
+    "botnet": (6_670_429, 22.7, 26_336_701, 81.8),
+    "catnet": (5_193_291, 16.3, 20_079_593, 56.7),
+}
+# Tensors of yolov5n.pt that have a place in a variant with a replaced row, of 349.
+TAKEN = {"cot": 325, "bot": 343, "cat": 337, "horfpn": 305, "hornet": 163, "cotnet": 153, "botnet": 153, "catnet": 163}
+
+
+@cache
+def small(name: str) -> Detector:
+    return build_model(f"yolov5n-{name}", nc=3)
+
+
+def on_meta(name: str) -> Detector:
+    with torch.device("meta"):
+        return build_model(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_a_training_step_is_finite_and_reaches_every_parameter(name: str, precision: torch.dtype) -> None:
+    model = copy.deepcopy(small(name)).train()
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        maps = model(torch.rand(2, 3, 64, 64))
+    torch.stack([m.float().square().mean() for m in maps]).sum().backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_fused_copied_and_reloaded_models_compute_the_same(name: str) -> None:
+    model = copy.deepcopy(small(name)).eval()
+    image = torch.rand(1, 3, 64, 96)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_(std=0.05)
+            norm.running_var.uniform_(0.8, 1.2)
+    expected = model(image)
+    other = build_model(f"yolov5n-{name}", nc=3, seed=1).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(image), expected)
+    torch.testing.assert_close(model.fuse()(image), expected, rtol=1e-3, atol=1e-3)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_parameters_and_operations(name: str) -> None:
+    for letter, count, giga in (("n", *FIGURES[name][:2]), ("s", *FIGURES[name][2:])):
+        model = on_meta(f"yolov5{letter}-{name}")
+        assert parameters(model) == count
+        assert gflops(model) == pytest.approx(giga, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("letter", "smlx")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_size_letter_builds(name: str, letter: str) -> None:
+    model = on_meta(f"yolov5{letter}-{name}")
+    sizes = [tuple(level.shape[2:4]) for level in model.train()(torch.empty(1, 3, 416, 608, device="meta"))]
+    assert sizes == [(52, 76), (26, 38), (13, 19)]
+    assert parameters(model) > parameters(small(name))
+
+
+@pytest.fixture(scope="module")
+def official(shared: Path) -> Weights:
+    """The official yolov5n."""
+    return read_weights(shared / "yolov5n.pt")
+
+
+@pytest.mark.parametrize("name", INSERTED)
+def test_an_insertion_keeps_all_pretrained_weights(name: str, official: Weights) -> None:
+    report = transfer(build_model(f"yolov5n-{name}"), official)
+    assert (report.transferred, report.total) == (349, 349)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_replacement_keeps_what_still_exists(name: str, official: Weights) -> None:
+    report = transfer(build_model(f"yolov5n-{name}"), official)
+    assert (report.transferred, report.total) == (TAKEN[name], 349)
+
+
+@pytest.mark.parametrize("name", ["gnconv", "sk", "sc", "gc", "nonlocal", "crisscross"])
+@torch.no_grad()
+def test_gated_and_closed_insertions_start_as_the_base(name: str) -> None:
+    image = torch.rand(1, 3, 64, 64)
+    base, variant = build_model("yolov5n", nc=3).eval(), copy.deepcopy(small(name)).eval()
+    torch.testing.assert_close(variant(image), base(image))
+
+
+def test_the_size_letter_chooses_the_published_networks() -> None:
+    def entries(network: nn.Module) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if not name.startswith("norm0.")}
+
+    with torch.device("meta"):
+        assert entries(build_model("yolov5s-hornet").model[0]) == entries(hornet_tiny())
+        assert entries(build_model("yolov5m-catnet").model[0]) == entries(cat_small())
