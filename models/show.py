@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.registry import Row
 
 _HEADER = ("row", "base", "from", "number", "module", "args", "output", "parameters", "GFLOPs")
-_RIGHT = {"row", "number", "parameters", "GFLOPs"}
+_RIGHT = {"row", "number", "parameters", "GFLOPs", "ms", "MiB"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class ShowConfig:
     nc: int = cli.option(0, "number of classes; 0 takes the YAML's")
     imgsz: int = cli.option(640, "side of the image in pixels", "--img", "--img-size")
     plugins: tuple[str, ...] = cli.option((), "Python files of your own that register modules", nargs="+", type=str)
+    cost: bool = cli.option(False, "measure each row's time and memory, and the whole edit against its base")
     modules: bool = cli.option(False, "list the modules a YAML may use instead")
 
     def __post_init__(self) -> None:
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     config, _ = cli.parse(ShowConfig, argv, description=__doc__ or "")
     from models import build_model, list_modules, load_plugins
+    from models.yoloair import differences
 
     start_log()
     load_plugins(config.plugins)
@@ -50,16 +52,54 @@ def main(argv: Sequence[str] | None = None) -> None:
         LOG.info("\n".join(list_modules()))
         return
     model = build_model(config.cfg, config.nc or None)
-    strides = ", ".join(f"{s:g}" for s in model.stride.tolist())
     side = -(-config.imgsz // model.max_stride) * model.max_stride
+    (_show_cost if config.cost else _show)(config, model, side)
+    for line in differences(model.spec.rows):
+        LOG.info(line)
+
+
+def _show(config: ShowConfig, model: Detector, side: int) -> None:
+    """Print the table, its parameters and operations counted without arithmetic."""
+    from models import build_model
+
+    strides = model.stride.tolist()
     try:
-        rows = list(_rows(model.to("meta"), side))  # shapes and counts need no arithmetic
+        rows = list(_rows(model.to("meta"), side))
     except UserError:
         rows = list(_rows(build_model(config.cfg, config.nc or None), side))  # a module that cannot do without
     LOG.info(table([_HEADER, *((*row[:-2], f"{row[-2]:,}", f"{row[-1]:.3f}") for row in rows)]))
-    total, giga = sum(row[-2] for row in rows), sum(row[-1] for row in rows)
+    LOG.info(_summary(config, model, side, (sum(row[-2] for row in rows), sum(row[-1] for row in rows)), strides))
+
+
+def _show_cost(config: ShowConfig, model: Detector, side: int) -> None:
+    """Print the table with measured time and memory, and what the edit adds to its base."""
+    from models import build_model
+    from models.costs import compared, measure, total
+    from models.spec import base_of
+
+    base = base_of(config.cfg)
+    models = [model] if base is None else [model, build_model(base, model.nc)]
+    costs, *others = measure(models, side)
+    rows = [
+        (*_described(row), f"{c.parameters:,}", f"{c.giga:.3f}", f"{c.milliseconds:.1f}", f"{c.mebibytes:.1f}")
+        for row, c in zip(model.spec.rows, costs, strict=True)
+    ]
+    header = [name for name in _HEADER if name != "output"]
+    LOG.info(table([(*header, "ms", "MiB"), *rows]))
+    whole = total(costs)
+    LOG.info(_summary(config, model, side, (whole.parameters, whole.giga), model.stride.tolist()))
     LOG.info(
-        f"{config.cfg}: {len(rows)} rows, {total:,} parameters, {giga:.1f} GFLOPs at {side}x{side}, {model.nc} classes, strides {strides}"
+        f"one image: {whole.milliseconds:.1f} ms on this machine's processor, norms folded; in training {whole.mebibytes:.1f} MiB "
+        f"kept for its backward pass"
+    )
+    if base is not None:
+        LOG.info(f"against {base.where}: {compared(whole, total(others[0]))}")
+
+
+def _summary(config: ShowConfig, model: Detector, side: int, counts: tuple[int, float], strides: Sequence[float]) -> str:
+    return (
+        f"{config.cfg}: {len(model.model)} rows, {counts[0]:,} parameters, {counts[1]:.1f} GFLOPs at {side}x{side}, {model.nc} classes, "
+        f"strides {', '.join(f'{s:g}' for s in strides)}"
     )
 
 

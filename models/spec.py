@@ -18,6 +18,8 @@ from utils.errors import UserError, nearest
 Anchors = int | tuple[tuple[float, ...], ...]
 """Per level the widths and heights in pixels, flattened; or how many a level gets."""
 
+MOST_CHANNELS = 65536  # of classes too: a typing slip must not fill the memory
+
 _SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
 # `inplace` and `yaml_file` stand in YOLOv5's files and checkpoints; nothing here depends on them.
 _KNOWN = (*_SETTINGS, "backbone", "head", "base", "edits", "identities", "gates", "inplace", "yaml_file")
@@ -47,6 +49,10 @@ class ModelSpec:
     names: tuple[str, ...] | None = None
     where: str = dataclasses.field(default="model", compare=False)
 
+    def __post_init__(self) -> None:
+        for key in ("nc", "ch"):
+            _integer(getattr(self, key), key, self.where)
+
     @classmethod
     def from_yaml(cls, path: str | Path) -> ModelSpec:
         """Read a model YAML, given by path or by name (``yolov5s``, ``yolov5m-ca.yaml``).
@@ -63,18 +69,20 @@ class ModelSpec:
         Raises:
             UserError: names the key or the row.
         """
+        if "rows" in content:
+            raise UserError(f"{where}: unknown key 'rows'; the rows of a model stand under 'backbone' and 'head'")
         merged = _merge(dict(content), where, Path(), ())
         rows: tuple[Row, ...] = merged["rows"]
         return cls(
             rows=rows,
-            nc=_integer(merged, "nc", 80, where),
+            nc=merged.get("nc", 80),
             scale=Scale(
                 _factor(merged, "depth_multiple", where),
                 _factor(merged, "width_multiple", where),
-                _integer(merged, "channel_multiple", 8, where),
+                _integer(merged.get("channel_multiple", 8), "channel_multiple", where),
             ),
             anchors=parse_anchors(merged.get("anchors", 3), where),
-            ch=_integer(merged, "ch", 3, where),
+            ch=merged.get("ch", 3),
             activation=_activation(merged.get("activation"), where),
             names=parse_names(merged.get("names"), where),
             where=where,
@@ -97,6 +105,20 @@ class ModelSpec:
             "identities": [row.base for row in self.rows],
             "gates": [row.gate for row in self.rows],
         }
+
+
+def base_of(path: str | Path) -> ModelSpec | None:
+    """Read the base that a variant's YAML edits; None for a classic file.
+
+    Raises:
+        UserError: as `ModelSpec.from_yaml`.
+    """
+    found, letter = find_model(Path(path))
+    content = read_yaml(found)
+    if not isinstance(content.get("base"), str):
+        return None
+    base: str = (content if letter is None else resize(content, letter))["base"]
+    return ModelSpec.from_dict(_load(Path(base), found.parent, ()), base)
 
 
 def _plain_row(row: Row) -> list[Any]:
@@ -155,10 +177,9 @@ def _classic(content: dict[str, Any], where: str) -> tuple[Row, ...]:
     return rows
 
 
-def _integer(content: Mapping[str, Any], key: str, default: int, where: str) -> int:
-    value = content.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{where}: {key!r} is a positive integer, not {value!r}")
+def _integer(value: Any, key: str, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_CHANNELS:
+        raise UserError(f"{where}: {key!r} is a positive integer, not {value!r} (at most {MOST_CHANNELS})")
     return value
 
 

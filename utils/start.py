@@ -16,6 +16,7 @@ from models.detector import Detector
 from models.spec import ModelSpec
 from models.transfer import TransferReport, transfer
 from models.weights import read_weights
+from models.yoloair import differences
 from utils.amp import Precision, choose_precision, verified
 from utils.anchors import check_anchors
 from utils.autobatch import fit_batch_size
@@ -51,6 +52,8 @@ def open_model(config: TrainConfig, hyp: Hyp, names: dict[int, str], stopped: St
     if spec.ch != 3:
         raise UserError(f"{spec.where}: reads {spec.ch} channels, and images are loaded with 3; set 'ch: 3'")
     model = build_model(spec, len(names), names=names, seed=config.seed, anchors=anchors)
+    for difference in differences(spec.rows):
+        LOG.info(difference)
     if weights is None:
         return model, None
     report = transfer(model, weights, keep_anchors=anchors is None and spec.anchors == weights.spec.anchors)

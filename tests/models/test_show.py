@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from models import show
+from models.costs import Cost, compared
+from models.spec import ModelSpec, base_of
 from utils.config import ROOT
 from utils.errors import UserError
 
@@ -40,6 +42,39 @@ def test_the_list_of_modules_and_of_a_plug_in(caplog: pytest.LogCaptureFixture, 
         show.main([])
     with pytest.raises(UserError, match="are positive"):
         show.main(["yolov5n", "--nc", "-1"])
+
+
+def test_cost_of_rows_and_of_the_edit(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(caplog, monkeypatch, "yolov5n-ca", "--nc", "3", "--cost", "--imgsz", "128")
+    assert lines[0].split() == ["row", "base", "from", "number", "module", "args", "parameters", "GFLOPs", "ms", "MiB"]
+    # Batch norm and SiLU keep a map each: 2 x 16 x 64 x 64 floats; the convolution's input is the image, which is there anyway.
+    assert lines[1].split()[-1] == "0.5"
+    assert [line.split()[-4] for line in lines if "CoordAtt" in line] == ["1,688", "3,352", "6,680"]
+    assert lines[-3].startswith("yolov5n-ca: 28 rows, 1,779,696 parameters, 0.2 GFLOPs at 128x128")
+    assert lines[-1].startswith("against yolov5n.yaml: +11,720 parameters (+0.7 %), +0.000 GFLOPs (+0.1 %), ")
+
+
+def test_a_classic_file_has_no_base(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(caplog, monkeypatch, "yolov5n", "--cost", "--imgsz", "64")
+    assert lines[-1].startswith("one image: ")
+    assert base_of("yolov5n") is None
+    base = base_of("yolov5m-ca")
+    assert base is not None
+    assert base == ModelSpec.from_yaml("yolov5m")
+    assert base.where.endswith("yolov5m.yaml")
+
+
+def test_an_edit_costs_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    assert compared(Cost(110, 2.0, 5.0, 30.0), Cost(100, 4.0, 5.0, 20.0)) == (
+        "+10 parameters (+10.0 %), -2.000 GFLOPs (-50.0 %), +0.0 ms (+0.0 %), +10.0 MiB (+50.0 %)"
+    )
+
+
+def test_what_differs_from_yoloairs_copies_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bot.yaml").write_text("base: yolov5n.yaml\nedits: [{after: 9, insert: [3, BoT3, [1024]]}]")
+    assert shown(caplog, monkeypatch, str(tmp_path / "bot.yaml"))[-1].startswith("BoT3 (row 10) is not YOLOAir's copy: logits over sqrt(d)")
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
