@@ -11,21 +11,23 @@ from models.registry import preserve, register
 class SE(nn.Module):
     """Squeeze-and-Excitation (arXiv:1709.01507, eq. 2-4): one gate a channel, from the mean of every channel.
 
-    The two linear layers have no bias, as in the widely used PyTorch form whose weights load by name.
+    Unless `bias` is on, the two linear layers have none, as in the widely used PyTorch form whose weights load by name.
 
     Args:
         channels: width C of input and output.
-        reduction: the bottleneck has C / reduction units, at least one.
+        reduction: the bottleneck has C / reduction units.
+        bias: biases in both layers, as in the paper.
+        least: the fewest units of the bottleneck.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
     """
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int, reduction: int = 16, bias: bool = False, least: int = 1) -> None:
         super().__init__()
-        hidden = max(channels // reduction, 1)
+        hidden = max(channels // reduction, least)
         self.fc = nn.Sequential(
-            nn.Linear(channels, hidden, bias=False), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=False), nn.Sigmoid()
+            nn.Linear(channels, hidden, bias=bias), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=bias), nn.Sigmoid()
         )
 
     def forward(self, x: Tensor) -> Tensor:

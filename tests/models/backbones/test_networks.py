@@ -24,6 +24,7 @@ from models.backbones.hornet import (
     hornet_tiny,
     hornet_tiny_gf,
 )
+from models.backbones.mobilenet import MobileNetV2, mobilenetv2_ca
 from models.folding import fold_norms
 from models.registry import Row, Scale, lookup
 from utils.errors import UserError
@@ -52,6 +53,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "CoTNet": lambda: CoTNet(3, 8, (1, 1, 1, 1)),
     "CoTNeXt": lambda: CoTNet(3, 16, (1, 1, 1, 1), grouped=True),
     "BoTNet": lambda: BoTNet(3, 8, (1, 1, 1, 2), (3, 4)),
+    "MobileNetV2": lambda: MobileNetV2(3, 8),
     "CAT": lambda: CAT(3, 8, depths=(1, 1, 1, 1)),
 }
 
@@ -94,7 +96,7 @@ def test_a_pyramid_of_any_image(name: str) -> None:
         assert [tuple(m.shape[2:]) for m in maps] == [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32)]
 
 
-@pytest.mark.parametrize("name", ["CoTNet", "CoTNeXt", "BoTNet"])
+@pytest.mark.parametrize("name", ["CoTNet", "CoTNeXt", "BoTNet", "MobileNetV2"])
 @torch.no_grad()
 def test_every_batch_norm_folds(name: str) -> None:
     network = SMALL[name]().eval()
@@ -122,6 +124,22 @@ def test_the_registered_widths_are_the_real_ones(name: str) -> None:
     assert tuple(m.shape[1] for m in network(torch.empty(1, 3, 64, 64, device="meta"))) == plan.out
     if args:
         assert plan.args == (3, 32)  # the nominal 128 at a width multiple of a quarter
+
+
+@pytest.mark.parametrize(("attention", "published"), [("ca", 3_950_648), ("se", 3_890_136), (None, 3_504_872)])
+def test_mobilenet_has_the_published_parameters_less_the_head(attention: Any, published: int) -> None:
+    head = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert sum(p.numel() for p in on_meta(mobilenetv2_ca, 3, attention).parameters()) == published - head
+    with pytest.raises(ValueError, match="attention must be"):
+        mobilenetv2_ca(attention="eca")  # type: ignore[arg-type]
+
+
+def test_mobilenet_understands_the_authors_names(tmp_path: Path) -> None:
+    source = MobileNetV2(3, 8)
+    state = {k.replace(".conv_h.", ".conv2.").replace(".conv_w.", ".conv3."): v for k, v in source.state_dict().items()}
+    torch.save(state | {"conv.0.weight": torch.zeros(1), "classifier.weight": torch.zeros(1)}, tmp_path / "mbv2_ca.pth")
+    loaded = MobileNetV2(3, 8, pretrained=str(tmp_path / "mbv2_ca.pth")).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in source.state_dict().items())
 
 
 def test_projection_takes_pixels_in_the_authors_order() -> None:
