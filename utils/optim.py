@@ -17,7 +17,9 @@ NOMINAL_BATCH = 64
 """Images an optimizer step stands for; smaller batches are accumulated up to it."""
 
 _MIN_WARMUP = 100
-_UNDECAYED = re.compile(r"(^|_)(pos|position|rel|relative|table|token|embed|embedding|gate|gamma|scale)(_|$|s$)")
+_UNDECAYED = re.compile(
+    r"(^|_)(pos|position|rel|relative|table|token|embed|embedding|gate|gamma|scale|ape)(_|$|s$)|^(height|width|complex_weight)$"
+)
 
 
 def accumulation(batch_size: int) -> int:
@@ -29,7 +31,7 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     """Split the trainable parameters into biases, decayed weights, and undecayed weights.
 
     Undecayed is whatever is not a linear map: norm weights and everything else of one dimension (layer scales, gates),
-    and position embeddings and tables, which are known by their names.
+    position embeddings and tables, and spectra, which are known by their names.
     """
     biases, decayed, undecayed = [], [], []
     for path, parameter in model.named_parameters():

@@ -11,12 +11,19 @@ import torch
 from torch import nn
 
 from models import build_model
-from models.backbones.catnet import cat_small
+from models.attention.bot import MHSA
+from models.attention.cat import CAB
+from models.attention.cot import CoT
+from models.attention.criss_cross import CrissCross
+from models.attention.gnconv import HorBlock
+from models.backbones.catnet import CAT, cat_small
 from models.backbones.hornet import hornet_tiny
 from models.detector import Detector
+from models.gate import Gate
 from models.transfer import transfer
 from models.weights import Weights, read_weights
 from utils.cost import gflops, parameters
+from utils.optim import parameter_groups
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 FILES = sorted([*MODELS.glob("yolov5s-*.yaml"), *(MODELS / "zoo").glob("yolov5s-*.yaml")])
@@ -134,3 +141,23 @@ def test_the_size_letter_chooses_the_published_networks() -> None:
     with torch.device("meta"):
         assert entries(build_model("yolov5s-hornet").model[0]) == entries(hornet_tiny())
         assert entries(build_model("yolov5m-catnet").model[0]) == entries(cat_small())
+
+
+def test_norms_scales_tables_and_positions_do_not_decay() -> None:
+    blocks = nn.ModuleDict(
+        {
+            "hor": HorBlock(16, gf=True),
+            "relative": MHSA(16),
+            "absolute": MHSA(16, position="absolute"),
+            "cab": CAB(16),
+            "cat": CAT(3, 8, depths=(1, 1, 1, 1)),
+            "criss": CrissCross(16),
+            "gate": Gate(CoT(16)),
+        }
+    )
+    _, decayed, _ = parameter_groups(blocks)
+    ids = {id(p) for p in decayed}
+    kept = {name for name, p in blocks.named_parameters() if id(p) in ids}
+    assert {name.rpartition(".")[2] for name in kept} == {"weight"}
+    assert not [name for name, p in blocks.named_parameters() if name in kept and ("norm" in name or p.ndim < 2)]
+    assert {"hor.pwconv1.weight", "relative.to_qkv.weight", "gate.block.embed.0.weight", "cat.patch_embed.proj.weight"} <= kept
