@@ -90,7 +90,7 @@ class Loader:
         self._index, self._order, self._share, self._weights, self._boxes = index, order, share, weights, boxes
         first = order(0, weights)
         self._length = len(first.bounds)
-        self._slots = Slots(workers * _PREFETCH + 2, 3 * first.most_pixels(world))
+        self._slots = Slots(workers * _PREFETCH + 2, 3 * first.most_pixels(world), shared=workers > 0)
         self._feed = _Feed(self._slots)
         self._torch: torch.utils.data.DataLoader[Part] | None = torch.utils.data.DataLoader(
             Parts(loading, self._slots),

@@ -19,7 +19,11 @@ from torch import Tensor
 
 
 def shared_bytes(count: int) -> Tensor:
-    """Return (count,) uint8, shared with the processes that get it by fork or as an argument. Takes no memory before it is touched."""
+    """Return (count,) uint8, shared with the processes that get it by fork or as an argument.
+
+    Raises:
+        RuntimeError: /dev/shm has less room than that; it is taken here, not when the bytes are first touched.
+    """
     # What torch's own collate function does; share_memory_() would touch every page twice.
     storage = torch.UntypedStorage._new_shared(max(count, 1))
     return torch.empty(0, dtype=torch.uint8).set_(storage)
@@ -28,12 +32,18 @@ def shared_bytes(count: int) -> Tensor:
 class Slots:
     """A few equal pieces of shared memory, handed to a worker to fill and given back when nobody looks at them any more.
 
-    The process that made them takes, views and recalls; workers only fill.
+    The process that made them takes, views and recalls; workers only fill. Without workers, `shared` is False and the memory is the
+    process's own: a container's /dev/shm may hold not even one batch. Where it runs short there are fewer slots.
     """
 
-    def __init__(self, count: int, size: int) -> None:
-        self._memory = [shared_bytes(size) for _ in range(count)]
-        self._free = list(range(count))
+    def __init__(self, count: int, size: int, *, shared: bool = True) -> None:
+        self._memory: list[Tensor] = []
+        for _ in range(count):
+            try:
+                self._memory.append(shared_bytes(size) if shared else torch.empty(max(size, 1), dtype=torch.uint8))
+            except RuntimeError:
+                break
+        self._free = list(range(len(self._memory)))
 
     def __getstate__(self) -> list[Tensor]:
         return self._memory  # all that a worker needs

@@ -13,6 +13,7 @@ import torch
 
 from utils.config import Hyp
 from utils.data import loader as module
+from utils.data import shared as shared_module
 from utils.data.config import load_data
 from utils.data.index import Index, load_index
 from utils.data.loader import Batch, train_loader, val_loader
@@ -199,3 +200,15 @@ def test_workers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module._workers(0, 16, 640, 1) == 0
     monkeypatch.setattr(module, "shared_memory", lambda: 2**26)  # docker's 64 MB
     assert module._workers(8, 16, 640, 1) == 0
+
+
+def full(_: int) -> torch.Tensor:
+    raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+
+def test_no_shared_memory_at_all(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's /dev/shm may hold not even one batch; without workers none of it is needed."""
+    expected = epochs(index, 0)
+    monkeypatch.setattr(shared_module, "shared_bytes", full)
+    assert same(epochs(index, 0), expected)
+    assert same(epochs(index, 0, workers=1), expected)  # batches then go through torch's own memory
