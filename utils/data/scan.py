@@ -59,7 +59,7 @@ def scan(data: DataConfig, split: str, cache_dir: str | Path | None) -> Table:
     digest = _digest(sources, data)
     file = cache_file(cache_folder(cache_dir), "\n".join(os.path.abspath(entry) for entry in entries))  # noqa: PTH100
     known = load_table(file)
-    if known and known.digest == digest and (_stamps(known.files) == known.stamps).all():
+    if known and known.digest == digest and _unchanged(known, searched=bool(sources.jsons)):
         return dataclasses.replace(known, report=dataclasses.replace(known.report, split=split))
     table = _build(split, sources, digest, data, known)
     save_table(file, table)
@@ -120,6 +120,13 @@ def _stamps(files: Iterable[str | Path]) -> NDArray[np.int64]:
         except (OSError, ValueError):
             stamps.append((-1, -1))
     return np.array(stamps, np.int64).reshape(-1, 2)
+
+
+def _unchanged(known: Table, *, searched: bool) -> bool:
+    """Whether the images are those of the table. One that was `searched` for and not found may lie in another place by now."""
+    if searched and (known.stamps[:, 0] < 0).any():
+        return False
+    return bool((_stamps(known.files) == known.stamps).all())
 
 
 def _jobs(sources: Sources, data: DataConfig) -> tuple[list[Job], list[dict[int, int]], list[Findings]]:

@@ -180,6 +180,16 @@ def test_coco_json_with_crowd_mask_area_and_missing_image(tmp_path: Path) -> Non
     assert index.report.summary() == "val: 1 images, 1 labelled, 0 background, 0 corrupt, 1 absent; 1 boxes and 1 crowd; 0 rows dropped"
 
 
+def test_images_of_a_coco_json_that_come_later_are_found_where_they_come(tmp_path: Path) -> None:
+    content = {"images": [{"id": 9, "file_name": "a.jpg"}], "annotations": [], "categories": [{"id": 3, "name": "x"}]}
+    label(tmp_path / "annotations/instances.json", json.dumps(content))
+    data = load_data(tmp_path / "annotations/instances.json")
+    with pytest.raises(UserError, match="no usable image"):
+        load_index(data, "val", cache_dir=tmp_path / "cache")
+    image(tmp_path / "images/a.jpg")
+    assert load_index(data, "val", cache_dir=tmp_path / "cache").paths == (tmp_path / "images/a.jpg",)
+
+
 def test_coco128_from_txt_and_from_json(shared: Path, tmp_path: Path) -> None:
     txt = load_index(load_data(shared / "coco128/coco128.yaml"), "val", cache_dir=tmp_path / "cache")
     (tmp_path / "d.yaml").write_text(yaml.safe_dump({"path": str(shared / "coco128"), "val": "annotations/instances_train2017.json"}))
