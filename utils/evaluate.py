@@ -182,8 +182,9 @@ class _Stage:
 
     def _select(self, pred: Tensor, prior: list[Tensor] | None) -> list[Tensor]:
         s = self.settings
+        classes = None if pred.shape[2] == 6 else s.classes  # a model of one class has the chosen ones merged in it
         found = non_max_suppression(
-            pred, s.conf, s.iou, classes=s.classes, agnostic=s.single_cls, multi_label=True, max_det=s.max_det, prior=prior
+            pred, s.conf, s.iou, classes=classes, agnostic=s.single_cls, multi_label=True, max_det=s.max_det, prior=prior
         )
         return [_single(rows).cpu() if s.single_cls else rows.cpu() for rows in found]
 

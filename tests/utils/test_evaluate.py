@@ -117,6 +117,13 @@ def test_class_filter_and_single_class(tiny_dataset: Path) -> None:
     assert [(c.index, c.name) for c in metrics.per_class] == [(0, "item")]
 
 
+def test_a_model_of_one_class_stands_for_the_chosen_ones(tiny_dataset: Path) -> None:
+    index = load_index(load_data(tiny_dataset), "train", single_cls=True, classes=[1])
+    (metrics, _, _), _ = run(index, settings=Settings(single_cls=True, classes=[1]))
+    assert metrics.instances > 0
+    assert metrics.ap50 == pytest.approx(1, abs=1e-6)
+
+
 def test_ranks_return_the_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rank measures its batches; what the others send is merged."""
     other = Evaluator(index.names)
