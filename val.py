@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.cli import parse, run
-from utils.config import ValConfig
+from utils.config import MAX_IMGSZ, ValConfig
 from utils.errors import UserError
 from utils.runs import LOG, new_run_folder, start_log
 
@@ -55,6 +55,8 @@ def check(cfg: ValConfig) -> None:
     for flag, least in (("batch_size", 1), ("imgsz", 1), ("max_det", 1), ("workers", 0)):
         if getattr(cfg, flag) < least:
             raise UserError(f"--{flag.replace('_', '-')} {getattr(cfg, flag)}: at least {least}")
+    if cfg.imgsz > MAX_IMGSZ:
+        raise UserError(f"--imgsz {cfg.imgsz}: at most {MAX_IMGSZ}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import yaml
 import train
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
+from utils.stopping import EarlyStop
 
 TINY = {
     "nc": 80,
@@ -137,6 +138,14 @@ def test_rect_single_class_noval_nosave(cfg, tiny_dataset, tmp_path):
     assert load_checkpoint(folder / "weights" / "last.pt")["names"] == {0: "item"}
 
 
+def test_a_run_over_an_older_one_leaves_its_own_best(cfg, tiny_dataset, tmp_path, monkeypatch):
+    over = ("--nosave", "--exist-ok", "--name", "same")
+    start(cfg, tiny_dataset, tmp_path, "--epochs", "1", "--seed", "1", *over)
+    monkeypatch.setattr(EarlyStop, "gains", lambda _, epoch, __: epoch == 0)  # the best epoch is not the last, and is not kept
+    folder = start(cfg, tiny_dataset, tmp_path, "--epochs", "2", "--seed", "2", *over)
+    assert load_checkpoint(folder / "weights" / "best.pt")["config"]["seed"] == 2
+
+
 def test_early_stop(cfg, tiny_dataset, tmp_path):
     folder = start(cfg, tiny_dataset, tmp_path, "--epochs", "9", "--patience", "1", "--lr0", "0", "--warmup_bias_lr", "0")
     assert len(rows(folder)) < 9
@@ -157,7 +166,8 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(cfg, tiny_datase
         (("--cfg", "yolov5n.yaml", "--batch-size", "0"), "--batch-size 0"),
         (("--cfg", "yolov5n.yaml", "--epoch-count", "3"), "unknown argument '--epoch-count'; did you mean '--epochs'"),
         (("--cfg", "yolov5n.yaml", "--hyp", "hyp.scratch-lo.yaml"), "did you mean 'hyp.scratch-low.yaml'"),
-        (("--cfg", "yolov5n.yaml", "--momentum", "2"), "momentum: 2.0 is outside 0 to 1"),
+        (("--cfg", "yolov5n.yaml", "--momentum", "2"), "momentum: 2.0 is outside 0 to 0.9999"),
+        (("--cfg", "yolov5n.yaml", "--imgsz", "99999"), "--imgsz 99999: must be at most 16384"),
         (("--cfg", "yolov5n.yaml", "--data", "nowhere.yaml"), "nowhere.yaml"),
         (("--weights", "nowhere.pt"), "no weights 'nowhere.pt'"),
         (("--cfg", "yolov5q.yaml"), "yolov5q"),

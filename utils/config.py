@@ -36,7 +36,7 @@ class Hyp:
 
     lr0: float = hyper(0.01, "initial learning rate")
     lrf: float = hyper(0.01, "final learning rate as a share of lr0")
-    momentum: float = hyper(0.937, "SGD momentum, or Adam's beta1", 0, 1)
+    momentum: float = hyper(0.937, "SGD momentum, or Adam's beta1", 0, 0.9999)
     weight_decay: float = hyper(0.0005, "weight decay at the nominal batch of 64")
     warmup_epochs: float = hyper(3.0, "epochs of warm-up")
     warmup_momentum: float = hyper(0.8, "momentum at the start of the warm-up", 0, 1)
@@ -66,7 +66,7 @@ class Hyp:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, (low, high) = getattr(self, field.name), field.metadata["range"]
-            if value is None:
+            if value is None and field.default is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise UserError(f"hyper-parameter {field.name}: {value!r} is not a number")
@@ -89,7 +89,15 @@ def load_hyp(path: str | Path, overrides: Mapping[str, float] | None = None) -> 
     for key in values:
         if key not in known and key not in _UNREAD:
             raise UserError(f"{path}: unknown hyper-parameter {key!r}{nearest(key, known)}")
-    return Hyp(**{**{k: v for k, v in values.items() if k not in _UNREAD}, **(overrides or {})})
+    return Hyp(**{**{k: _number(v) for k, v in values.items() if k not in _UNREAD}, **(overrides or {})})
+
+
+def _number(value: Any) -> Any:
+    """Read 1e-3 as the number it is meant to be; YAML 1.1 takes it for a text because it lacks a point."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -172,6 +180,8 @@ class TrainConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"--{name} {getattr(self, name)}: must be at least {low}")
+        if self.imgsz > MAX_IMGSZ:
+            raise UserError(f"--imgsz {self.imgsz}: must be at most {MAX_IMGSZ}")
         if self.batch_size < 1 and self.batch_size != -1:
             raise UserError(f"--batch-size {self.batch_size}: must be at least 1, or -1 to fit it to the GPU")
         if not 0 <= self.label_smoothing < 1:

@@ -35,7 +35,8 @@ def save(run: Run, epoch: int, result: Evaluation | None, *, best: bool, last: b
     if config.nosave and not last:
         return
     payload = _payload(run, epoch, result)
-    if best or (last and not (folder / "best.pt").exists()):
+    # --nosave keeps one epoch only; a best.pt that lies there with --exist-ok is another run's
+    if best or (last and (config.nosave or not (folder / "best.pt").exists())):
         save_checkpoint(folder / "best.pt", payload | {"model": payload["ema"], "ema": None, "resume": None})
     if config.save_period > 0 and epoch % config.save_period == 0:
         save_checkpoint(folder / f"epoch{epoch}.pt", payload)
