@@ -50,7 +50,10 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
     """
     per_level = spec.anchors if isinstance(spec.anchors, int) else len(spec.anchors[0]) // 2
     scale = dataclasses.replace(spec.scale, outputs=per_level * (spec.nc + 5))
-    activation = None if spec.activation is None else parse_activation(spec.activation)
+    try:
+        activation = None if spec.activation is None else parse_activation(spec.activation)
+    except UserError as error:
+        raise UserError(f"{spec.where}: {error}") from error
     words = {**_WORDS, "nc": spec.nc, "anchors": spec.anchors}
     layers, widths = nn.ModuleList(), list[Width]()
     for row in spec.rows:
@@ -109,7 +112,12 @@ def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
         )
         raise UserError(f"{error}; it is {entry.name}{bare}, called with {_call(plan.args, row)}") from error
     # A module among the arguments (an activation) may hold state: each copy gets its own.
-    copies = [entry.build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
+    try:
+        copies = [entry.build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
+    except UserError:
+        raise
+    except MISFITS as error:
+        raise UserError(f"{error} (called with {_call(plan.args, row)})") from error
     return copies[0] if len(copies) == 1 else nn.Sequential(*copies)
 
 

@@ -63,6 +63,9 @@ class Detector(nn.Module):
         for row, layer in zip(self.spec.rows, self.model, strict=True):
             if isinstance(layer, Detect) != (row.index == len(self.model) - 1):
                 raise UserError(f"{self.spec.where}: {row}: a model has one head, Detect, as its last row")
+        if self.head.classes != self.nc:
+            found = f"{self.spec.rows[-1]} has {self.head.classes} classes, but the model {self.nc}"
+            raise UserError(f"{self.spec.where}: {found}; write its first argument as nc")
 
     @property
     def head(self) -> Detect:
@@ -179,10 +182,8 @@ def build_detector(
         spec = ModelSpec.from_yaml(cfg)
     changes: dict[str, Any] = {}
     if nc is None and names is not None:
-        nc = len(names)
+        nc = len(parse_names(names, spec.where) or ())
     if nc is not None and nc != spec.nc:
-        if isinstance(nc, bool) or not isinstance(nc, int) or nc < 1:
-            raise UserError(f"number of classes {nc!r} is not a positive integer")
         changes |= {"nc": nc, "names": None}
     if ch is not None:
         changes["ch"] = ch

@@ -89,7 +89,7 @@ def _apply(slots: list[_Slot], base: Sequence[Row], edit: object, taken: set[str
 def _insert(slots: list[_Slot], row: Row, edit: dict[str, Any], taken: set[str], place: str) -> None:
     at, slot = row.index, slots[row.index]
     gate = edit.get("gate") or ""
-    if gate not in {"", "zero"}:
+    if gate not in ("", "zero"):
         raise UserError(f"{place}: gate: {gate!r} is unknown; the one kind there is 'zero'")
     if at == len(slots) - 1:
         raise UserError(f"{place}: nothing can follow the last row")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,20 @@ def find_model(name: Path, folder: Path = Path()) -> tuple[Path, str | None]:
     Raises:
         UserError: found nowhere; lists the paths tried.
     """
+    if not name.name:
+        raise UserError(f"model {str(name)!r} is a folder; give a YAML file or a name such as yolov5s")
     if name.suffix not in {".yaml", ".yml"}:
         name = name.with_name(name.name + ".yaml")
     folders = [place for place in (name.parent, folder / name.parent, *_FOLDERS) if place.is_dir()]
     for candidate in (name, folder / name, *(place / name for place in _FOLDERS)):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # noqa: PTH113 - Path.is_file raises on a name that is too long
             return candidate, None
     match = _NAME.fullmatch(name.stem)
     if match is not None and match["letter"]:
         for letter in (*(s for s in "snmlx" if s != match["letter"]), ""):
             sibling = f"{match['family']}{letter}{match['rest']}{name.suffix}"
             for place in folders:
-                if (place / sibling).is_file():
+                if os.path.isfile(place / sibling):  # noqa: PTH113
                     return place / sibling, match["letter"]
     return find_yaml(name, folder, *_FOLDERS), None
 

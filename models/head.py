@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.registry import levels, register
+from models.spec import parse_anchors
 
 
 @register(levels, example=(3, ((10, 13, 16, 30), (30, 61, 62, 45))), inputs=(16, 32))
@@ -35,6 +36,7 @@ class Detect(nn.Module):
 
     def __init__(self, channels: Sequence[int], classes: int = 80, anchors: int | Sequence[Sequence[float]] = 3) -> None:
         super().__init__()
+        anchors = parse_anchors(anchors, "Detect")
         if not isinstance(anchors, int) and len(anchors) != len(channels):
             raise ValueError(f"reads {len(channels)} levels, but there are anchors for {len(anchors)}")
         self.counted = isinstance(anchors, int)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 B = TypeVar("B", bound="Build")
 
+MOST_CHANNELS = 65536  # and classes: a typing slip must not fill the memory
+
 Width = int | tuple[int, ...]
 """Channels of a row's output; a tuple for a pyramid, whose output is a list of maps."""
 
@@ -219,8 +221,8 @@ def nominal_width(row: Row) -> int:
     if not row.args:
         raise UserError("its first argument, the output width, is missing")
     width = row.args[0]
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise UserError(f"its first argument is the output width, a positive integer, not {width!r}")
+    if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= MOST_CHANNELS:
+        raise UserError(f"its first argument is the output width, a positive integer, not {width!r} (at most {MOST_CHANNELS})")
     return width
 
 

@@ -10,15 +10,13 @@ from typing import Any
 
 from models.edit import apply_edits
 from models.files import find_model, resize
-from models.registry import Row, Scale
+from models.registry import MOST_CHANNELS, Row, Scale
 from models.table import freeze, parse_table, relative, thaw
 from utils.config import read_yaml
 from utils.errors import UserError, nearest
 
 Anchors = int | tuple[tuple[float, ...], ...]
 """Per level the widths and heights in pixels, flattened; or how many a level gets."""
-
-MOST_CHANNELS = 65536  # of classes too: a typing slip must not fill the memory
 
 _SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
 # `inplace` and `yaml_file` stand in YOLOv5's files and checkpoints; nothing here depends on them.
@@ -69,8 +67,6 @@ class ModelSpec:
         Raises:
             UserError: names the key or the row.
         """
-        if "rows" in content:
-            raise UserError(f"{where}: unknown key 'rows'; the rows of a model stand under 'backbone' and 'head'")
         merged = _merge(dict(content), where, Path(), ())
         rows: tuple[Row, ...] = merged["rows"]
         return cls(
@@ -141,11 +137,11 @@ def _load(path: Path, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]
 
 
 def _merge(content: dict[str, Any], where: str, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]:
-    for key in content:
-        if key not in _KNOWN and key != "rows":
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, _KNOWN)}")
-    if "rows" in content:
+    if isinstance(content.get("rows"), tuple):  # merged already; what a YAML holds is a list
         return content
+    for key in content:
+        if key not in _KNOWN:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, _KNOWN)}")
     if "base" not in content:
         return {**content, "rows": _classic(content, where)}
     for key in ("backbone", "head", "identities", "gates"):

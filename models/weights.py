@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
         UserError: no such file (with the nearest name there is, and where to fetch an official one), damaged, or another kind of file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
         raise UserError(_missing(path))
     content = read_torch_file(path)
     if isinstance(content, dict) and "attune" in content:

@@ -175,7 +175,10 @@ def test_a_row_of_exactly_the_output_width_is_not_scaled() -> None:
         ([-1, 1, "Cnov", [64]], r"t.yaml: row 0 \(Cnov\): unknown module 'Cnov'; did you mean 'Conv'\?"),
         ([-1, 1, "Conv", [64, 3, 2, 1, 1, 1, True, 9]], r"row 0 \(Conv\): too many positional arguments; it is Conv\(c1, c2, k=1, s=1"),
         ([-1, 1, "Conv", ["x"]], r"row 0 \(Conv\): its first argument is the output width, a positive integer, not 'x'"),
-        ([-1, 1, "Conv", [64, "three"]], r"row 0 \(Conv\): "),
+        ([-1, 1, "Conv", [64, "three"]], r"row 0 \(Conv\): .*\(called with \(3, 64, 'three'\)\)"),
+        ([-1, 1, "Conv", [64, {"k": 3}]], r"row 0 \(Conv\): .*\(called with \(3, 64, \{'k': 3\}\)\)"),
+        ([-1, 1, "Conv", [10**9]], r"row 0 \(Conv\): .*positive integer, not 1000000000 \(at most 65536\)"),
+        ([-1, 1, "Detect", ["nc", [[1, -2]]]], r"row 0 \(Detect\): Detect: 'anchors' is a number"),
         ([-1, 1, "Conv", [64, 3, 0]], r"row 0 \(Conv\): .*stride"),
         ([-1, 1, "Conv", [64, 3, 2, None, 5]], r"row 0 \(Conv\): in_channels must be divisible by groups"),
         (
@@ -218,5 +221,19 @@ def test_build_model_takes_names_classes_channels_and_anchors() -> None:
     assert build_model("yolov5n", 2).names == {0: "class0", 1: "class1"}
     with pytest.raises(UserError, match="2 class names for 3 classes"):
         build_model("yolov5n", 3, names=["a", "b"])
-    with pytest.raises(UserError, match="number of classes 0 is not a positive integer"):
-        build_model("yolov5n", 0)
+    for wrong in ({"nc": 0}, {"nc": 10**9}, {"nc": True}, {"nc": 3.0}, {"ch": 0}, {"ch": "3"}, {"names": 5}, {"names": []}):
+        with pytest.raises(UserError, match="'nc' is a positive integer|'ch' is a positive integer|'names' is a list"):
+            build_model("yolov5n", **wrong)
+
+
+@pytest.mark.parametrize("args", [[80, "anchors"], [], [-2, "anchors"]])
+def test_a_head_of_other_classes_than_the_model_is_an_error(args: list[Any]) -> None:
+    with pytest.raises(UserError, match=r"t.yaml: row 1 \(Detect\).* classes, but the model 3; write its first argument as nc"):
+        Detector(
+            ModelSpec.from_dict({"nc": 3, "head": [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Detect", args]], "anchors": [[1, 2]]}, "t.yaml")
+        )
+
+
+def test_an_unknown_activation_names_the_file() -> None:
+    with pytest.raises(UserError, match=r"t.yaml: unknown activation 'Silu'; did you mean 'SiLU'"):
+        Detector(table([-1, 1, "Conv", [8]], activation="nn.Silu()"))

@@ -137,6 +137,7 @@ def test_gate() -> None:
         ({"after": 2, "insert": [1, "SE", 5]}, "arguments are a list, not 5"),
         ({"after": 2, "insert": [1, "SE", []], "gaet": "zero"}, "unknown key 'gaet'; did you mean 'gate'?"),
         ({"after": 2, "insert": [1, "SE", []], "gate": "one"}, "gate: 'one' is unknown"),
+        ({"after": 2, "insert": [1, "SE", []], "gate": ["zero"]}, r"gate: \['zero'\] is unknown"),
         ({"after": 2, "insert": [1, "SE", []], "from": 5}, "'from' 5 is not before it"),
         ({"after": 2, "insert": [1, "SE", []], "from": "x"}, "'from' is a row number or a list of them"),
         ({"after": 2, "insert": [-1, 1, "SE", []], "from": 1}, "'from' is given twice"),

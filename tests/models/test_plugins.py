@@ -60,6 +60,8 @@ def test_an_error_in_the_file_is_one_message_with_its_line(tmp_path: Path, text:
 
 
 def test_a_missing_or_other_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.py: no such file"):
+        load_plugins([f"{'x' * 400}.py"])
     with pytest.raises(UserError, match=r"nothing\.py: no such file"):
         load_plugins([tmp_path / "nothing.py"])
     with pytest.raises(UserError, match=r"a\.txt: not a \.py file"):

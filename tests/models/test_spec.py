@@ -84,6 +84,9 @@ def test_anchors_may_be_pairs_or_a_number() -> None:
         ({"depht_multiple": 1}, "small: unknown key 'depht_multiple'; did you mean 'depth_multiple'?"),
         ({"nc": 0}, "'nc' is a positive integer, not 0"),
         ({"nc": "80"}, "'nc' is a positive integer, not '80'"),
+        ({"nc": 10**9}, "'nc' is a positive integer, not 1000000000"),
+        ({"rows": 5}, "unknown key 'rows'"),
+        ({"rows": []}, "unknown key 'rows'"),
         ({"width_multiple": -1}, "'width_multiple' is a positive number, not -1"),
         ({"width_multiple": float("nan")}, "'width_multiple' is a positive number"),
         ({"ch": True}, "'ch' is a positive integer"),
@@ -112,8 +115,14 @@ def test_messages(changes: dict[str, Any], says: str) -> None:
 
 
 def test_a_missing_file_gives_the_nearest_and_what_was_tried() -> None:
-    with pytest.raises(UserError, match=r"no file 'yolov5s-ac.yaml'; did you mean 'yolov5s-ca.yaml'\? \(tried .*zoo"):
-        ModelSpec.from_yaml("yolov5s-ac")
+    with pytest.raises(UserError, match=r"no file 'yolov5s-transfomer.yaml'; did you mean 'yolov5s-transformer.yaml'\? \(tried .*zoo"):
+        ModelSpec.from_yaml("yolov5s-transfomer")
+
+
+@pytest.mark.parametrize(("name", "says"), [("", "is a folder"), (".", "is a folder"), ("x" * 400, "no file 'xxx")])
+def test_a_name_that_no_file_can_have(name: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        ModelSpec.from_yaml(name)
 
 
 @pytest.mark.parametrize(
