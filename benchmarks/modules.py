@@ -1,0 +1,160 @@
+"""What each attention module costs beside a plain 3x3 convolution of its width and beside a straightforward implementation of it.
+
+python -m benchmarks.modules                          every module, three shapes, forward and forward+backward
+python -m benchmarks.modules --modules CoT MHSA       some of them
+
+Columns: ms of wall clock, ms of processor time, processor time over the convolution's, extra memory at the peak, and the share of
+the roofline, which is the module's operations over its processor time as a share of what a large matrix product reaches (a 3x3
+convolution exceeds it where the library computes it with fewer operations than its definition has).
+Contestants take turns, so that what else the machine does meets all alike; times are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SHAPES = ((128, 40), (256, 20), (512, 20))
+Run = Callable[[], object]
+
+
+def contestants(names: list[str], channels: int, side: int) -> dict[str, Any]:
+    """Modules by name, the convolution first, each straightforward one after the module it computes the same as."""
+    from torch import nn
+
+    from benchmarks.straightforward import STRAIGHTFORWARD
+    from models.registry import lookup
+
+    modules: dict[str, Any] = {"3x3 convolution": nn.Conv2d(channels, channels, 3, padding=1, bias=False)}
+    for name in names:
+        settings = {"fmap_size": (side, side)} if name == "MHSA" else {}
+        modules[name] = lookup(name).build(channels, **settings)
+        if name in STRAIGHTFORWARD:
+            plain = modules[f"  {name}, straightforward"] = STRAIGHTFORWARD[name](channels, **settings)
+            plain.load_state_dict(modules[name].state_dict())
+    return modules
+
+
+def attention_modules() -> list[str]:
+    """Every registered attention module that keeps its input's width."""
+    from models import list_modules
+    from models.registry import lookup, preserve, preserve_either
+
+    kept = [n for n in list_modules() if lookup(n).build.__module__.startswith("models.attention")]
+    return [n for n in kept if lookup(n).rule in {preserve, preserve_either} or n == "MHSA"]
+
+
+def passes(module: Any, x: Any, *, backward: bool) -> Run:
+    """A forward pass in evaluation, or forward and backward in training."""
+    import torch
+
+    if not backward:
+
+        def forward() -> None:
+            module.eval()
+            with torch.inference_mode():
+                module(x)
+
+        return forward
+
+    given, ahead = x.clone().requires_grad_(), torch.randn_like(x)
+
+    def both() -> None:
+        module.train()
+        module(given).backward(ahead)
+
+    return both
+
+
+def timed(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, float]]:
+    """Median wall and processor seconds of each, taking turns."""
+    wall: dict[str, list[float]] = {name: [] for name in runs}
+    cpu: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            start, used = time.perf_counter(), time.process_time()
+            run()
+            if turn:
+                wall[name].append(time.perf_counter() - start)
+                cpu[name].append(time.process_time() - used)
+    return {name: (statistics.median(wall[name]), statistics.median(cpu[name])) for name in runs}
+
+
+def peak_mebibytes(run: Run) -> float:
+    """Memory that one pass needs beyond what was there before."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts anew
+    before = _status("VmRSS")
+    run()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def table(names: list[str], channels: int, side: int, batch: int, rounds: int, *, backward: bool) -> None:
+    """Print one table."""
+    import torch
+
+    from utils.cost import count_operations
+
+    x, square = torch.randn(batch, channels, side, side), torch.randn(1024, 1024)
+    modules = contestants(names, channels, side)
+    agree(modules, x)
+    runs = {name: passes(module, x, backward=backward) for name, module in modules.items()}
+    times = timed({**runs, "product": lambda: square @ square}, rounds)
+    rate = 2 * 1024**3 / times["product"][1]
+    base = times["3x3 convolution"][1]
+    print(f"\n{channels} channels, {side}x{side}, {batch} images, {'forward+backward' if backward else 'forward'}; ", end="")
+    print(f"a matrix product reaches {rate / 1e9:.0f} GFLOP/s")
+    print(f"{'':28} {'ms':>8} {'CPU ms':>8} {'x conv':>7} {'MiB':>7} {'roofline':>9}")
+    for name, run in runs.items():
+        with torch.no_grad(), count_operations() as operations:
+            modules[name].eval()(x)
+        wall, cpu = times[name]
+        share = operations.giga * 1e9 * (3 if backward else 1) / cpu / rate  # a backward pass has twice a forward pass's operations
+        print(f"{name:28} {wall * 1e3:8.2f} {cpu * 1e3:8.2f} {cpu / base:7.2f} {peak_mebibytes(run):7.1f} {share:9.1%}")
+
+
+def agree(modules: dict[str, Any], x: Any) -> None:
+    """Make sure that a straightforward implementation computes what the module does."""
+    import torch
+
+    with torch.inference_mode():
+        for name, module in modules.items():
+            if name.endswith(", straightforward"):
+                ours = modules[name.strip().removesuffix(", straightforward")]
+                torch.testing.assert_close(module.eval()(x), ours.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def main() -> None:
+    """Print a table for each shape, forward and forward+backward."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modules", nargs="+", default=[])
+    parser.add_argument("--batch", type=int, default=4, help="images [4]")
+    parser.add_argument("--rounds", type=int, default=9, help="measured turns [9]")
+    parser.add_argument("--threads", type=int, default=1, help="[1]")
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch
+
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    names = given.modules or attention_modules()
+    for channels, side in SHAPES:
+        for backward in (False, True):
+            table(names, channels, side, given.batch, given.rounds, backward=backward)
+
+
+if __name__ == "__main__":
+    main()
