@@ -80,6 +80,11 @@ class Detector(nn.Module):
         return self.spec.nc
 
     @property
+    def ch(self) -> int:
+        """Channels of the image."""
+        return self.spec.ch
+
+    @property
     def stride(self) -> Tensor:
         """(levels,) pixels per cell."""
         return self.head.stride

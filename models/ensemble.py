@@ -37,11 +37,14 @@ class Ensemble(nn.Module):
                 raise UserError(
                     f"an ensemble needs models of the same classes: model 1 has {first.nc} of them, model {number} has {model.nc}"
                 )
+            if model.ch != first.ch:
+                raise UserError(f"an ensemble needs models of the same images: model 1 has {first.ch} channels, model {number} {model.ch}")
             if model.names != first.names:
                 LOG.warning("model %d of the ensemble names its classes differently; the names of model 1 are used", number)
         self.models = nn.ModuleList(models)
         self.names: dict[int, str] = first.names
         self.nc: int = first.nc
+        self.ch: int = first.ch
         self.max_stride: int = max(model.max_stride for model in models)
 
     def forward(self, x: Tensor) -> Tensor:

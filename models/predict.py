@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from utils import letterbox
+from utils.config import MAX_IMGSZ
 from utils.errors import UserError
 from utils.images import ImageError
 from utils.nms import non_max_suppression
@@ -48,7 +50,7 @@ class Predictor:
     """
 
     model: Detector | Ensemble
-    imgsz: tuple[int, int] = (640, 640)
+    imgsz: tuple[int, ...] = (640, 640)
     conf: float = 0.25
     iou: float = 0.45
     classes: Sequence[int] | None = None
@@ -63,9 +65,13 @@ class Predictor:
                 raise UserError(f"{name}: {getattr(self, name)} is outside 0 to 1")
         if self.max_det < 1:
             raise UserError(f"max_det: {self.max_det} boxes an image are none")
-        if min(self.imgsz) < 1:
-            raise UserError(f"imgsz: {self.imgsz} has a side without pixels")
-        for cls in self.classes or ():
+        if len(self.imgsz) != 2 or not all(isinstance(side, Integral) and 1 <= side <= MAX_IMGSZ for side in self.imgsz):
+            raise UserError(f"imgsz: expected a side, or (height, width), of 1 to {MAX_IMGSZ} pixels, not {self.imgsz}")
+        if self.model.ch != 3:
+            raise UserError(f"the model takes images of {self.model.ch} channels; pictures are read with 3")
+        if isinstance(self.classes, Integral):
+            raise UserError(f"classes: expected a list of class numbers, such as [{self.classes}]")
+        for cls in () if self.classes is None else self.classes:
             if cls not in self.model.names:
                 raise UserError(f"classes: the model has no class {cls}; its {self.model.nc} classes are numbered 0 to {self.model.nc - 1}")
 
@@ -148,10 +154,10 @@ def predict(
     Raises:
         UserError: a source that is no image, or a setting out of range.
     """
-    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
+    sides = tuple(imgsz) if isinstance(imgsz, Iterable) else (imgsz,)
     predictor = Predictor(
         model=model,
-        imgsz=(height, width),
+        imgsz=sides * 2 if len(sides) == 1 else sides,
         conf=conf,
         iou=iou,
         classes=classes,
@@ -160,7 +166,8 @@ def predict(
         augment=augment,
         half=half,
     )
-    pictures: Sequence[Picture] = [sources] if isinstance(sources, (str, Path, np.ndarray, Image.Image)) else sources
+    single = isinstance(sources, (str, Path, np.ndarray, Image.Image)) or not isinstance(sources, Iterable)
+    pictures: Sequence[Picture] = [sources] if single else sources  # type: ignore[assignment, list-item]
     with _evaluating(model):
         return [predictor(image, path) for i, picture in enumerate(pictures) for path, image in _images(picture, i)]
 

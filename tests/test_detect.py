@@ -106,6 +106,11 @@ def test_equal_names_in_two_folders(run, images, tmp_path, out):
     assert (out / "labels/p/same.txt").read_text() != (out / "labels/q/same.txt").read_text()
 
 
+def test_what_a_list_misses_is_counted(run, images, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{images}/000000000641.jpg\nno1.jpg\nno2.jpg\n")
+    assert "2 of 3 sources could not be read:" in run("--source", tmp_path / "list.txt")
+
+
 def test_broken_files_are_reported_and_the_others_go_on(run, images, tmp_path, out):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -134,12 +134,14 @@ class Files:
         """Take `files`, use every `stride`-th frame of the videos among them, count `missing` as failed, run `cleanup` at the end."""
         self.files = files
         self.failures = dict(missing or {})
+        self._named = len(files) + len(self.failures)
         self.notes: list[str] = []
         self._stride = stride
         self._cleanup = cleanup or contextlib.ExitStack()
 
     def __len__(self) -> int:
-        return len(self.files)
+        """Files and what is missing of them."""
+        return self._named
 
     def __iter__(self) -> Iterator[Frame]:
         for position, (path, key) in enumerate(zip(self.files, output_keys(self.files), strict=True), 1):

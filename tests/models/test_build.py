@@ -222,7 +222,7 @@ def test_build_model_takes_names_classes_channels_and_anchors() -> None:
     with pytest.raises(UserError, match="2 class names for 3 classes"):
         build_model("yolov5n", 3, names=["a", "b"])
     for wrong in ({"nc": 0}, {"nc": 10**9}, {"nc": True}, {"nc": 3.0}, {"ch": 0}, {"ch": "3"}, {"names": 5}, {"names": []}):
-        with pytest.raises(UserError, match="'nc' is a positive integer|'ch' is a positive integer|'names' is a list"):
+        with pytest.raises(UserError, match=r"'nc' is a positive integer|'ch' is a positive integer|'names' is a list"):
             build_model("yolov5n", **wrong)
 
 

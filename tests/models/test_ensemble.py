@@ -40,6 +40,11 @@ def test_models_of_other_classes_do_not_fit(pair):
         join([pair[0], build_model("yolov5n", nc=3)])
 
 
+def test_models_of_other_images_do_not_fit(pair):
+    with pytest.raises(UserError, match="model 1 has 3 channels, model 2 1"):
+        join([pair[0], build_model("yolov5n", nc=2, ch=1)])
+
+
 def test_other_names_are_said(pair, caplog):
     join([pair[0], build_model("yolov5n", nc=2, names=["x", "y"])])
     assert "names its classes differently" in caplog.text

@@ -132,6 +132,31 @@ def test_sources_that_are_no_images(fresh, source, message, tmp_path, monkeypatc
         predict(fresh, [source], imgsz=64)
 
 
+@pytest.mark.parametrize("source", [0, None])
+def test_what_is_no_list_either(fresh, source):
+    with pytest.raises(UserError, match=r"source 0: a .* is no path"):
+        predict(fresh, source, imgsz=64)
+
+
+def test_numbers_of_numpy_are_numbers(fresh, image):
+    (r,) = predict(fresh, image, imgsz=np.int64(64), classes=np.array([1, 2]))
+    assert set(r.cls.tolist()) <= {1, 2}
+    assert r.shape == (64, 64)
+
+
+def test_a_list_with_one_readable_file_gives_it(fresh, image, tmp_path, caplog):
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    (tmp_path / "list.txt").write_text("a.png\nnowhere.png\n")
+    (r,) = predict(fresh, tmp_path / "list.txt", imgsz=64)
+    assert r.path == tmp_path / "a.png"
+    assert "nowhere.png" in caplog.text
+
+
+def test_a_model_of_grey_images_is_refused(image):
+    with pytest.raises(UserError, match="takes images of 1 channels; pictures are read with 3"):
+        build_model("yolov5n", nc=1, ch=1).predict(image, imgsz=64)
+
+
 def test_files_that_are_no_images(fresh, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no")
     with pytest.raises(UserError, match=r"a\.jpg: not an image"):
@@ -149,6 +174,11 @@ def test_files_that_are_no_images(fresh, tmp_path):
         ({"classes": [3]}, "no class 3; its 3 classes are numbered 0 to 2"),
         ({"max_det": 0}, "max_det"),
         ({"imgsz": 0}, "imgsz"),
+        ({"imgsz": ()}, "imgsz: expected"),
+        ({"imgsz": (64, 64, 64)}, "imgsz: expected"),
+        ({"imgsz": 64.5}, "imgsz: expected"),
+        ({"imgsz": 10**7}, "imgsz: expected a side, or .height, width., of 1 to 16384 pixels"),
+        ({"classes": 0}, "classes: expected a list of class numbers, such as .0."),
     ],
 )
 def test_settings_out_of_range(fresh, image, settings, message):
