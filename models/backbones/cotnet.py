@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from torch import nn
 
 from models.attention.cot import CoTBottleneck
-from models.backbones.pretrained import load_pretrained
+from models.backbones.pretrained import State, load_pretrained
 from models.backbones.resnet import ResidualPyramid, published_widths, residual_widths
 from models.layers.residual import start_as_resnet
 from models.registry import pyramid, register
+
+# The authors' detectors keep a norm inside its convolution, which shifts the numbers behind it, and count stages from 2.
+_DETECTION_NAMES = (
+    (r"^bottom_up\.", ""),
+    (r"^stem\.", ""),
+    (r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}."),
+    (r"\bembed\.3\.", "embed.4."),
+    (r"\bembed\.2\.", "embed.3."),
+    (r"\bse\.2\.", "se.3."),
+    (r"\b(key_embed|embed|conv1x1|se)\.0\.norm\.", r"\1.1."),
+    (r"\bshortcut\.norm\.", "downsample.1."),
+    (r"\bshortcut\.", "downsample.0."),
+    (r"\bconv(\d)\.norm\.", r"bn\1."),
+)
+
+
+def classification_names(state: State) -> State:
+    """Names of the authors' detectors -> those of their classification networks, which stay as they are."""
+    if not any(re.search(r"\bres2\.", name) for name in state):
+        return state
+    renamed = {}
+    for name, tensor in state.items():
+        for pattern, replacement in _DETECTION_NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed
 
 
 @register(pyramid(residual_widths, scaled=True), example=(8, (1, 1, 1, 1)), inputs=(3,))
@@ -22,7 +49,7 @@ class CoTNet(ResidualPyramid):
         stem: width of the stem, 64 in the paper; the others follow. In a YAML it is scaled by the model's width.
         depths: blocks a stage.
         grouped: CoTNeXt.
-        pretrained: an authors' checkpoint.
+        pretrained: an authors' checkpoint, of classification or of a detector.
 
     Shape:
         (B, channels, H, W) -> four maps of strides 4, 8, 16, 32 and widths 256, 512, 1024, 2048 at stem 64
@@ -42,7 +69,7 @@ class CoTNet(ResidualPyramid):
         super().__init__(channels, depths, block, stem)
         start_as_resnet(self)
         if pretrained:
-            load_pretrained(self, pretrained, unused=("fc.",))
+            load_pretrained(self, pretrained, unused=("fc.",), convert=classification_names)
 
 
 @register(pyramid(published_widths), inputs=(3,))

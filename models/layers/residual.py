@@ -37,9 +37,13 @@ class ResidualBottleneck(nn.Module):
         """What happens between the first activation and the middle; nothing here."""
         return x
 
+    def after(self, x: Tensor) -> Tensor:
+        """What happens between the middle and the last convolution; nothing here."""
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn3(self.conv3(self.conv2(self.before(y))))
+        y = self.bn3(self.conv3(self.after(self.conv2(self.before(y)))))
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
     def fuse(self) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.backbones.botnet import BoTNet, botnet50, botnet101, botnet152
 from models.backbones.catnet import CAT, PatchProjection, cat_base, cat_small, cat_tiny
-from models.backbones.cotnet import CoTNet, cotnet50, cotnet101, cotnext50, cotnext101
+from models.backbones.cotnet import CoTNet, classification_names, cotnet50, cotnet101, cotnext50, cotnext101
+from models.backbones.cotnetd import BlurPool, SECoTNetD, se_cotnetd_50, se_cotnetd_101, se_cotnetd_152
 from models.backbones.hornet import (
     HorNet,
     hornet_base,
@@ -43,6 +45,9 @@ NETWORKS: list[tuple[str, Callable[..., nn.Module], int, int]] = [
     ("cotnet101", cotnet101, 38_272_048, 2_049_000),
     ("cotnext50_2x48d", cotnext50, 30_046_276, 2_049_000),
     ("cotnext101_2x48d", cotnext101, 53_346_068, 2_049_000),
+    ("se_cotnetd_50", se_cotnetd_50, 23_107_784, 2_049_000),
+    ("se_cotnetd_101", se_cotnetd_101, 40_912_392, 2_049_000),
+    ("se_cotnetd_152", se_cotnetd_152, 55_783_688, 2_049_000),
     ("cat_tiny", cat_tiny, 16_870_996, 514_024),
     ("cat_small", cat_small, 37_294_258, 770_536),
     ("cat_base", cat_base, 51_531_922, 770_536),
@@ -52,6 +57,8 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "HorNet GF": lambda: HorNet(3, 8, depths=(1, 1, 2, 1), gf=True),
     "CoTNet": lambda: CoTNet(3, 8, (1, 1, 1, 1)),
     "CoTNeXt": lambda: CoTNet(3, 16, (1, 1, 1, 1), grouped=True),
+    "SECoTNetD": lambda: SECoTNetD(3, 8, (1, 1, 2, 1)),
+    "SECoTNetD blur": lambda: SECoTNetD(3, 8, (1, 1, 2, 1), wide=True, blur=True),
     "BoTNet": lambda: BoTNet(3, 8, (1, 1, 1, 2), (3, 4)),
     "MobileNetV2": lambda: MobileNetV2(3, 8),
     "CAT": lambda: CAT(3, 8, depths=(1, 1, 1, 1)),
@@ -96,7 +103,7 @@ def test_a_pyramid_of_any_image(name: str) -> None:
         assert [tuple(m.shape[2:]) for m in maps] == [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32)]
 
 
-@pytest.mark.parametrize("name", ["CoTNet", "CoTNeXt", "BoTNet", "MobileNetV2"])
+@pytest.mark.parametrize("name", ["CoTNet", "CoTNeXt", "BoTNet", "MobileNetV2", "SECoTNetD", "SECoTNetD blur"])
 @torch.no_grad()
 def test_every_batch_norm_folds(name: str) -> None:
     network = SMALL[name]().eval()
@@ -140,6 +147,56 @@ def test_mobilenet_understands_the_authors_names(tmp_path: Path) -> None:
     torch.save(state | {"conv.0.weight": torch.zeros(1), "classifier.weight": torch.zeros(1)}, tmp_path / "mbv2_ca.pth")
     loaded = MobileNetV2(3, 8, pretrained=str(tmp_path / "mbv2_ca.pth")).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in source.state_dict().items())
+
+
+# Multiply-adds in 1e9 without the head, as counted for the authors' code at this side of the image.
+@pytest.mark.parametrize(
+    ("make", "side", "macs"),
+    [
+        (hornet_tiny, 224, 3.97),
+        (cotnet50, 224, 3.24),
+        (cotnext50, 224, 4.26),
+        (se_cotnetd_50, 224, 4.05),
+        (se_cotnetd_152, 256, 16.85),
+        (botnet50, 224, 4.03),
+        (cat_tiny, 224, 2.77),
+        (mobilenetv2_ca, 224, 0.307 - 0.0214),  # its head is a convolution too
+    ],
+)
+def test_operations_are_the_published_ones(make: Callable[..., nn.Module], side: int, macs: float) -> None:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        on_meta(make).eval()(torch.empty(1, 3, side, side, device="meta"))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(macs, rel=0.02)
+
+
+def test_blur_mirrors_and_rounds_up() -> None:
+    ramp = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0]).expand(1, 1, 1, 5)
+    assert BlurPool()(ramp).flatten().tolist() == [0.5, 2.0, 3.5]  # mirrored: 1 0 1, 1 2 3, 3 4 3
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("stem.conv1.weight", "conv1.weight"),
+        ("bottom_up.stem.conv1.norm.bias", "bn1.bias"),
+        ("res2.0.conv1.norm.weight", "layer1.0.bn1.weight"),
+        ("res2.0.conv2.key_embed.0.weight", "layer1.0.conv2.key_embed.0.weight"),
+        ("res5.1.conv2.key_embed.0.norm.running_mean", "layer4.1.conv2.key_embed.1.running_mean"),
+        ("res3.2.conv2.embed.0.norm.weight", "layer2.2.conv2.embed.1.weight"),
+        ("res3.2.conv2.embed.2.bias", "layer2.2.conv2.embed.3.bias"),
+        ("res3.2.conv2.embed.3.weight", "layer2.2.conv2.embed.4.weight"),
+        ("res3.2.conv2.conv1x1.0.norm.weight", "layer2.2.conv2.conv1x1.1.weight"),
+        ("res3.2.conv2.se.0.norm.weight", "layer2.2.conv2.se.1.weight"),
+        ("res3.2.conv2.se.2.weight", "layer2.2.conv2.se.3.weight"),
+        ("res3.2.conv2.bn.weight", "layer2.2.conv2.bn.weight"),
+        ("res4.0.shortcut.weight", "layer3.0.downsample.0.weight"),
+        ("res4.0.shortcut.norm.weight", "layer3.0.downsample.1.weight"),
+    ],
+)
+def test_names_of_the_authors_detectors_are_understood(theirs: str, ours: str) -> None:
+    state = {"res2.0.conv3.weight": torch.zeros(1), theirs: torch.ones(1)}
+    assert classification_names(state).keys() == {"layer1.0.conv3.weight", ours}
+    assert classification_names({ours: torch.ones(1)}).keys() == {ours}
 
 
 def test_projection_takes_pixels_in_the_authors_order() -> None:
