@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.cli import parse, run
-from utils.config import DetectConfig
+from utils.config import ROOT, DetectConfig, find_yaml, read_yaml
 from utils.errors import UserError
 from utils.runs import LOG, new_run_folder, printable, start_log
 
@@ -59,6 +59,7 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)
     model = join([load_model(path, device=device) for path in cfg.weights])
+    model.names = names_from(cfg.data, model.names) if cfg.data else model.names
     predictor = Predictor(
         model=model,
         imgsz=(cfg.imgsz[0], cfg.imgsz[-1]),
@@ -73,6 +74,23 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
     if predictor.shape != predictor.imgsz:
         LOG.info("--imgsz %s is rounded up to %s, multiples of the model's stride %d", predictor.imgsz, predictor.shape, model.max_stride)
     return predictor
+
+
+def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
+    """Class names of a data YAML in place of class0, class1, ...; names that the weights bring stay.
+
+    Raises:
+        UserError: no such YAML, or names for another number of classes.
+    """
+    from models.spec import parse_names
+
+    path = find_yaml(data, ROOT / "data", ROOT)
+    given = dict(enumerate(parse_names(read_yaml(path).get("names"), str(path)) or ()))
+    if any(name != f"class{cls}" for cls, name in names.items()):
+        return names
+    if len(given) != len(names):
+        raise UserError(f"--data {path}: {len(given)} class names, but the weights have {len(names)} classes")
+    return given
 
 
 def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig) -> Tally:

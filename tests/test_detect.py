@@ -106,6 +106,18 @@ def test_equal_names_in_two_folders(run, images, tmp_path, out):
     assert (out / "labels/p/same.txt").read_text() != (out / "labels/q/same.txt").read_text()
 
 
+def test_names_of_a_data_yaml_stand_in_for_none(tmp_path):
+    path = tmp_path / "d.yaml"
+    path.write_text("names: [cat, dog]")
+    assert detect.names_from(str(path), {0: "class0", 1: "class1"}) == {0: "cat", 1: "dog"}
+    assert detect.names_from(str(path), {0: "a"}) == {0: "a"}
+    assert detect.names_from("coco128.yaml", {0: "a"}) == {0: "a"}
+    with pytest.raises(UserError, match=r"d\.yaml: 2 class names, but the weights have 1 classes"):
+        detect.names_from(str(path), {0: "class0"})
+    with pytest.raises(UserError, match=r"no file 'coco129.yaml'; did you mean 'coco128.yaml'"):
+        detect.names_from("coco129.yaml", {0: "a"})
+
+
 def test_what_a_list_misses_is_counted(run, images, tmp_path):
     (tmp_path / "list.txt").write_text(f"{images}/000000000641.jpg\nno1.jpg\nno2.jpg\n")
     assert "2 of 3 sources could not be read:" in run("--source", tmp_path / "list.txt")

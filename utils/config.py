@@ -229,6 +229,7 @@ class DetectConfig:
     source: str = option(
         "data/images", "image, video, folder, glob, .txt list, .streams list, URL, webcam number, or 'screen [n] [l t w h]'"
     )
+    data: str = option("", "data YAML whose class names stand in where the weights name no classes")
     imgsz: tuple[int, ...] = option((640,), "height and width in pixels, or one number for both", *IMGSZ, nargs="+", type=int)
     conf_thres: float = option(0.25, "least confidence of a detection")
     iou_thres: float = option(0.45, "IoU above which NMS drops the weaker of two boxes")
