@@ -100,6 +100,12 @@ def test_a_finished_run_goes_on_with_more_epochs_only(straight, tmp_path):
     assert len(rows(straight)) == 3
 
 
+def test_the_best_weights_come_along_into_a_new_folder(straight, tmp_path, monkeypatch):
+    monkeypatch.setattr(EarlyStop, "gains", lambda *_: False)
+    train.main(["--resume", str(straight), "--epochs", "4", "--project", str(tmp_path), "--name", "more"])
+    assert (tmp_path / "more" / "weights" / "best.pt").read_bytes() == (straight / "weights" / "best.pt").read_bytes()
+
+
 def test_flags_that_must_not_change_on_resume(straight):
     for flag, value in (("--batch-size", "8"), ("--lr0", "0.5"), ("--optimizer", "Adam"), ("--imgsz", "96")):
         with pytest.raises(UserError, match=f"{flag} cannot change when a run goes on; .*--epochs.* can"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -71,6 +73,8 @@ def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch
             (folder / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
         if run.draws and not stopped:
             draw_labels(folder, splits.train)
+        if stopped:
+            _bring_best(stopped, folder)
         history = History(folder, start=run.start, origin=stopped.origin if stopped else None)
     try:
         train_epochs(run, history)
@@ -80,6 +84,12 @@ def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch
             history.close()
     barrier(ranks)
     _finish(run)
+
+
+def _bring_best(stopped: Stopped, folder: Path) -> None:
+    """Take the best weights so far along into a new run folder; no later epoch may beat them."""
+    if stopped.moved and stopped.origin and (best := stopped.origin / "weights" / "best.pt").is_file():
+        shutil.copyfile(best, folder / "weights" / "best.pt")
 
 
 def _finish(run: Run) -> None:

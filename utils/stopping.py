@@ -33,5 +33,6 @@ class EarlyStop:
         return tie
 
     def spent(self, epoch: int) -> bool:
-        """Whether `epoch` was the last one worth training."""
-        return self.patience > 0 and epoch - self.epoch >= self.patience
+        """Whether `epoch` was the last one worth training; with ``--noval`` nothing tells."""
+        measured = self.best >= 0
+        return measured and self.patience > 0 and epoch - self.epoch >= self.patience

@@ -24,3 +24,7 @@ def test_worse_epochs_are_not_kept_and_patience_0_never_stops():
     stop = EarlyStop(patience=0)
     assert [stop.gains(e, v) for e, v in enumerate([0.3, 0.2, 0.4])] == [True, False, True]
     assert not stop.spent(10_000)
+
+
+def test_a_run_that_never_validates_is_not_stopped():
+    assert not EarlyStop(patience=2).spent(10_000)
