@@ -77,7 +77,8 @@ _LIGHT_NAMES = """
     _adaptive_avg_pool2d _assert_async _local_scalar_dense _log_softmax _reshape_copy _safe_softmax _softmax _to_copy
     _unsafe_index _unsafe_view _upsample_nearest_exact2d adaptive_max_pool2d amax amin any arange argmax avg_pool2d bernoulli
     bernoulli_ cat clone constant_pad_nd contiguous copy copy_ cumsum detach empty empty_like empty_strided eye fill fill_ flip
-    full full_like gather hardswish index index_put index_put_ index_select lift_fresh linalg_vector_norm logsumexp max max_pool2d
+    full full_like gather grid_sampler_2d hardswish index index_put index_put_ index_select lift_fresh linalg_vector_norm logsumexp max
+    max_pool2d
     max_pool2d_with_indices mean min native_batch_norm native_dropout native_group_norm native_layer_norm new_empty new_full
     new_ones new_zeros normal_ ones ones_like pixel_shuffle pixel_unshuffle prod rand rand_like randn reflection_pad2d repeat
     repeat_interleave replication_pad2d resize_ resolve_conj resolve_neg roll scalar_tensor scatter select_backward slice_backward

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models import build_model
-from utils.cost import count_operations, gflops, parameters
+from utils.cost import count_operations, gflops, parameters, uncounted
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,23 @@ def test_matrix_products_count() -> None:
     with count_operations() as operations:
         torch.rand(4, 5) @ torch.rand(5, 6)
     assert operations.giga == pytest.approx(2 * 4 * 5 * 6 / 1e9)
+
+
+def test_fourier_transforms_are_counted() -> None:
+    """2.5 N log2 N a map of N = 64 real numbers, there and back, 4 maps."""
+    x = torch.rand(1, 4, 8, 8)
+    with count_operations() as operations:
+        torch.fft.irfft2(torch.fft.rfft2(x), s=(8, 8))
+    assert operations.giga * 1e9 == pytest.approx(2 * 4 * 2.5 * 64 * 6)
+    with count_operations() as operations:
+        torch.fft.fft2(x.to(torch.complex64))
+    assert operations.giga * 1e9 == pytest.approx(4 * 5 * 64 * 6)
+
+
+def test_what_is_not_counted_is_named() -> None:
+    conv = nn.Conv2d(4, 4, 3)
+    x = torch.rand(1, 4, 8, 8)
+    assert uncounted(lambda: conv(x).softmax(1).amax((2, 3))) == []
+    assert uncounted(lambda: torch.fft.rfft2(x)) == []
+    assert uncounted(lambda: nn.functional.grid_sample(x, torch.zeros(1, 2, 2, 2), align_corners=False)) == []
+    assert uncounted(lambda: torch.cdist(x, x)) == ["aten._cdist_forward"]
