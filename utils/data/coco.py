@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -50,7 +51,13 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     document = _load(path, content)
     findings = Findings(path)
     grouped: dict[Any, list[dict[str, Any]]] = {}
-    entries = {entry.get("id"): entry for entry in _objects(document, "images", path)}
+    entries = {}
+    for entry in _objects(document, "images", path):
+        key, name = entry.get("id"), entry.get("file_name")
+        if isinstance(key, (int, str)) and isinstance(name, str) and name:
+            entries[key] = entry
+        else:
+            findings.drop(f"image {key!r}: needs an id and a file_name")
     for annotation in _objects(document, "annotations", path):
         key = annotation.get("image_id")
         if isinstance(key, (int, str)) and key in entries:
@@ -60,11 +67,9 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     locate = _Locator(path, images, root)
     found = []
     for key, entry in entries.items():
-        name = entry.get("file_name")
-        if not isinstance(name, str) or not name or not isinstance(key, (int, str)):
-            findings.drop(f"image {key!r}: needs an id and a file_name")
-            continue
-        found.append(CocoImage(locate(name), key, (_side(entry.get("height")), _side(entry.get("width"))), grouped.get(key, [])))
+        found.append(
+            CocoImage(locate(entry["file_name"]), key, (_side(entry.get("height")), _side(entry.get("width"))), grouped.get(key, []))
+        )
     return CocoFile(path, found, category_names(path, document), findings)
 
 
@@ -75,7 +80,8 @@ def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[int, int]:
         UserError: annotations of categories that `names` lacks; lists them.
     """
     numbers = {name: number for number, name in sorted(names.items(), reverse=True)}  # the first of two equal names counts
-    used = {a.get("category_id") for image in file.images for a in image.annotations}
+    categories = (a.get("category_id") for image in file.images for a in image.annotations)
+    used = {key for key in categories if isinstance(key, int)}
     lost = [name for key, name in file.categories.items() if key in used and name not in numbers]
     if lost:
         listed = ", ".join(f"{name!r}{nearest(name, numbers)}" for name in lost[:10])
@@ -201,7 +207,7 @@ def _side(value: Any) -> int:
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _area(annotation: Mapping[str, Any]) -> float:

@@ -67,6 +67,17 @@ def test_a_bad_annotation_costs_itself_only(change: dict[str, Any], reason: str)
     assert reason in text[0]
 
 
+def test_values_of_any_kind_where_numbers_belong() -> None:
+    """JSON may hold anything anywhere: nothing of it ends the reading."""
+    images = [{"id": [1], "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg", "height": 10**400, "width": "9"}]
+    file = read_coco(Path("x.json"), document(a(category_id={"x": 1}), a(bbox=[10**400, 0, 1, 1]), images=images), None, Path())
+    assert [(image.number, image.size) for image in file.images] == [(1, (0, 0))]
+    assert "needs an id and a file_name" in str(file.findings.all()[0])
+    assert class_map(file, {0: "dog"}) == {7: 0}
+    labels = coco_labels(file.images[0], Path("x.json"), {7: 0}, (100, 200))
+    assert (len(labels.rows), labels.findings.dropped) == (0, 2)
+
+
 def test_parts_of_a_polygon_are_joined_without_filling_what_lies_between() -> None:
     scale = np.array([100.0, 100.0])
     parts = [[10, 10, 30, 10, 30, 30, 10, 30], [60, 60, 90, 60, 90, 90, 60, 90], [10, 70, 30, 70, 30, 90, 10, 90]]
