@@ -33,7 +33,7 @@ def non_max_suppression(
         pred: (B, N, 5 + nc) decoded predictions: cx, cy, w, h in pixels, objectness, class probabilities.
         conf: a box is kept when objectness times class probability is above this.
         iou: IoU above which the less confident of two boxes is dropped.
-        classes: keep these classes only.
+        classes: keep predictions of these classes only; `prior` is not looked at.
         agnostic: boxes of different classes suppress each other too.
         multi_label: a box yields a row for each class above `conf`, not for its best class only.
         max_det: most boxes kept an image.
@@ -48,10 +48,10 @@ def non_max_suppression(
     out = []
     for i, image in enumerate(pred):
         rows = _candidates(image, conf, multi_label and pred.shape[2] > 6)
-        if prior is not None:
-            rows = torch.cat((_as_rows(prior[i].to(rows)), rows))
         if wanted is not None:
             rows = rows[torch.isin(rows[:, 5].long(), wanted)]
+        if prior is not None:
+            rows = torch.cat((_as_rows(prior[i].to(rows)), rows))
         out.append(_suppress(rows, iou, max_det, agnostic))
     return out
 

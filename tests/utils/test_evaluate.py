@@ -124,6 +124,14 @@ def test_a_model_of_one_class_stands_for_the_chosen_ones(tiny_dataset: Path) -> 
     assert metrics.ap50 == pytest.approx(1, abs=1e-6)
 
 
+def test_labels_take_part_whatever_the_filter(tiny_dataset: Path) -> None:
+    index = load_index(load_data(tiny_dataset), "train", single_cls=True, classes=[1])
+    oracle = Oracle(2)  # finds all as class 0, which is not the chosen one
+    loader: Any = Telling(val_loader(index, imgsz=160, batch_size=3, workers=0), oracle)
+    metrics = evaluate(oracle, loader, index, Settings(single_cls=True, classes=[1], hybrid=True), device=CPU).metrics  # type: ignore[arg-type]
+    assert metrics.ap50 == pytest.approx(1, abs=1e-6)
+
+
 def test_ranks_return_the_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rank measures its batches; what the others send is merged."""
     other = Evaluator(index.names)
