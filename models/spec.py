@@ -119,7 +119,9 @@ def base_of(path: str | Path) -> ModelSpec | None:
 
 def _plain_row(row: Row) -> list[Any]:
     sources = [relative(s, row.index) for s in row.sources]
-    args: Any = {k: thaw(v) for k, v in row.keywords.items()} if row.keywords else thaw(row.args)
+    # What a file's weights were, the checkpoint that this goes into says better; the file may be gone when it is read.
+    keywords = {k: thaw(v) for k, v in row.keywords.items() if k != "pretrained"}
+    args: Any = keywords or thaw(row.args)
     return [sources[0] if len(sources) == 1 else sources, row.repeats, row.name, args]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from models import build_model
 from models.backbones.botnet import BoTNet, botnet50, botnet101, botnet152
 from models.backbones.catnet import CAT, PatchProjection, cat_base, cat_small, cat_tiny
 from models.backbones.cotnet import CoTNet, classification_names, cotnet50, cotnet101, cotnext50, cotnext101
@@ -254,3 +255,16 @@ def test_an_output_that_nobody_reads_has_no_norm(tmp_path: Path) -> None:
     assert whole.state_dict().keys() - part.state_dict().keys() == {"norm0.weight", "norm0.bias"}
     image = torch.rand(1, 3, 32, 32)
     assert [torch.equal(a, b) for a, b in zip(part(image), whole(image), strict=True)] == [False, True, True, True]
+
+
+def test_a_model_with_a_pretrained_backbone_is_rebuilt_without_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mobilenet.pth"
+    torch.save(mobilenetv2_ca().state_dict(), file)
+    backbone = [[-1, 1, "mobilenetv2_ca", {"pretrained": str(file)}], [-1, 1, "Feature", [1]]]
+    content = {"nc": 1, "anchors": [[10, 13]], "backbone": backbone, "head": [[-1, 1, "Detect", ["nc", "anchors"]]]}
+    model = build_model(content)
+    assert torch.equal(model.model[0].features[0][0].weight, torch.load(file, weights_only=True)["features.0.0.weight"])
+    file.unlink()
+    assert build_model(model.spec.to_dict()).state_dict().keys() == model.state_dict().keys()
+    with pytest.raises(UserError, match=r"row 0 \(mobilenetv2_ca\): pretrained=.* no such file"):
+        build_model(content)
