@@ -50,6 +50,8 @@ def check_address(text: str) -> str:
     if not text.isdecimal() and ("://" not in text or scheme not in SCHEMES):
         shown = without_secrets(text) if "://" in text else text
         raise UserError(f"{shown}: neither a webcam number nor an address of {', '.join(s + '://' for s in SCHEMES)}")
+    if text.isdecimal() and len(text) > 3:  # OpenCV takes thousands for other kinds of sources, and cannot hold millions
+        raise UserError(f"{text}: there is no webcam of that number; the first is 0")
     if re.search(r"://([^/]*\.)?(youtube\.com|youtu\.be)(/|$)", text.lower()):
         raise UserError(f"{text}: YouTube pages are not read; save the video to a file and give its path")
     if not text.isprintable():  # OpenCV crashes on what is not text

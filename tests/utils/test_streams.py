@@ -139,7 +139,7 @@ def test_a_missing_webcam_is_an_error(capfd):
 
 
 @pytest.mark.parametrize(
-    "address", ["cam", "file:///etc/passwd", "ftp://me:secret@x/y", "concat:a|b", "-1", "http://x/\udcff", "http://x/\x1b[2J"]
+    "address", ["cam", "9" * 20, "file:///etc/passwd", "ftp://me:secret@x/y", "concat:a|b", "-1", "http://x/\udcff", "http://x/\x1b[2J"]
 )
 def test_addresses_that_are_none(address):
     with pytest.raises(UserError) as caught:
