@@ -34,14 +34,16 @@ $(DEVELOPMENT): requirements-dev.txt requirements.txt | $(BIN)/python
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
+# A thread that waits leaves its core to the loader.
+demo: export OMP_WAIT_POLICY = PASSIVE
 demo: $(RUNTIME)
 	@rm -rf $(DEMO)
 	$(BIN)/python -m utils.data.shapes $(SHAPES)
 	$(BIN)/python train.py --weights '' --cfg yolov5n-ca.yaml --data data/shapes.yaml --hyp hyp.demo.yaml --optimizer Adam \
 	    --imgsz $(SIZE) --epochs 40 --batch-size 16 --project $(DEMO) --name train
 	$(BIN)/python val.py --weights $(WEIGHTS) --data data/shapes.yaml --imgsz $(SIZE) --project $(DEMO) --name val
-	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/images/val --imgsz $(SIZE) --project $(DEMO) --name images
-	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/clip.mp4 --imgsz $(SIZE) --project $(DEMO) --name clip
+	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/images/val --imgsz $(SIZE) --line-thickness 2 --project $(DEMO) --name images
+	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/clip.mp4 --imgsz $(SIZE) --line-thickness 2 --project $(DEMO) --name clip
 	@echo
 	@echo "pictures with boxes   $(DEMO)/images/"
 	@echo "clip with boxes       $(DEMO)/clip/clip.mp4"
