@@ -75,7 +75,7 @@ class MHSA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         qkv = self.to_qkv(x).unflatten(1, (3, self.heads, self.dim_head)).flatten(4)  # (B, 3, n, d, H * W)
-        q, k, v = qkv.transpose(3, 4).unbind(1)
+        q, k, v = qkv.transpose(3, 4).contiguous().unbind(1)  # the fused kernels want each pixel's d numbers side by side
         q = q * self.dim_head**-0.5
         mask: Tensor | None = None
         if isinstance(self.pos_emb, RelativePosition):
