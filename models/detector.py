@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.anchors import parse_anchors
 from models.build import build_layers
 from models.folding import fold_norms
 from models.head import Detect
 from models.probe import measure_strides
 from models.registry import Row
-from models.spec import ModelSpec, parse_anchors, parse_names
+from models.spec import ModelSpec, parse_names
 from utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.anchors import Anchors, parse_anchors
 from models.edit import apply_edits
 from models.files import find_model, resize
 from models.registry import MOST_CHANNELS, Row, Scale
 from models.table import freeze, parse_table, relative, thaw
 from utils.config import read_yaml
 from utils.errors import UserError, nearest
-
-Anchors = int | tuple[tuple[float, ...], ...]
-"""Per level the widths and heights in pixels, flattened; or how many a level gets."""
 
 _SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
 # `inplace` and `yaml_file` stand in YOLOv5's files and checkpoints; nothing here depends on them.
@@ -192,29 +190,6 @@ def _activation(value: object, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise UserError(f"{where}: 'activation' is text such as nn.LeakyReLU(0.1), not {value!r}")
     return value
-
-
-def parse_anchors(value: Any, where: str) -> Anchors:
-    """Check anchors: a number per level, or a list of levels, each w, h pairs in pixels, flattened or not.
-
-    Raises:
-        UserError: of another form, not positive, or levels of different counts.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not 1 <= value <= 100:
-            raise UserError(f"{where}: 'anchors' is 1 to 100 per level, not {value}")
-        return value
-    form = f"{where}: 'anchors' is a number per level or a list of levels, each a list of w, h pairs in pixels"
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(level, list | tuple) and level for level in value):
-        raise UserError(f"{form}, not {value!r}")
-    flat = tuple(tuple(side for pair in level for side in (pair if isinstance(pair, list | tuple) else (pair,))) for level in value)
-    for level, sides in enumerate(flat):
-        numbers = all(isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s) and s > 0 for s in sides)
-        if not numbers or len(sides) % 2:
-            raise UserError(f"{form}; level {level} is {list(sides)}")
-        if len(sides) != len(flat[0]):
-            raise UserError(f"{where}: every level needs as many anchors; level 0 has {len(flat[0]) // 2}, level {level} {len(sides) // 2}")
-    return flat
 
 
 def parse_names(value: Any, where: str) -> tuple[str, ...] | None:
