@@ -167,7 +167,7 @@ class TrainConfig:
     freeze: tuple[int, ...] = option((0,), "N freezes rows 0 to N-1; several numbers freeze those rows", nargs="+", type=int)
     save_period: int = option(-1, "also keep a checkpoint every so many epochs")
     seed: int = option(0, "seed of weights, order and augmentation")
-    local_rank: int = option(-1, "set by old launchers; torchrun needs no flag")
+    local_rank: int = option(-1, "GPU of this process, as old launchers set it; torchrun needs no flag")
     amp: str = option(
         "auto", "mixed precision: auto takes fp16 on CUDA, bf16 on CPUs that have it", choices=("auto", "off", "bf16", "fp16")
     )
