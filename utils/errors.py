@@ -13,5 +13,5 @@ class UserError(ValueError):
 def nearest(name: object, known: Iterable[object]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or ``""`` when none is close."""
     spelling = {str(k).lower(): str(k) for k in known}
-    close = difflib.get_close_matches(str(name).lower(), spelling, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name).lower(), spelling, n=1, cutoff=0.6)
     return f"; did you mean '{spelling[close[0]]}'?" if close else ""

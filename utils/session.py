@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from models import load_plugins
 from utils.config import Hyp, TrainConfig
 from utils.device import select_device
 from utils.distributed import Ranks, barrier, join, leave, ranks_from
@@ -18,7 +19,7 @@ from utils.history import History
 from utils.resume import Stopped, read_stopped
 from utils.runs import LOG, start_log
 from utils.splits import open_splits, write_findings
-from utils.start import open_model, open_run, write_settings
+from utils.start import open_model, open_run, open_stopped, read_source, write_settings
 from utils.trainer import Run, train_epochs, validate_best
 
 
@@ -58,8 +59,15 @@ def _check_device(config: TrainConfig, device: torch.device, ranks: Ranks) -> No
 
 
 def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch.device, ranks: Ranks) -> None:
+    load_plugins(config.plugins)
+    source = None if stopped else read_source(config)
     splits = open_splits(config, ranks)
-    model, report = open_model(config, hyp, splits.names, stopped)
+    report = None
+    if stopped:
+        model = open_stopped(config, splits.names, stopped)
+    else:
+        assert source
+        model, report = open_model(config, hyp, splits.names, source)
     run = open_run(config, hyp, splits, model, device, ranks, stopped)
     folder = run.folder
     if report:

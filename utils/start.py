@@ -11,11 +11,11 @@ import torch
 import yaml
 from torch import nn
 
-from models import build_model, load_plugins
+from models import build_model
 from models.detector import Detector
 from models.spec import ModelSpec
 from models.transfer import TransferReport, transfer
-from models.weights import read_weights
+from models.weights import Weights, read_weights
 from models.yoloair import differences
 from utils.amp import Precision, choose_precision, verified
 from utils.anchors import check_anchors
@@ -36,21 +36,32 @@ from utils.splits import Splits
 from utils.stopping import EarlyStop
 from utils.trainer import Run
 
+Source = tuple[ModelSpec, Weights | None]
+"""What a model is made from: its table, and the weights to start from."""
 
-def open_model(config: TrainConfig, hyp: Hyp, names: dict[int, str], stopped: Stopped | None) -> tuple[Detector, TransferReport | None]:
-    """Build the model of ``--cfg``, or of the weights themselves, and give it the weights; or build that of a stopped run.
+
+def read_source(config: TrainConfig) -> Source:
+    """Read ``--weights`` and ``--cfg`` and build the model once, so that a wrong name is told before the data set is touched.
 
     Raises:
-        UserError: a model or weights that cannot be read, or that have nothing in common.
+        UserError: a model or weights that cannot be read or built.
     """
-    load_plugins(config.plugins)
-    if stopped:
-        return _stopped_model(config, names, stopped), None
-    anchors = None if hyp.anchors is None else round(hyp.anchors)
     weights = read_weights(config.weights) if config.weights else None
     spec = ModelSpec.from_yaml(config.cfg) if config.cfg or weights is None else weights.spec
     if spec.ch != 3:
         raise UserError(f"{spec.where}: reads {spec.ch} channels, and images are loaded with 3; set 'ch: 3'")
+    build_model(spec)
+    return spec, weights
+
+
+def open_model(config: TrainConfig, hyp: Hyp, names: dict[int, str], source: Source) -> tuple[Detector, TransferReport | None]:
+    """Build a model for the data's classes and give it the weights.
+
+    Raises:
+        UserError: weights that have nothing in common with the model.
+    """
+    anchors = None if hyp.anchors is None else round(hyp.anchors)
+    spec, weights = source
     model = build_model(spec, len(names), names=names, seed=config.seed, anchors=anchors)
     for difference in differences(spec.rows):
         LOG.info(difference)
@@ -62,7 +73,12 @@ def open_model(config: TrainConfig, hyp: Hyp, names: dict[int, str], stopped: St
     return model, report
 
 
-def _stopped_model(config: TrainConfig, names: dict[int, str], stopped: Stopped) -> Detector:
+def open_stopped(config: TrainConfig, names: dict[int, str], stopped: Stopped) -> Detector:
+    """Build the model of a stopped run, with its weights.
+
+    Raises:
+        UserError: the data's classes are not the run's.
+    """
     payload = stopped.payload
     if payload["names"] != names:
         raise UserError(f"--data {config.data}: {len(names)} classes {_few(names)}; the run was trained on {_few(payload['names'])}")
