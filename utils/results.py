@@ -89,7 +89,7 @@ class Results:
     def summary(self) -> str:
         """Counts by class, such as ``4 persons, 1 bus``, or ``(no detections)``."""
         counts = sorted(Counter(self.cls.tolist()).items())
-        words = (f"{n} {printable(self.name(c))}{'s' * (n > 1)}" for c, n in counts)
+        words = (f"{n} {_plural(printable(self.name(c))) if n > 1 else printable(self.name(c))}" for c, n in counts)
         return ", ".join(words) or "(no detections)"
 
     def to_txt(self, *, conf: bool = False, corners: bool = False) -> str:
@@ -167,3 +167,7 @@ class Results:
         path = Path(path)
         write_image(path, self.plot(**drawing))
         return path
+
+
+def _plural(noun: str) -> str:
+    return noun + ("es" if noun.endswith(("s", "x", "sh", "ch")) else "s")
