@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from models.layers.conv import fold_members
-from models.layers.norm import PooledBatchNorm
+from models.layers.spatial import PooledGate
 from models.registry import preserve_either, register
 
 
@@ -22,27 +20,13 @@ class _ChannelGate(nn.Module):
         return x * gate.sigmoid()[:, :, None, None]
 
 
-class _ConvNorm(nn.Module):
-    def __init__(self, kernel_size: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.bn: nn.Module = PooledBatchNorm(1, momentum=0.01)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
-
-    def fuse(self) -> None:
-        fold_members(self, ("conv", "bn"))
-
-
 class _SpatialGate(nn.Module):
     def __init__(self, kernel_size: int) -> None:
         super().__init__()
-        self.spatial = _ConvNorm(kernel_size)
+        self.spatial = PooledGate(kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
-        return x * self.spatial(pooled).sigmoid()
+        return x * self.spatial(x)
 
 
 @register(preserve_either, example=(4, 3))

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from models.layers.conv import fold_members
-from models.layers.norm import PooledBatchNorm
+from models.layers.spatial import PooledGate
 from models.registry import preserve_either, register
-
-
-class _ConvNorm(nn.Module):
-    def __init__(self, kernel_size: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.bn: nn.Module = PooledBatchNorm(1, momentum=0.01)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
-
-    def fuse(self) -> None:
-        fold_members(self, ("conv", "bn"))
 
 
 class _Gate(nn.Module):
@@ -28,10 +13,10 @@ class _Gate(nn.Module):
 
     def __init__(self, kernel_size: int) -> None:
         super().__init__()
-        self.conv = _ConvNorm(kernel_size)
+        self.conv = PooledGate(kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.conv(torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)).sigmoid()
+        return x * self.conv(x)
 
 
 @register(preserve_either, example=(3,))
