@@ -1,0 +1,89 @@
+"""One process a folder: a lock that the kernel takes back when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from utils.errors import UserError
+from utils.runs import LOG
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+NAME = ".lock"
+"""The file in the folder that is locked. It stays there when nobody holds it, and is empty then unless its holder was killed."""
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a folder until the block ends or the process dies. Its child processes do not hold it.
+
+    Where there is no `flock` (Windows, some network file systems), nothing is locked, which is said.
+
+    Raises:
+        UserError: another holder has it, in this process or any other, or the lock's file cannot be written.
+    """
+    path = folder / NAME
+    try:
+        file = path.open("a+b", buffering=0)  # "w" would wipe out who has the lock
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be locked, {path} cannot be written ({error.strerror or error})") from error
+    with file:
+        _take(file, folder)
+        _write(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}\n")
+        _held().add(file)
+        try:
+            yield
+        finally:
+            _held().discard(file)
+            if not file.closed:  # as it is in a forked child that leaves the block
+                _write(file, "")
+
+
+def _take(file: IO[bytes], folder: Path) -> None:
+    if fcntl is None:
+        LOG.warning("%s: this system has no locks; take care that no second process writes there", folder)
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read(1000).decode(errors="replace").strip() or "another process"
+        raise UserError(f"{folder} is in use by {holder}; wait, stop it, or give another --name") from error
+    except OSError as error:
+        LOG.warning("%s: this file system has no locks (%s); take care that no second process writes there", folder, error.strerror)
+
+
+def _write(file: IO[bytes], holder: str) -> None:
+    """Write down who holds the lock; a full disk must not keep anyone from holding it."""
+    with contextlib.suppress(OSError):
+        file.truncate(0)
+        file.write(holder.encode())
+
+
+@functools.cache
+def _held() -> set[IO[bytes]]:
+    """The locks of this process.
+
+    A forked child closes them: it shares them with its parent, and a loader worker that outlives a killed training for
+    some seconds would keep the folder locked.
+    """
+    files: set[IO[bytes]] = set()
+
+    def close() -> None:
+        for file in files:
+            file.close()
+        files.clear()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=close)
+    return files
