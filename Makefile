@@ -10,11 +10,12 @@ DEMO := runs/demo
 SIZE := 224
 WEIGHTS := $(DEMO)/train/weights/best.pt
 
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow faults lint bench clean
 
 help:
 	@echo "make demo       train a detector with attention on drawn shapes, measure it, use it (about 5 minutes on 2 cores)"
 	@echo "make test       the test suite; make test-slow runs the long tests"
+	@echo "make faults     inject every fault there is (kills, damage, hostile files, ...) and count what came of it"
 	@echo "make lint       ruff, mypy and the import layers"
 	@echo "make bench      speed of loading, training, validation, NMS and start-up"
 	@echo "make clean      remove what these targets made"
@@ -55,6 +56,9 @@ test: $(DEVELOPMENT)
 
 test-slow: $(DEVELOPMENT)
 	@$(BIN)/python -m pytest -m slow
+
+faults: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.faults
 
 lint: $(DEVELOPMENT)
 	@$(BIN)/ruff check
