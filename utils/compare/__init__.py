@@ -1,0 +1,1 @@
+"""Comparing variants of a detector: plan, runs, statistics, report."""
