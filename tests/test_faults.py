@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.isolation import groups
 from tests.faults.tally import Tally, bytes_changed, header, line, snapshot, total
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUPS = [path.stem for path in sorted((ROOT / "tests" / "faults").glob("*.py")) if "\ndef run(" in path.read_text()]
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", groups())
 def test_everything_is_as_specified(group: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", "--short", "--group", group],
