@@ -168,12 +168,12 @@ def predict(
     )
     single = isinstance(sources, (str, Path, np.ndarray, Image.Image)) or not isinstance(sources, Iterable)
     pictures: Sequence[Picture] = [sources] if single else sources  # type: ignore[assignment, list-item]
-    with _evaluating(model):
+    with evaluating(model):
         return [predictor(image, path) for i, picture in enumerate(pictures) for path, image in _images(picture, i)]
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode, and every part of it back into its own afterwards."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
