@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,28 @@ Report = Callable[[int, "dict[str, float]", "Batch", int], None]
 """Called after a batch with its number, the mean terms so far, the batch, the side in pixels it was trained at."""
 
 
+Stepped = Callable[[int, Tensor], None]
+"""Called after an optimizer step with the number of the next batch and this rank's sums of the loss terms so far.
+
+No gradient waits then: with weights, optimizer and average, that is all it takes to go on from there.
+"""
+
+
+class Position(NamedTuple):
+    """Where an epoch stands.
+
+    Attributes:
+        batch: the next one to do; as many as there are when only the validation is left.
+        sums: of the loss terms of the batches before, on this rank.
+    """
+
+    batch: int = 0
+    sums: tuple[float, ...] = (0.0,) * len(TERMS)
+
+
+_START = Position()
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Trainee:
     """Everything a training step reads and changes."""
@@ -58,20 +80,30 @@ class Trainee:
     ranks: Ranks = SINGLE
 
 
-def train_one_epoch(trainee: Trainee, loader: Loader, epoch: int, report: Report) -> dict[str, float]:
+def train_one_epoch(
+    trainee: Trainee, loader: Loader, epoch: int, report: Report, position: Position = _START, stepped: Stepped | None = None
+) -> dict[str, float]:
     """Train for one epoch and return the mean loss terms over its batches and all ranks.
 
     Gradients still waiting at the epoch's end are stepped then, so that nothing but weights and optimizer state carries over.
+
+    Args:
+        trainee: what is trained.
+        loader: the batches of this rank.
+        epoch: its number.
+        report: told of each batch, or of every tenth where telling waits for a GPU.
+        position: where to begin: after an optimizer step, or at the start.
+        stepped: told of each optimizer step; what it raises ends the epoch there.
 
     Raises:
         UserError: a loss or gradient is not finite; the weights are as they were before the step.
     """
     train_mode(trainee.model, trainee.layers, trainee.frozen)
-    torch.manual_seed(_draw(trainee.seed, epoch, trainee.ranks.rank))  # dropout is a function of the epoch, resumed or not
     steps, waiting = len(loader), _Waiting(epoch)
-    sums = torch.zeros(len(TERMS), device=trainee.precision.device)
+    sums = torch.tensor(position.sums, dtype=torch.float32, device=trainee.precision.device)
     often = 10 if sums.is_cuda else 1  # showing the terms waits for the GPU
-    for number, batch in enumerate(loader.epoch(epoch)):
+    for number, batch in enumerate(loader.epoch(epoch, position.batch), position.batch):
+        torch.manual_seed(_draw(trainee.seed, epoch, number, trainee.ranks.rank))  # dropout is a function of the batch, resumed or not
         setting = trainee.schedule.at(epoch * steps + number, epoch)
         apply_setting(trainee.optimizer, setting)
         images = prepare(batch.images, trainee, epoch, number)
@@ -84,6 +116,8 @@ def train_one_epoch(trainee: Trainee, loader: Loader, epoch: int, report: Report
         if number < often or number % often == 0 or number + 1 == steps:
             mean = dict(zip(TERMS, (sums * trainee.ranks.world_size / (number + 1)).tolist(), strict=True))
             report(number, mean, batch, images.shape[-1])
+        if due and stepped is not None:
+            stepped(number + 1, sums)
     means = sum_over_ranks((sums / steps).tolist(), sums.device, trainee.ranks)
     return dict(zip(TERMS, means, strict=True))
 
