@@ -13,7 +13,8 @@ from utils.boxes import cxcywh_to_xyxy
 MAX_CANDIDATES = 30_000
 """Boxes of an image that may enter the suppression, the most confident first (YOLOv5's figure)."""
 
-_FIRST_GROUP = 256
+_FIRST_GROUP = 2048
+_LANES = 3  # a third of the pairs to compare; more lanes cost more calls than they save
 
 
 def non_max_suppression(
@@ -46,8 +47,9 @@ def non_max_suppression(
     assert 0 <= iou <= 1, iou
     wanted = None if classes is None else torch.as_tensor(sorted(set(classes)), device=pred.device)
     out = []
-    for i, image in enumerate(pred):
-        rows = _candidates(image, conf, multi_label and pred.shape[2] > 6)
+    # No class probability is above 1, so objectness alone rules out most rows before the classes are read.
+    for i, (image, some) in enumerate(zip(pred, pred[..., 4] > conf, strict=True)):
+        rows = _candidates(image[some].float(), conf, multi_label and pred.shape[2] > 6)
         if wanted is not None:
             rows = rows[torch.isin(rows[:, 5].long(), wanted)]
         if prior is not None:
@@ -58,8 +60,6 @@ def non_max_suppression(
 
 def _candidates(image: Tensor, conf: float, multi_label: bool) -> Tensor:
     """(N, 5 + nc) -> (k, 6) xyxy, confidence, class: the rows above `conf`, unsorted."""
-    # No class probability is above 1, so objectness alone rules out most rows before the classes are read.
-    image = image[image[:, 4] > conf].float()
     score = image[:, 5:] * image[:, 4:5]
     if multi_label:
         row, label = (score > conf).nonzero(as_tuple=True)
@@ -81,16 +81,19 @@ def _suppress(rows: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor:
 
     What is kept of the n most confident rows does not depend on the rows after them, and only kept rows suppress later ones. So
     the rows go through in growing groups, each together with what was kept before, until `max_det` are kept: the result is that
-    of one pass over all rows.
+    of one pass over all rows. Rows of different classes do not meet, so each group goes through in lanes of some classes each.
     """
     order = rows[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
-    boxes, scores = _apart(rows, agnostic), rows[:, 4].double()
+    boxes, scores = _apart(rows, agnostic)[order], rows[order, 4].double()
+    lane = torch.zeros_like(scores) if agnostic else rows[order, 5] % _LANES
     kept, first, size = order[:0], 0, _FIRST_GROUP
     while first < len(order) and len(kept) < max_det:
-        group = torch.cat((kept, order[first : first + size]))
-        kept = group[nms(boxes[group], scores[group], iou)][:max_det]
+        group = torch.cat((kept, torch.arange(first, min(first + size, len(order)), device=rows.device)))
+        of_group = lane[group]
+        lanes = (group[of_group == k] for k in range(1 if agnostic else _LANES))
+        kept = torch.cat([some[nms(boxes[some], scores[some], iou)] for some in lanes]).sort().values[:max_det]
         first, size = first + size, size * 2
-    return rows[kept]
+    return rows[order[kept]]
 
 
 def _apart(rows: Tensor, agnostic: bool) -> Tensor:
