@@ -186,6 +186,24 @@ def folding(it: Subject) -> str:
     return f"{before - _norms(module)} of {before} batch norms folded" if before else "no batch norms"
 
 
+def shows_attention(it: Subject) -> str:
+    """What ``attention(x)`` returns, in the module or in its parts, can be drawn, and asking for it changes nothing."""
+    module, given = it.make().eval(), it.example()
+    shown: list[str] = []
+
+    def ask(part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        maps = part.attention(*inputs)  # type: ignore[operator]
+        if not isinstance(maps, Tensor) or maps.dim() != 4 or len(maps) != len(inputs[0]) or not maps.isfinite().all():
+            raise Broken(f"{type(part).__name__}.attention(x) has to return (B, maps, h, w), all of it finite")
+        require_equal(part.forward(*inputs), output, 0, "after its attention was asked for")
+        shown.append("x".join(map(str, maps.shape[1:])))
+
+    for part in [m for m in module.modules() if callable(getattr(m, "attention", None))]:
+        part.register_forward_hook(ask)
+    run(module, given)
+    return ", ".join(shown[:3]) or "no method attention(x): nothing to draw"
+
+
 def _norms(module: nn.Module) -> int:
     return sum(isinstance(m, nn.BatchNorm2d) for m in module.modules())
 
@@ -202,6 +220,7 @@ CHECKS: dict[str, Check] = {
     "batch independence": independent,
     "copies": copies,
     "folding": folding,
+    "attention maps": shows_attention,
     "bf16 autocast": half,
     "channels_last": channels_last,
     "TorchScript trace": traces,

@@ -14,6 +14,7 @@ from models.attention.position import AbsolutePosition, RelativePosition
 from models.layers.conv import Conv, batch_norm
 from models.layers.csp import C3
 from models.layers.norm import factor_and_shift
+from models.layers.transformer import shares
 from models.registry import Plan, Row, Scale, Width, only, project, register, stack
 
 Position = Literal["relative", "absolute"] | None
@@ -72,8 +73,9 @@ class MHSA(nn.Module):
         elif position == "absolute":
             self.pos_emb = AbsolutePosition(fmap_size, self.dim_head)
 
-    def forward(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Scaled queries, keys and values, (B, n, H * W, d), and the position logits, (B, n, H * W, H * W)."""
+        height, width = x.shape[2:]
         qkv = self.to_qkv(x).unflatten(1, (3, self.heads, self.dim_head)).flatten(4)  # (B, 3, n, d, H * W)
         q, k, v = qkv.transpose(3, 4).contiguous().unbind(1)  # the fused kernels want each pixel's d numbers side by side
         q = q * self.dim_head**-0.5
@@ -83,6 +85,16 @@ class MHSA(nn.Module):
         elif self.pos_emb is not None:
             # q.(k + e) = q.k + q.e: an absolute position is part of the key.
             k = k + self.pos_emb(height, width).to(k.dtype)
+        return q, k, v, mask
+
+    def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
+        """What each position gets of the one in row and column `at`, or of all on average: (B, n, H, W), sums to 1."""
+        q, k, _, mask = self._projected(x)
+        return shares(q, k, None if at is None else at[0] * x.shape[3] + at[1], mask).unflatten(2, x.shape[2:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        q, k, v, mask = self._projected(x)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
         return out.transpose(2, 3).reshape(batch, self.heads * self.dim_head, height, width)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from models.attention.tokens import DropPath, Mlp
 from models.layers.csp import C3
+from models.layers.transformer import shares
 from models.registry import preserve, register, stack
 
 
@@ -40,6 +41,21 @@ class _InnerPatchAttention(nn.Module):
         offset_columns = columns[:, None] - columns[None] + patch - 1
         self.register_buffer("relative_position_index", offset_rows * (2 * patch - 1) + offset_columns)
 
+    def shares(self, x: Tensor, at: tuple[int, int] | None) -> Tensor:
+        """What each pixel gets in its window, (B, heads, H, W); of one asking pixel, zeros outside of its window."""
+        patch, (batch, height, width, channels) = self.patch, x.shape
+        grid = (batch, height // patch, width // patch)
+        windows = x.reshape(batch, grid[1], patch, grid[2], patch, channels).transpose(2, 3).reshape(-1, patch * patch, channels)
+        q, k, _ = self.qkv(windows).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query = None if at is None else at[0] % patch * patch + at[1] % patch
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
+        out = shares(q * q.shape[3] ** -0.5, k, query, bias).reshape(*grid, self.heads, patch, patch)
+        if at is not None:
+            asked = out.new_zeros(grid[1:])
+            asked[at[0] // patch, at[1] // patch] = 1
+            out = out * asked[..., None, None, None]
+        return out.permute(0, 3, 1, 4, 2, 5).reshape(batch, self.heads, height, width)
+
     def forward(self, x: Tensor) -> Tensor:
         patch, (batch, height, width, channels) = self.patch, x.shape
         rows, columns = height // patch, width // patch
@@ -60,11 +76,24 @@ class _CrossPatchAttention(nn.Module):
         self.qkv = nn.Linear(patch * patch, 3 * patch * patch)
         self.proj = nn.Linear(patch * patch, patch * patch)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _tokens(self, x: Tensor) -> Tensor:
         patch, (batch, height, width, channels) = self.patch, x.shape
         rows, columns = height // patch, width // patch
         tokens = x.reshape(batch, rows, patch, columns, patch, channels).permute(0, 5, 1, 3, 2, 4)
-        tokens = tokens.reshape(batch * channels, 1, rows * columns, patch * patch)
+        return tokens.reshape(batch * channels, 1, rows * columns, patch * patch)
+
+    def shares(self, x: Tensor, at: tuple[int, int] | None) -> Tensor:
+        """What each patch gets, of its channel's patches, the same for all of its pixels: (B, C, H, W)."""
+        patch, (batch, height, width, channels) = self.patch, x.shape
+        q, k, _ = self.qkv(self._tokens(x)).chunk(3, -1)
+        query = None if at is None else at[0] // patch * (width // patch) + at[1] // patch
+        out = shares(q / patch, k, query).reshape(batch, channels, height // patch, width // patch)
+        return out.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patch, (batch, height, width, channels) = self.patch, x.shape
+        rows, columns = height // patch, width // patch
+        tokens = self._tokens(x)
         q, k, v = self.qkv(tokens).chunk(3, -1)
         out = self.proj(F.scaled_dot_product_attention(q, k, v))
         out = out.reshape(batch, channels, rows, columns, patch, patch).permute(0, 2, 4, 3, 5, 1)
@@ -74,14 +103,20 @@ class _CrossPatchAttention(nn.Module):
 class _Block(nn.Module):
     """Pre-norm transformer block over a map; the attention sees it padded to whole patches, the output is cropped."""
 
-    def __init__(self, channels: int, attention: nn.Module, patch_size: int, drop_path: float) -> None:
+    def __init__(self, channels: int, attention: _InnerPatchAttention | _CrossPatchAttention, patch_size: int, drop_path: float) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.norm1 = nn.LayerNorm(channels)
-        self.attn = attention
+        self.attn: _InnerPatchAttention | _CrossPatchAttention = attention
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = Mlp(channels)
         self.drop_path = DropPath(drop_path)
+
+    def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
+        """What each pixel, or its patch, gets of the one in row and column `at`, or of all on average: (B, maps, H, W)."""
+        height, width = x.shape[2:]
+        padded = _padded(self.norm1(x.permute(0, 2, 3, 1)), self.patch_size)
+        return self.attn.shares(padded, at)[..., :height, :width]
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]

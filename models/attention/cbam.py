@@ -15,9 +15,13 @@ class _ChannelGate(nn.Module):
         # The flatten of the authors' code has no state; it keeps the indices of their names.
         self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def attention(self, x: Tensor) -> Tensor:
+        """The gate, (B, C, 1, 1)."""
         gate = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
-        return x * gate.sigmoid()[:, :, None, None]
+        return gate.sigmoid()[:, :, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention(x)
 
 
 class _SpatialGate(nn.Module):
@@ -25,8 +29,12 @@ class _SpatialGate(nn.Module):
         super().__init__()
         self.spatial = PooledGate(kernel_size)
 
+    def attention(self, x: Tensor) -> Tensor:
+        """The gate, (B, 1, H, W)."""
+        return self.spatial(x)
+
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.spatial(x)
+        return x * self.attention(x)
 
 
 @register(preserve_either, example=(4, 3))

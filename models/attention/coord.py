@@ -35,13 +35,23 @@ class CoordAtt(nn.Module):
         self.conv_h = nn.Conv2d(squeezed, channels, 1)
         self.conv_w = nn.Conv2d(squeezed, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gates of the rows, (B, C, H, 1), and of the columns, (B, C, 1, W)."""
         H = x.shape[2]
         rows = x.mean(3, keepdim=True)  # (B, C, H, 1)
         columns = x.mean(2, keepdim=True).transpose(2, 3)  # (B, C, W, 1)
         joint = F.hardswish(self.bn1(self.conv1(torch.cat((rows, columns), 2))))  # (B, squeezed, H + W, 1)
         gate_h = self.conv_h(joint[:, :, :H]).sigmoid()  # (B, C, H, 1)
         gate_w = self.conv_w(joint[:, :, H:]).sigmoid().transpose(2, 3)  # (B, C, 1, W)
+        return gate_h, gate_w
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Both gates, (B, C, H, W)."""
+        gate_h, gate_w = self.gates(x)
+        return gate_h * gate_w
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate_h, gate_w = self.gates(x)
         return x * gate_h * gate_w
 
     def fuse(self) -> None:

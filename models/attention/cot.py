@@ -132,11 +132,19 @@ class CoT(nn.Module):
         """Query and keys side by side: (B, C, H, W), (B, C, H, W) -> (B, 2C, H, W)."""
         return torch.cat((x, keys), 1)
 
+    def _kernels(self, x: Tensor, static: Tensor) -> Tensor:
+        """The k x k weights of each pixel, (B * groups, maps / groups, k * k, H, W)."""
+        return self.embed(self.joined(x, static)).reshape(len(x) * self.groups, -1, self.kernel_size**2, *x.shape[2:])
+
+    def attention(self, x: Tensor) -> Tensor:
+        """How strongly each pixel gathers around it: the mean magnitude of its k x k weights, (B, maps, H, W)."""
+        return self._kernels(x, self.key_embed(x)).abs().mean(2).reshape(len(x), -1, *x.shape[2:])
+
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         g, size = self.groups, self.kernel_size
         static = self.key_embed(x)
-        weights = self.embed(self.joined(x, static)).reshape(batch * g, -1, size * size, height, width)
+        weights = self._kernels(x, static)
         values = self.conv1x1(x).reshape(batch * g, self.share, -1, height, width)
         dynamic = local_aggregation(values, weights, size).reshape(batch, channels, height, width)
         dynamic = F.silu(self.bn(dynamic))

@@ -39,14 +39,31 @@ class CrissCross(nn.Module):
             x = self._once(x)
         return x
 
-    def _once(self, x: Tensor) -> Tensor:
-        height = x.shape[2]
-        q, k, v = self.query_conv(x), self.key_conv(x), self.value_conv(x)
+    def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
+        """What each position gets, in the last pass, of the one in row and column `at`, or of all on average: (B, 1, H, W), sums to 1."""
+        for _ in range(self.recurrence - 1):
+            x = self._once(x)
+        from_column, from_row = self._shares(x).split(x.shape[2:], 3)  # (B, H, W, H) and (B, H, W, W)
+        if at is None:
+            return (from_column.sum(1).transpose(1, 2) + from_row.sum(2))[:, None] / (x.shape[2] * x.shape[3])
+        row, column = at
+        out = torch.zeros_like(x[:, :1], dtype=from_row.dtype)
+        out[:, 0, :, column] = from_column[:, row, column]
+        out[:, 0, row] += from_row[:, row, column]
+        return out
+
+    def _shares(self, x: Tensor) -> Tensor:
+        """What a position takes of those in its column, itself left out, and then in its row: (B, H, W, H + W)."""
+        q, k = self.query_conv(x), self.key_conv(x)
         column = torch.einsum("bcyx,bcjx->byxj", q, k)
         row = torch.einsum("bcyx,bcyj->byxj", q, k)
         # The position itself stands in its row already. The mask is made where the map is: copies make it on the CPU.
-        itself = torch.eye(height, dtype=torch.bool, device=x.device)[None, :, None]
-        share = torch.cat((column.masked_fill(itself, float("-inf")), row), 3).softmax(3).to(v.dtype)
+        itself = torch.eye(x.shape[2], dtype=torch.bool, device=x.device)[None, :, None]
+        return torch.cat((column.masked_fill(itself, float("-inf")), row), 3).softmax(3)
+
+    def _once(self, x: Tensor) -> Tensor:
+        height, v = x.shape[2], self.value_conv(x)
+        share = self._shares(x).to(v.dtype)
         from_column = torch.einsum("byxj,bcjx->bcyx", share[..., :height], v)
         from_row = torch.einsum("byxj,bcyj->bcyx", share[..., height:], v)
         return self.gamma * (from_column + from_row) + x

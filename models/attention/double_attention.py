@@ -34,9 +34,13 @@ class DoubleAttention(nn.Module):
         self.conv_reconstruct = nn.Conv2d(features, channels, 1)
         self.residual = residual
 
+    def attention(self, x: Tensor) -> Tensor:
+        """The maps that features are gathered by, (B, c_n, H, W); each sums to 1."""
+        return self.convB(x).flatten(2).softmax(2).unflatten(2, x.shape[2:])
+
     def forward(self, x: Tensor) -> Tensor:
         a = self.convA(x).flatten(2)  # (B, c_m, N)
-        gathering = self.convB(x).flatten(2).softmax(2).to(a.dtype)  # (B, c_n, N), each map sums to 1 over the positions
+        gathering = self.attention(x).flatten(2).to(a.dtype)  # (B, c_n, N)
         handing_out = self.convV(x).flatten(2).softmax(1).to(a.dtype)  # (B, c_n, N), each position's sum to 1
         y = (a @ gathering.transpose(1, 2)) @ handing_out
         y = self.conv_reconstruct(y.unflatten(2, x.shape[2:]))

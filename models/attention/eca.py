@@ -34,6 +34,10 @@ class ECA(nn.Module):
             raise ValueError(f"ECA: kernel_size must be odd, not {kernel_size}")
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def attention(self, x: Tensor) -> Tensor:
+        """The gate, (B, C, 1, 1)."""
         gate = self.conv(x.mean((2, 3))[:, None]).sigmoid()  # (B, 1, C)
-        return x * gate[:, 0, :, None, None]
+        return gate[:, 0, :, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention(x)

@@ -53,7 +53,8 @@ class GatherExcite(nn.Module):
         if gather == "theta-plus":
             self.mlp = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def attention(self, x: Tensor) -> Tensor:
+        """The gate, (B, C, H, W), or (B, C, 1, 1) where the whole map is gathered."""
         if self.gather is not None:
             y = self.gather(x)
         elif self.extent:
@@ -62,4 +63,7 @@ class GatherExcite(nn.Module):
             y = x.mean((2, 3), keepdim=True)
         if self.mlp is not None:
             y = self.mlp(y)
-        return x * (F.interpolate(y, size=x.shape[2:], mode="nearest") if self.extent else y).sigmoid()
+        return (F.interpolate(y, size=x.shape[2:], mode="nearest") if self.extent else y).sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention(x)

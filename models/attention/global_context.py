@@ -32,7 +32,11 @@ class GCBlock(nn.Module):
         nn.init.zeros_(last.bias)
         self.channel_add_conv = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(inplace=True), last)
 
+    def attention(self, x: Tensor) -> Tensor:
+        """How much each position adds to the context, (B, 1, H, W); sums to 1."""
+        return self.conv_mask(x).flatten(2).softmax(2).unflatten(2, x.shape[2:])
+
     def forward(self, x: Tensor) -> Tensor:
-        share = self.conv_mask(x).flatten(2).softmax(2)  # (B, 1, H * W)
+        share = self.attention(x).flatten(2)  # (B, 1, H * W)
         context = torch.matmul(x.flatten(2), share.transpose(1, 2).to(x.dtype))  # (B, C, 1)
         return x + self.channel_add_conv(context[..., None])

@@ -91,10 +91,18 @@ class GnConv(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
         self.pws = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.widths, self.widths[1:], strict=False))
 
+    def _gates(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What is gated first, and the gates, the last of them C channels wide."""
+        first, rest = self.proj_in(x).split((self.widths[0], sum(self.widths)), 1)
+        return first, (self.dwconv(rest) * self.scale).split(self.widths, 1)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The magnitude of the last gate, (B, C, H, W)."""
+        return self._gates(x)[1][-1].abs()
+
     def forward(self, x: Tensor) -> Tensor:
-        gate, rest = self.proj_in(x).split((self.widths[0], sum(self.widths)), 1)
-        first, *others = (self.dwconv(rest) * self.scale).split(self.widths, 1)
-        x = gate * first
+        x, (first, *others) = self._gates(x)
+        x = x * first
         for widen, other in zip(self.pws, others, strict=True):
             x = widen(x) * other
         return self.proj_out(x)

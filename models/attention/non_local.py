@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.transformer import shares
 from models.registry import preserve, register
 
 
@@ -47,8 +48,21 @@ class NonLocal(nn.Module):
         assert self.conv_out.bias is not None
         nn.init.zeros_(self.conv_out.bias)
 
+    def _source(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 2, ceil_mode=True) if self.pool else x
+
+    def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
+        """The weight of each gathered position for that in row and column `at`, or for all on average: (B, 1, H, W), halved by `pool`."""
+        source = self._source(x)
+        theta, phi = (t.flatten(2).transpose(1, 2)[:, None] for t in (self.theta(x), self.phi(source)))
+        query = None if at is None else at[0] * x.shape[3] + at[1]
+        if self.mode == "embedded_gaussian":
+            return shares(theta, phi, query).unflatten(2, source.shape[2:])
+        asked = theta.mean(2, keepdim=True) if query is None else theta[:, :, query : query + 1]
+        return (asked @ phi.transpose(2, 3) / phi.shape[2])[:, :, 0].unflatten(2, source.shape[2:])
+
     def forward(self, x: Tensor) -> Tensor:
-        source = F.max_pool2d(x, 2, ceil_mode=True) if self.pool else x
+        source = self._source(x)
         theta, phi, g = (t.flatten(2).transpose(1, 2)[:, None] for t in (self.theta(x), self.phi(source), self.g(source)))  # (B, 1, N, d)
         if self.mode == "embedded_gaussian":
             y = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)

@@ -30,5 +30,9 @@ class SE(nn.Module):
             nn.Linear(channels, hidden, bias=bias), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=bias), nn.Sigmoid()
         )
 
+    def attention(self, x: Tensor) -> Tensor:
+        """The gate, (B, C, 1, 1)."""
+        return self.fc(x.mean((2, 3)))[:, :, None, None]
+
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
+        return x * self.attention(x)

@@ -45,8 +45,16 @@ class SKConv(nn.Module):
         self.fc = nn.Sequential(nn.Conv2d(channels, squeezed, 1, bias=False), PooledBatchNorm(squeezed), nn.ReLU(inplace=True))
         self.fcs = nn.ModuleList(nn.Conv2d(squeezed, channels, 1) for _ in range(branches))
 
-    def forward(self, x: Tensor) -> Tensor:
-        maps = torch.stack([conv(x) for conv in self.convs], 1)  # (B, M, C, H, W)
+    def _maps_and_shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What each branch sees, (B, M, C, H, W), and its share of each channel, (B, M, C, 1, 1)."""
+        maps = torch.stack([conv(x) for conv in self.convs], 1)
         descriptor = self.fc(maps.sum(1).mean((2, 3), keepdim=True))
-        share = torch.stack([fc(descriptor) for fc in self.fcs], 1).softmax(1)  # (B, M, C, 1, 1)
+        return maps, torch.stack([fc(descriptor) for fc in self.fcs], 1).softmax(1)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The share of the most dilated branch, (B, C, 1, 1)."""
+        return self._maps_and_shares(x)[1][:, -1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps, share = self._maps_and_shares(x)
         return (maps * share.to(maps.dtype)).sum(1)

@@ -24,9 +24,12 @@ class _Calibrated(nn.Module):
         self.k3 = nn.Sequential(*_conv_norm(channels))
         self.k4 = nn.Sequential(*_conv_norm(channels))
 
+    def attention(self, x: Tensor) -> Tensor:
+        """The gate, (B, C, H, W)."""
+        return (x + F.interpolate(self.k2(x), size=x.shape[2:], mode="nearest")).sigmoid()
+
     def forward(self, x: Tensor) -> Tensor:
-        gate = (x + F.interpolate(self.k2(x), size=x.shape[2:], mode="nearest")).sigmoid()
-        return self.k4(self.k3(x) * gate)
+        return self.k4(self.k3(x) * self.attention(x))
 
 
 @register(preserve, example=(2,))

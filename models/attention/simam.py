@@ -23,9 +23,13 @@ class SimAM(nn.Module):
         super().__init__()
         self.energy_lambda = energy_lambda
 
-    def forward(self, x: Tensor) -> Tensor:
+    def attention(self, x: Tensor) -> Tensor:
+        """The gate, (B, C, H, W)."""
         pixels = x.shape[2] * x.shape[3]
         others = pixels - 1 + 1 // pixels  # at least 1
         deviation = (x - x.mean((2, 3), keepdim=True)).square()
         variance = deviation.sum((2, 3), keepdim=True) / others
-        return x * (deviation / (4 * (variance + self.energy_lambda)) + 0.5).sigmoid()
+        return (deviation / (4 * (variance + self.energy_lambda)) + 0.5).sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from models.layers.spatial import PooledGate
@@ -42,6 +43,12 @@ class TripletAttention(nn.Module):
         self.cw = _Gate(kernel_size)
         self.hc = _Gate(kernel_size)
         self.hw = _Gate(kernel_size) if spatial else None
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The mean of the gates, (B, C, H, W): the output over the input."""
+        gates = [self.cw.conv(x.transpose(1, 2)).transpose(1, 2), self.hc.conv(x.transpose(1, 3)).transpose(1, 3)]
+        gates += [] if self.hw is None else [self.hw.conv(x)]
+        return torch.stack([gate.expand(x.shape) for gate in gates]).mean(0)
 
     def forward(self, x: Tensor) -> Tensor:
         over_height = self.cw(x.transpose(1, 2)).transpose(1, 2)  # pooled over H, gate on (C, W)

@@ -10,6 +10,23 @@ from torch.nn import functional as F
 from models.layers.conv import Conv
 
 
+def shares(q: Tensor, k: Tensor, query: int | None, bias: Tensor | None = None) -> Tensor:
+    """What each key gets of one query, or of all of them on average.
+
+    Args:
+        q: (B, heads, Q, d), scaled.
+        k: (B, heads, N, d).
+        query: index of the query; None takes the mean over all.
+        bias: broadcastable to (B, heads, Q, N), added to the logits.
+
+    Returns:
+        (B, heads, N), sums to 1 over N.
+    """
+    chosen = slice(None) if query is None else slice(query, query + 1)
+    logits = q[:, :, chosen] @ k.transpose(2, 3)
+    return (logits if bias is None else logits + bias[:, :, chosen]).softmax(3).mean(2)
+
+
 class TransformerLayer(nn.Module):
     """Self-attention and a linear two-layer perceptron, each with a residual, without layer norms (YOLOv5).
 
@@ -37,11 +54,19 @@ class TransformerLayer(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What ``self.ma`` computes, without its weights output: that one would hold N x N numbers, and it does not export."""
         B, N, C = q.shape
-        heads = self.ma.num_heads
-        projections = zip((q, k, v), self.ma.in_proj_weight.chunk(3), self.ma.in_proj_bias.chunk(3), strict=True)
-        query, key, value = (F.linear(t, weight, bias).view(B, N, heads, C // heads).transpose(1, 2) for t, weight, bias in projections)
+        query, key, value = (self._headed(t, part) for part, t in enumerate((q, k, v)))
         mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, N, C / heads)
         return self.ma.out_proj(mixed.transpose(1, 2).reshape(B, N, C))
+
+    def _headed(self, x: Tensor, part: int) -> Tensor:
+        """The queries (part 0), keys (1) or values (2) of all heads: (B, N, C) -> (B, heads, N, C / heads)."""
+        weight, bias = self.ma.in_proj_weight.chunk(3)[part], self.ma.in_proj_bias.chunk(3)[part]
+        return F.linear(x, weight, bias).unflatten(2, (self.ma.num_heads, -1)).transpose(1, 2)
+
+    def shares(self, x: Tensor, query: int | None) -> Tensor:
+        """What each token gets of one, or of all on average: (B, N, C) -> (B, heads, N)."""
+        q, k = self._headed(self.q(x), 0), self._headed(self.k(x), 1)
+        return shares(q * q.shape[3] ** -0.5, k, query)
 
 
 class TransformerBlock(nn.Module):
@@ -63,9 +88,17 @@ class TransformerBlock(nn.Module):
         self.linear = nn.Linear(c2, c2)
         self.tr = nn.Sequential(*(TransformerLayer(c2, heads) for _ in range(layers)))
 
+    def _tokens(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, H * W, c2), each with its position term."""
+        tokens = (x if self.conv is None else self.conv(x)).flatten(2).transpose(1, 2)
+        return tokens + self.linear(tokens)
+
+    def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
+        """What each position gets, in the last layer, of that in row and column `at`, or of all on average: (B, heads, H, W)."""
+        *before, last = self.tr
+        assert isinstance(last, TransformerLayer)
+        tokens = nn.Sequential(*before)(self._tokens(x))
+        return last.shares(tokens, None if at is None else at[0] * x.shape[3] + at[1]).unflatten(2, x.shape[2:])
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.conv is not None:
-            x = self.conv(x)
-        B, C, H, W = x.shape
-        tokens = x.flatten(2).transpose(1, 2)  # (B, H * W, C)
-        return self.tr(tokens + self.linear(tokens)).transpose(1, 2).reshape(B, C, H, W)
+        return self.tr(self._tokens(x)).transpose(1, 2).unflatten(2, x.shape[2:])
