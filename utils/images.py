@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import struct
 import zlib
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.errors import UserError
+from utils.regular import open_regular, read_regular
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".gif", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
@@ -26,6 +26,9 @@ VIDEO_SUFFIXES = frozenset({".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp
 
 MAX_PIXELS = 178_956_970
 """Largest image that is decoded (half a gigabyte of BGR); the bound at which Pillow calls a file a decompression bomb."""
+
+MAX_BYTES = 6 * MAX_PIXELS + (64 << 20)
+"""Largest file that is read: so many pixels of three times 16 bits, and metadata."""
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _BROKEN: tuple[type[Exception], ...] = (
@@ -78,7 +81,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         ImageError: as `read_image`, as far as the header shows it.
     """
     try:
-        with Image.open(path) as image:
+        with _open(path) as file, Image.open(file) as image:
             _check_pixels(image.size[::-1], path)
             return _upright(image)
     except ImageError:
@@ -116,19 +119,20 @@ def check_image(path: str | Path) -> tuple[int, int]:
 def _open(path: str | Path) -> io.BufferedReader:
     """Open a regular file; a named pipe or a device would hang."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a third of the time of Path.stat
-            raise ImageError(f"{path}: not a file")
-        return open(path, "rb")  # noqa: PTH123
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-        raise ImageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        return open_regular(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _read(path: str | Path) -> bytes:
-    with _open(path) as file:
-        try:
-            return file.read()
-        except OSError as error:
-            raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        return read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: OSError) -> ImageError:
+    return ImageError(f"{path}: cannot be read ({error.strerror or error})")
 
 
 def _shape(image: NDArray[np.uint8]) -> tuple[int, int]:

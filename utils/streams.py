@@ -114,7 +114,10 @@ class Stream:
             got += 1
             if (got - 1) % self._stride:
                 continue
-            ok, image = capture.retrieve()
+            try:
+                ok, image = capture.retrieve()
+            except cv2.error:  # a frame whose header promises more than memory holds
+                continue
             if ok and image is not None and image.size:
                 self._offer(image.astype(np.uint8, copy=False))
         return got

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from utils import letterbox
 from utils.errors import UserError
+from utils.regular import open_regular
 
 Image = NDArray[np.uint8]
 FALLBACK_FPS = 30.0
-MAX_FPS = 1000.0
+MIN_FPS, MAX_FPS = 0.01, 1000.0
 MIN_SIDE, MAX_SIDE = 16, 8190  # what the MPEG-4 encoder takes
 
 
@@ -29,7 +30,7 @@ class VideoError(UserError):
 
 def sane_fps(fps: float) -> float:
     """The frame rate, or 30 where a file or camera states none that can be."""
-    return fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else FALLBACK_FPS
+    return fps if math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS else FALLBACK_FPS
 
 
 def _safe(path: Path) -> str:
@@ -58,6 +59,10 @@ class VideoReader:
         Raises:
             VideoError: not there, empty, or no video.
         """
+        try:
+            open_regular(path).close()  # FFmpeg would wait for a pipe
+        except OSError as error:
+            raise VideoError(f"{path}: cannot be read ({error.strerror})") from error
         self._capture = cv2.VideoCapture(_safe(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise VideoError(f"{path}: not a video that can be opened (cut off, empty, or an unknown format)")

@@ -136,8 +136,9 @@ def test_what_is_no_image(tmp_path: Path, content: bytes) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-    for name in ("", "missing.jpg", "pipe.jpg", "loop.jpg"):
-        for reader in (read_image, check_image):
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("", "missing.jpg", "pipe.jpg", "loop.jpg", "folder.jpg", "a\0b.jpg"):
+        for reader in (read_image, check_image, image_size):
             with pytest.raises(ImageError):
                 reader(tmp_path / name)
 
@@ -161,6 +162,14 @@ def test_decompression_bombs_are_refused_before_decoding(tmp_path: Path) -> None
         for reader in (read_image, check_image):
             with pytest.raises(ImageError, match=r"limit of 178956970|bomb"):
                 reader(tmp_path / name)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(1 << 40)
+    for reader in (read_image, check_image, image_size):
+        with pytest.raises(ImageError, match=r"a\.jpg: cannot be read \(larger than 1087 MiB\)"):
+            reader(tmp_path / "a.jpg")
 
 
 def test_decode_image_names_what_it_is_given() -> None:

@@ -18,6 +18,9 @@ from utils.data.report import NO_POLYGON, Findings, Labels
 from utils.data.voc import choose_frame
 from utils.errors import UserError, nearest
 
+_FARTHEST = 1e9
+"""No pixel is so far away; sums of such numbers do not overflow."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CocoImage:
@@ -50,20 +53,22 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     """
     document = _load(path, content)
     findings = Findings(path)
-    grouped: dict[Any, list[dict[str, Any]]] = {}
-    entries = {}
-    for entry in _objects(document, "images", path):
+    entries: dict[int | str, dict[str, Any]] = {}
+    for entry in _objects(document, "images", path, findings):
         key, name = entry.get("id"), entry.get("file_name")
-        if isinstance(key, (int, str)) and isinstance(name, str) and name:
-            entries[key] = entry
+        if not _is_key(key) or not isinstance(name, str) or not name:
+            findings.drop("entry", f"image {key!r}: needs an id and a file_name")
+        elif key in entries:
+            findings.drop("entry", f"image {key!r}: {name!r} has the id of {entries[key]['file_name']!r}")
         else:
-            findings.drop(f"image {key!r}: needs an id and a file_name")
-    for annotation in _objects(document, "annotations", path):
+            entries[key] = entry
+    grouped: dict[int | str, list[dict[str, Any]]] = {}
+    for annotation in _objects(document, "annotations", path, findings):
         key = annotation.get("image_id")
-        if isinstance(key, (int, str)) and key in entries:
+        if _is_key(key) and key in entries:
             grouped.setdefault(key, []).append(annotation)
         else:
-            findings.drop(f"annotation {annotation.get('id')}: there is no image with the id {key!r}")
+            findings.drop("entry", f"annotation {annotation.get('id')!r}: there is no image with the id {key!r}")
     locate = _Locator(path, images, root)
     found = []
     for key, entry in entries.items():
@@ -95,9 +100,9 @@ def coco_labels(image: CocoImage, file: Path, classes: Mapping[int, int], size: 
     findings = Findings(file)
     kept: list[tuple[dict[str, Any], list[float]]] = []
     for annotation in image.annotations:
-        box, fault = _box(annotation, classes)
+        box, kind, fault = _box(annotation, classes)
         if fault:
-            findings.drop(f"annotation {annotation.get('id')} ({image.path.name}): {fault}")
+            findings.drop(kind, f"annotation {annotation.get('id')!r} ({image.path.name}): {fault}")
         else:
             kept.append((annotation, box))
     if not kept:
@@ -111,7 +116,7 @@ def coco_labels(image: CocoImage, file: Path, classes: Mapping[int, int], size: 
     inside = np.asarray((rows[:, 3:] > 0).all(1)).tolist()
     for (annotation, box), good in zip(kept, inside, strict=True):
         if not good:
-            findings.drop(f"annotation {annotation.get('id')} ({image.path.name}): the box {box} lies outside the image")
+            findings.drop("range", f"annotation {annotation.get('id')!r} ({image.path.name}): the box {box} lies outside the image")
     area = np.array([_area(a) for a, _ in kept]) * (size[0] * size[1] / (frame[0] * frame[1]))
     crowd = np.array([a.get("iscrowd") in (1, True) for a, _ in kept])
     polygons = [outline(a.get("segmentation"), scale) for (a, _), good in zip(kept, inside, strict=True) if good]
@@ -141,13 +146,15 @@ def category_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
         UserError: a category without whole id or name, or two of one id or name.
     """
     names: dict[int, str] = {}
+    taken: set[str] = set()
     for entry in _objects(document, "categories", path):
         key, name = entry.get("id"), entry.get("name")
         if not isinstance(key, int) or not isinstance(name, str):
             raise UserError(f"{path}: a category needs a whole number as id and a text as name, not {entry}")
-        if key in names or name in names.values():
+        if key in names or name in taken:
             raise UserError(f"{path}: category {key} ({name!r}) is there twice")
         names[key] = name
+        taken.add(name)
     return dict(sorted(names.items()))
 
 
@@ -195,11 +202,21 @@ def _load(path: Path, content: bytes) -> dict[str, Any]:
     return document
 
 
-def _objects(document: Mapping[str, Any], key: str, path: Path) -> Iterable[dict[str, Any]]:
+def _objects(document: Mapping[str, Any], key: str, path: Path, findings: Findings | None = None) -> Iterable[dict[str, Any]]:
+    """Return a list of the document; what is no object in it costs itself only, where there are `findings` to say so."""
     entries = document.get(key, [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    sound = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else None
+    if sound is None or (findings is None and len(sound) < len(entries)):
         raise UserError(f"{path}: {key!r} is not a list of objects")
-    return entries
+    if findings is not None and len(sound) < len(entries):
+        for at, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                findings.drop("entry", f"{key}[{at}]: {entry!r:.40} is no object")
+    return sound
+
+
+def _is_key(value: Any) -> TypeGuard[int | str]:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _side(value: Any) -> int:
@@ -216,12 +233,14 @@ def _area(annotation: Mapping[str, Any]) -> float:
     return number if number > 0 else math.nan
 
 
-def _box(annotation: Mapping[str, Any], classes: Mapping[int, int]) -> tuple[list[float], str]:
-    """Return an annotation's x, y, width, height in pixels, and what is wrong with it."""
+def _box(annotation: Mapping[str, Any], classes: Mapping[int, int]) -> tuple[list[float], str, str]:
+    """Return an annotation's x, y, width, height in pixels, and kind and description of what is wrong with it."""
     key = annotation.get("category_id")
-    if not isinstance(key, int) or key not in classes:
-        return [], f"there is no category with the id {key!r}"
+    if not isinstance(key, int) or isinstance(key, bool) or key not in classes:
+        return [], "class", f"there is no category with the id {key!r}"
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return [], f"bbox {box!r} is not four numbers x, y, width, height"
-    return [float(v) for v in box], "" if min(box[2:]) > 0 else f"the box {box} has no area"
+        return [], "number", f"bbox {box!r:.80} is not four numbers x, y, width, height"
+    if max(map(abs, box)) > _FARTHEST:
+        return [], "range", f"the box {box} lies outside the image"
+    return [float(v) for v in box], *(("", "") if min(box[2:]) > 0 else ("area", f"the box {box} has no area"))

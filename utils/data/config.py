@@ -60,13 +60,14 @@ def is_dir(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def load_data(source: str | Path) -> DataConfig:
+def load_data(source: str | Path, *, complete: bool = True) -> DataConfig:
     """Resolve a data set.
 
     Args:
         source: a data YAML (also looked for in the repository's data/), a COCO .json, which then serves as every split, or a folder:
             with one YAML in it that is read; else with train, val (or valid) and test below it; else its images serve as every split.
             Without val, test serves as val.
+        complete: without it the data set is taken as it is: nothing is downloaded, no split stands in for another, and any may be absent.
 
     Raises:
         UserError: not found, not of the expected form, or without its validation images; the message lists every path tried.
@@ -76,17 +77,17 @@ def load_data(source: str | Path) -> DataConfig:
         yamls = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
         if len(yamls) > 1:
             raise UserError(f"{path}: holds several YAML files ({', '.join(y.name for y in yamls)}); name one of them")
-        return _from_yaml(yamls[0]) if yamls else _from_folder(path)
+        return _from_yaml(yamls[0], complete) if yamls else _from_folder(path, complete)
     if path.suffix.lower() == ".json":
         if not os.path.isfile(path):  # noqa: PTH113
             raise UserError(f"no file {str(path)!r}")
         return _named(DataConfig(path, path.parent, {}, dict.fromkeys(SPLITS, (path,))))
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise UserError(f"{path}: {'' if os.path.lexists(path) else 'not found; '}a data set is a .yaml, a COCO .json, or a folder")
-    return _from_yaml(find_yaml(path, ROOT / "data", ROOT))
+    return _from_yaml(find_yaml(path, ROOT / "data", ROOT), complete)
 
 
-def _from_folder(path: Path) -> DataConfig:
+def _from_folder(path: Path, complete: bool) -> DataConfig:
     """Splits by the names of subfolders, ``train/`` as well as ``images/train/``."""
     splits: dict[str, tuple[Path, ...]] = {}
     for split, names in _FOLDERS.items():
@@ -95,7 +96,8 @@ def _from_folder(path: Path) -> DataConfig:
             splits[split] = (there[0],)
     if not splits:
         splits = dict.fromkeys(SPLITS, (path,))
-    return _named(_with_val(DataConfig(path, path, {}, splits)))
+    data = DataConfig(path, path, {}, splits)
+    return _named(_with_val(data) if complete else data)
 
 
 def _with_val(data: DataConfig) -> DataConfig:
@@ -112,20 +114,22 @@ def _named(data: DataConfig, nc: int | None = None) -> DataConfig:
     return data if data.names else dataclasses.replace(data, names=names_from_labels(data.splits, data.partners, data.yaml, nc))
 
 
-def _from_yaml(path: Path) -> DataConfig:
+def _from_yaml(path: Path, complete: bool) -> DataConfig:
     content = read_yaml(path)
     _check_keys(path, content)
     names, nc = check_names(path, content)
     places = _places(path, content.get("path"))
     data = _resolve(path, content, places)
-    if "val" in data.absent and content.get("download"):
+    if complete and "val" in data.absent and content.get("download"):
         from utils.data.download import fetch  # network code is loaded only where it is needed
 
         fetch(content["download"], places[0], content.get("sha256"), path)
         data = _resolve(path, content, places)
-    data = _with_val(dataclasses.replace(data, names=names))
-    if "val" in data.absent:
-        raise UserError(data.absent["val"])
+    data = dataclasses.replace(data, names=names)
+    if complete:
+        data = _with_val(data)
+        if "val" in data.absent:
+            raise UserError(data.absent["val"])
     return _named(data, nc)
 
 

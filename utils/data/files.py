@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import UserError
 from utils.images import IMAGE_SUFFIXES
+from utils.regular import read_regular
+from utils.runs import LOG
 
 LABEL_SUFFIXES = (".txt", ".xml")
+_MOST_LIST = 1 << 30  # bytes
 
 
 class Item(NamedTuple):
@@ -38,27 +41,53 @@ class Folders:
         return name in names
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, unlisted: Callable[[Path, OSError], None] | None = None) -> list[Path]:
     """Return the images in `folder` and below, sorted; links to folders are followed, but never in a loop.
 
+    A folder that has an image's name and holds none is taken for one, so that it is missed by somebody. `unlisted` is
+    called with each folder below that cannot be listed; without it, a warning says so.
+
     Raises:
-        UserError: the folder cannot be listed.
+        UserError: the folder itself cannot be listed.
     """
     found: list[str] = []
+    odd: list[str] = []
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
-        if Path(error.filename or "") == folder:
+        path = Path(error.filename or folder)
+        if path == folder:
             raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+        if unlisted:
+            unlisted(path, error)
+        else:
+            LOG.warning("%s: this folder cannot be listed (%s), so its images are left out", path, error.strerror)
 
     for parent, below, names in os.walk(folder, onerror=refuse, followlinks=True):
-        entry = os.stat(parent)  # noqa: PTH116
-        if (entry.st_dev, entry.st_ino) in seen:
+        if not _first_visit(parent, seen):
             below.clear()
             continue
-        seen.add((entry.st_dev, entry.st_ino))
-        found += [os.path.join(parent, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]  # noqa: PTH118, PTH122
+        below.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))  # noqa: PTH114, PTH118 - a folder before links to it
+        found += [os.path.join(parent, name) for name in names if is_image_name(name)]  # noqa: PTH118
+        odd += [os.path.join(parent, name) for name in below if is_image_name(name)]  # noqa: PTH118
+    found += [name for name in odd if not any(image.startswith(f"{name}{os.sep}") for image in found)]
     return [Path(name) for name in sorted(found)]
+
+
+def _first_visit(folder: str, seen: set[tuple[int, int]]) -> bool:
+    try:
+        entry = os.stat(folder)  # noqa: PTH116
+    except OSError:  # it vanished just now
+        return False
+    key = (entry.st_dev, entry.st_ino)
+    first = key not in seen
+    seen.add(key)
+    return first
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name has an image's suffix."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
 
 
 def entry_images(entry: Path) -> list[Path]:
@@ -87,7 +116,7 @@ def read_list(path: Path) -> list[Path]:
         UserError: the list cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = read_regular(path, _MOST_LIST).decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     folders = Folders()

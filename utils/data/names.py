@@ -11,9 +11,14 @@ from utils.data.files import Item, entry_images, with_labels
 from utils.data.voc import class_names
 from utils.data.yolo import count_classes
 from utils.errors import UserError
+from utils.regular import read_regular
 
+MOST_CLASSES = 65536
+"""A typing slip must not fill the memory."""
 _LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 """Files in which labelling tools write the names, one a line."""
+
+_MOST = 8 << 30
 
 
 def check_names(path: Path, content: Mapping[str, Any]) -> tuple[dict[int, str], int | None]:
@@ -23,8 +28,8 @@ def check_names(path: Path, content: Mapping[str, Any]) -> tuple[dict[int, str],
         UserError: not a list or mapping of texts, numbers that do not run from 0 on, or another count than nc.
     """
     nc, given = content.get("nc"), content.get("names")
-    if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or nc < 1):
-        raise UserError(f"{path}: nc: {nc!r} is not a whole number above 0")
+    if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or not 1 <= nc <= MOST_CLASSES):
+        raise UserError(f"{path}: nc: {nc!r} is not a whole number from 1 to {MOST_CLASSES}")
     if not given:
         return {}, nc
     if not isinstance(given, (list, dict)):
@@ -69,13 +74,13 @@ def _from_files(items: list[Item], root: Path, nc: int | None) -> list[str]:
     used: set[str] = set()
     for item in items:
         if item.label and item.label.suffix == ".xml":
-            used |= class_names(_read(item.label))
+            used |= class_names(_lenient(item.label))
     if used:
         return sorted(used)
     for listing in _listings(items, root):
         lines = [line.strip() for line in _read(listing).decode("utf-8-sig", errors="replace").splitlines()]
         return [line for line in lines if line]
-    count = nc or max((count_classes(_read(item.label)) for item in items if item.label), default=0)
+    count = nc or max((count_classes(_lenient(item.label)) for item in items if item.label), default=0)
     return [str(number) for number in range(count)]
 
 
@@ -86,6 +91,14 @@ def _listings(items: list[Item], root: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, _MOST)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _lenient(label: Path) -> bytes:
+    """Return a label file's content, nothing where it cannot be read: the scan of its split reports that."""
+    try:
+        return read_regular(label, _MOST)
+    except OSError:
+        return b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +17,32 @@ from utils.runs import LOG
 MOST_PER_FILE = 50
 """Findings kept of one file; the counts stay exact beyond it."""
 
+_MOST_TEXT = 300
+
+KINDS = {
+    "image": "images that cannot be used",
+    "file": "label files that cannot be read",
+    "entry": "entries of a JSON that say too little or contradict each other",
+    "columns": "rows with a wrong number of columns",
+    "number": "rows that are no numbers",
+    "class": "classes that the data set does not have",
+    "range": "coordinates outside the image",
+    "area": "boxes without area",
+    "repetition": "boxes that are there twice",
+    "difficult": "objects marked difficult, which are left out",
+    "frame": "label files that state another size than their image has",
+}
+"""What can be wrong, and how it is called where findings are grouped."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: the file, the row in it (from 1; 0 for the whole file), and what."""
+    """One thing that is wrong: the file, the row in it (from 1; 0 for the whole file), what, and which of `KINDS` it is."""
 
     path: str
     row: int
     text: str
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}:{self.row}: {self.text}" if self.row else f"{self.path}: {self.text}"
@@ -35,26 +54,25 @@ class Findings:
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         self.dropped = 0
+        self.kinds: Counter[str] = Counter()
         self.kept: list[Finding] = []
-        self._unlisted = 0
 
-    def note(self, text: str, row: int = 0) -> None:
+    def note(self, kind: str, text: str, row: int = 0) -> None:
         """Remember something that costs nothing."""
+        self.kinds[kind] += 1
         if len(self.kept) < MOST_PER_FILE:
-            self.kept.append(Finding(self.path, row, text))
-        else:
-            self._unlisted += 1
+            short = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
+            self.kept.append(Finding(self.path, row, short, kind))
 
-    def drop(self, text: str, row: int = 0) -> None:
+    def drop(self, kind: str, text: str, row: int = 0) -> None:
         """Remember a row that is left out."""
         self.dropped += 1
-        self.note(text, row)
+        self.note(kind, text, row)
 
     def all(self) -> list[Finding]:
         """Return the list, its last line telling how many more there are."""
-        if not self._unlisted:
-            return self.kept
-        return [*self.kept, Finding(self.path, 0, f"and {self._unlisted} more like these")]
+        unlisted = self.kinds.total() - len(self.kept)
+        return [*self.kept, Finding(self.path, 0, f"and {unlisted} more like these")] if unlisted else self.kept
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +129,7 @@ class LabelReport:
         absent: images that a list or a COCO JSON names and that are not there.
         crowd: rows that only the metrics use; `boxes` does not count them.
         dropped: label rows left out.
+        kinds: how many findings there are of each of `KINDS`.
     """
 
     split: str
@@ -125,6 +144,7 @@ class LabelReport:
     crowd: int
     dropped: int
     findings: tuple[Finding, ...]
+    kinds: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
         """Return the line that says it all."""

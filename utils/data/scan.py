@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +23,15 @@ from utils.data.voc import read_voc
 from utils.data.yolo import read_yolo
 from utils.errors import UserError
 from utils.images import ImageError, check_image
+from utils.regular import read_regular
 from utils.runs import LOG
 
 LEAST_SIDE = 10
 """Images with a shorter side, in pixels, are left out, as YOLOv5 does."""
+
+MOST_LABEL = 256 << 20
+MOST_JSON = 8 << 30
+"""Largest label file and COCO file, in bytes."""
 
 _THREADS = 8
 
@@ -66,6 +72,16 @@ def scan(data: DataConfig, split: str, cache_dir: str | Path | None) -> Table:
     return table
 
 
+def scan_afresh(data: DataConfig, split: str) -> tuple[Table, Sources]:
+    """Return what `scan` does, and what it was made of, without any cache: nothing is written.
+
+    Raises:
+        UserError: as `scan`.
+    """
+    sources = gather(data.entries(split), data)
+    return _build(split, sources, "", data, None), sources
+
+
 def gather(entries: Iterable[Path], data: DataConfig) -> Sources:
     """List the images of folders, lists and COCO files, and read the label files."""
     items: dict[str, Item] = {}
@@ -83,7 +99,7 @@ def gather(entries: Iterable[Path], data: DataConfig) -> Sources:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MOST_JSON)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -92,8 +108,7 @@ def _try_content(path: Path | None) -> bytes | OSError | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - half the time of Path.read_bytes
-            return file.read()
+        return read_regular(path, MOST_LABEL)
     except OSError as error:
         return error
 
@@ -142,7 +157,7 @@ def _jobs(sources: Sources, data: DataConfig) -> tuple[list[Job], list[dict[int,
         for image in coco.images:
             key = os.path.normpath(image.path)
             if jobs.setdefault(key, Job(image.path, path, None, image, number)).coco is not image:
-                coco.findings.drop(f"image {image.number!r}: {image.path} is in the split already")
+                coco.findings.drop("entry", f"image {image.number!r}: {image.path} is in the split already")
     return [jobs[key] for key in sorted(jobs)], maps, findings
 
 
@@ -236,7 +251,7 @@ def _labels(job: Job, size: tuple[int, int], classes: dict[str, int], maps: list
         return Labels.of(Findings(job.image))
     if not isinstance(job.content, bytes):
         findings = Findings(job.label)
-        findings.drop(f"cannot be read ({job.content.strerror if job.content else ''})")
+        findings.drop("file", f"cannot be read ({job.content.strerror if job.content else ''})")
         return Labels.of(findings)
     if job.label.suffix == ".xml":
         return read_voc(job.label, job.content, classes, size)
@@ -270,11 +285,12 @@ def _report(
         crowd=crowd,
         dropped=sum(one.dropped for one in everything),
         findings=tuple(_findings(everything, faults)),
+        kinds=dict(sum((one.kinds for one in everything), Counter({"image": len(faults)} if faults else {}))),
     )
 
 
 def _findings(everything: list[Findings], faults: dict[str, str]) -> Iterator[Finding]:
     for file, fault in faults.items():
-        yield Finding(file, 0, f"image left out: {fault}")
+        yield Finding(file, 0, f"image left out: {fault}", "image")
     for findings in everything:
         yield from findings.all()

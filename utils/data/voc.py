@@ -30,11 +30,11 @@ def read_voc(path: Path, content: bytes, classes: Mapping[str, int], size: tuple
     root = _parse(content, findings)
     boxes, numbers = [], []
     for at, item in enumerate(() if root is None else root.findall("object"), 1):
-        box, name, fault = _object(item)
+        box, name, kind, fault = _object(item)
         if not fault and name not in classes:
-            fault = f"the data set has no class {name!r}{nearest(name, classes)}"
+            kind, fault = "class", f"the data set has no class {name!r}{nearest(name, classes)}"
         if fault:
-            findings.drop(f"object {at}: {fault}")
+            findings.drop(kind, f"object {at}: {fault}")
             continue
         boxes.append(box)
         numbers.append(classes[name])
@@ -59,7 +59,7 @@ def choose_frame(declared: tuple[int, int], actual: tuple[int, int], reach: tupl
     """
     if declared == actual or min(declared) <= 0:
         return actual
-    findings.note(f"the label file says {declared[1]} x {declared[0]} pixels, the image has {actual[1]} x {actual[0]}")
+    findings.note("frame", f"the label file says {declared[1]} x {declared[0]} pixels, the image has {actual[1]} x {actual[0]}")
     scaled = abs(declared[0] / declared[1] / (actual[0] / actual[1]) - 1) < 0.02
     return declared if scaled and reach[0] <= declared[0] + 1 and reach[1] <= declared[1] + 1 else actual
 
@@ -67,30 +67,30 @@ def choose_frame(declared: tuple[int, int], actual: tuple[int, int], reach: tupl
 def _parse(content: bytes, findings: Findings) -> ElementTree.Element | None:
     # No label file has a document type; without one there are no entities to expand (CWE-776). The zeros are UTF-16's.
     if b"<!doctype" in content.replace(b"\0", b"").lower():
-        findings.drop("refused: it holds a document type declaration, which no label file needs")
+        findings.drop("file", "refused: it holds a document type declaration, which no label file needs")
         return None
     try:
         root = ElementTree.fromstring(content)  # noqa: S314 - see above
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        findings.drop(f"not valid XML ({error})")
+        findings.drop("file", f"not valid XML ({error})")
         return None
     if root.find("object") is None and root.tag != "annotation":
-        findings.note(f"no VOC annotation: its root is <{root.tag}>")
+        findings.note("file", f"no VOC annotation: its root is <{root.tag}>")
     return root
 
 
-def _object(item: ElementTree.Element) -> tuple[list[float], str, str]:
-    """Return the box (pixels as written), the class name, and what is wrong ('' when the object can be used)."""
+def _object(item: ElementTree.Element) -> tuple[list[float], str, str, str]:
+    """Return the box (pixels as written), the class name, and kind and description of what is wrong ('' when it can be used)."""
     name = (item.findtext("name") or "").strip()
     if (item.findtext("difficult") or "0").strip() not in ("0", "false", "False", "Unspecified", ""):
-        return [], name, "marked difficult"
+        return [], name, "difficult", "marked difficult"
     try:
         box = [float(item.findtext(f"bndbox/{side}") or "") for side in _SIDES]
     except ValueError:
-        return [], name, f"no bndbox with the numbers {', '.join(_SIDES)}"
+        return [], name, "number", f"no bndbox with the numbers {', '.join(_SIDES)}"
     if not all(map(math.isfinite, box)) or box[2] < box[0] or box[3] < box[1]:
-        return [], name, f"the box {box} ends before it begins"
-    return box, name, ""
+        return [], name, "area", f"the box {box} ends before it begins"
+    return box, name, "", ""
 
 
 def _declared(root: ElementTree.Element) -> tuple[int, int]:
@@ -109,9 +109,11 @@ def _labels(xyxy: np.ndarray, numbers: np.ndarray, frame: tuple[int, int], findi
     seen: set[tuple[float, ...]] = set()
     keep = []
     for i, row in enumerate(map(tuple, rows.tolist())):
-        fault = "a box without area inside the image" if min(row[3:]) <= 0 else "a repetition of an earlier object" if row in seen else ""
-        if fault:
-            findings.drop(f"{fault}: {xyxy[i].tolist()}")
+        if min(row[3:]) <= 0:
+            findings.drop("area", f"a box without area inside the image: {xyxy[i].tolist()}")
+            continue
+        if row in seen:
+            findings.drop("repetition", f"a repetition of an earlier object: {xyxy[i].tolist()}")
             continue
         seen.add(row)
         keep.append(i)

@@ -56,6 +56,11 @@ def test_an_image_scaled_after_labelling() -> None:
         ({"bbox": [1, 2, float("nan"), 4]}, "not four numbers"),
         ({"bbox": [1, 2, 0, 4]}, "no area"),
         ({"bbox": [500, 2, 10, 4]}, "outside the image"),
+        ({"bbox": [1e308, 1e308, 1e308, 1e308]}, "outside the image"),
+        ({"bbox": [1, 2, 10, 10**400]}, "not four numbers"),
+        ({"bbox": [1, 2, 10, True]}, "not four numbers"),
+        ({"bbox": None}, "not four numbers"),
+        ({"category_id": True}, "no category with the id True"),
     ],
 )
 def test_a_bad_annotation_costs_itself_only(change: dict[str, Any], reason: str) -> None:
@@ -143,7 +148,6 @@ def test_strays_are_counted(tmp_path: Path) -> None:
         (b"[]", "a list, as detections are saved"),
         (b"{}", "no 'images'"),
         (document(annotations=3), "'annotations' is not a list"),
-        (document(annotations=[3]), "'annotations' is not a list"),
         (document(categories=[{"id": "x", "name": "y"}]), "category needs"),
         (document(categories=[*CATEGORIES, {"id": 8, "name": "dog"}]), "there twice"),
     ],
@@ -151,3 +155,15 @@ def test_strays_are_counted(tmp_path: Path) -> None:
 def test_what_is_no_coco(content: bytes, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         read_coco(Path("x.json"), content, None, Path())
+
+
+def test_entries_that_contradict_each_other() -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}, {"id": True, "file_name": "c.jpg"}, 5]
+    content = document(a(), a(image_id=True), a(image_id=9), "x", None, images=images)
+    file = read_coco(Path("x.json"), content, Path(), Path())
+    assert [image.path.name for image in file.images] == ["a.jpg"]
+    assert len(file.images[0].annotations) == 1
+    assert file.findings.kinds == {"entry": 7}
+    texts = [finding.text for finding in file.findings.all()]
+    assert "image 1: 'b.jpg' has the id of 'a.jpg'" in texts
+    assert "annotations[3]: 'x' is no object" in texts

@@ -161,6 +161,17 @@ def test_a_folder_with_one_yaml(tmp_path: Path) -> None:
     assert load_data(tmp_path).yaml == tmp_path / "any.yaml"
 
 
+def test_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.data.download.fetch", lambda *_: pytest.fail("downloads"))
+    content = {"train": "images", "val": "gone", "test": "images", "names": ["a"], "download": "https://example.com/a.zip"}
+    data = load_data(write(tmp_path / "data.yaml", **content), complete=False)
+    assert data.absent.keys() == {"val"}
+    assert data.splits.keys() == {"train", "test"}
+    tree(tmp_path, "s/train/a.jpg")
+    (tmp_path / "s/train/a.txt").write_text("0 .5 .5 .1 .1")
+    assert load_data(tmp_path / "s", complete=False).splits.keys() == {"train"}
+
+
 def test_no_labels_to_read_names_from(tmp_path: Path) -> None:
     tree(tmp_path, "s/train/a.jpg", "s/val/b.jpg")
     with pytest.raises(UserError, match="no class names are given"):

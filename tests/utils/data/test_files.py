@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,41 @@ def test_links_to_folders_are_followed_but_not_in_a_loop(tmp_path: Path) -> None
     (tmp_path / "images/loop").symlink_to(tmp_path / "images")
     (tmp_path / "images/more").symlink_to(tmp_path / "elsewhere")
     assert [p.name for p in list_images(tmp_path / "images")] == ["a.jpg", "b.jpg"]
+
+
+def test_a_folder_comes_before_links_to_it(tmp_path: Path) -> None:
+    touch(tmp_path, "images/z/a.jpg")
+    (tmp_path / "images/b").symlink_to(tmp_path / "images/z")
+    assert list_images(tmp_path / "images") == [tmp_path / "images/z/a.jpg"]
+
+
+def test_a_folder_called_like_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "clip.gif/1.jpg")
+    (tmp_path / "b.jpg").mkdir()
+    assert [str(p.relative_to(tmp_path)) for p in list_images(tmp_path)] == ["a.jpg", "b.jpg", "clip.gif/1.jpg"]
+
+
+def test_a_folder_below_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.jpg", "shut/b.jpg")
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert [p.name for p in list_images(tmp_path)] == ["a.jpg"]
+    assert "shut: this folder cannot be listed (Permission denied)" in caplog.text
+    refused: list[Path] = []
+    list_images(tmp_path, lambda path, _: refused.append(path))
+    assert refused == [tmp_path / "shut"]
+
+
+def test_a_pipe_for_a_list(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UserError, match="not a file"):
+        entry_images(tmp_path / "list.txt")
 
 
 def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

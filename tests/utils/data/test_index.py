@@ -180,6 +180,18 @@ def test_coco_json_with_crowd_mask_area_and_missing_image(tmp_path: Path) -> Non
     assert index.report.summary() == "val: 1 images, 1 labelled, 0 background, 0 corrupt, 1 absent; 1 boxes and 1 crowd; 0 rows dropped"
 
 
+def test_labels_that_are_no_files_cost_their_boxes_only(data: DataConfig, tmp_path: Path) -> None:
+    os.mkfifo(data.root / "labels/12.txt")
+    (data.root / "labels/b.txt").unlink()
+    (data.root / "labels/b.txt").mkdir()
+    for _ in range(2):  # the second time from the cache
+        report = load_index(data, "train", cache_dir=tmp_path / "cache").report
+        assert report.summary() == "train: 3 images, 1 labelled, 2 background, 1 corrupt; 2 boxes; 3 rows dropped"
+        assert report.kinds == {"image": 1, "file": 2, "class": 1}
+        assert {f.text for f in report.findings if f.kind == "file"} == {"cannot be read (not a file)"}
+        assert (report.found, report.missing, report.empty) == (3, 0, 0)
+
+
 def test_images_of_a_coco_json_that_come_later_are_found_where_they_come(tmp_path: Path) -> None:
     content = {"images": [{"id": 9, "file_name": "a.jpg"}], "annotations": [], "categories": [{"id": 3, "name": "x"}]}
     label(tmp_path / "annotations/instances.json", json.dumps(content))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.data.report import MOST_PER_FILE, Labels
+from utils.data import yolo
+from utils.data.report import KINDS, MOST_PER_FILE, Labels
 from utils.data.yolo import count_classes, read_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.4"
@@ -56,6 +57,10 @@ def test_polygons_and_boxes_in_one_file() -> None:
         ("cat 0.5 0.5 0.2 0.4", "not a number.*cat"),
         ("0 0,5 0,5 0,2 0,4", "not a number.*0,5"),
         ("0, 0.5, 0.5, 0.2, 0.4", "not a number"),
+        ("0,0.5,0.5,0.2,0.4", "1 columns.*blanks stand between the columns"),
+        ("0 0.5 0.5 0.2 0.0_4", "not a number.*0.0_4"),
+        ("0 0x1p-1 0.5 0.2 0.4", "not a number"),
+        ("1e300 0.5 0.5 0.2 0.4", r"class 1e\+300 is outside"),
         (GOOD, "repetition"),
         ("0 0.1 0.1 0.1 0.1 0.1 0.1", "no area"),
     ],
@@ -86,6 +91,9 @@ def test_boxes_that_reach_over_the_edge_stay() -> None:
         GOOD.encode("utf-16"),
         GOOD.replace(" ", "\t").encode() + b"\r\n\r\n",
         b"  0.0 5e-1 .5 0.20 +0.4  \r",
+        b"# a remark\r" + GOOD.encode() + b"  # another\r#",
+        GOOD.encode("utf-16-le"),
+        GOOD.encode("utf-16-be"),
     ],
 )
 def test_encodings_and_white_space(content: bytes) -> None:
@@ -116,13 +124,39 @@ def test_findings_are_bounded_and_counts_exact() -> None:
     assert listed[-1].text == f"and {1000 - MOST_PER_FILE} more like these"
 
 
+def test_each_kind_is_counted() -> None:
+    rows = ["9 .5 .5 .1 .1"] * 70 + ["0 2 .5 .1 .1"] * 30 + ["x .5 .5 .1 .1", "0 .5", "0 .5 .5 0 .1", GOOD, GOOD]
+    labels = read("\n".join(rows))
+    assert labels.findings.kinds == {"class": 70, "range": 30, "number": 1, "columns": 1, "area": 1, "repetition": 1}
+    assert set(labels.findings.kinds) <= KINDS.keys()
+
+
+def test_a_message_does_not_grow_with_the_row() -> None:
+    (finding,) = read("0 0.5 0.5 0.1 " + "x" * 100_000).findings.all()
+    assert len(finding.text) < 400
+
+
+@pytest.mark.parametrize("ending", ["", "\n\n", "\n9 9 9 9 9", f"\n{GOOD}", "\n0 .5 .5 .1 nan", "\n1 .1 .2 .5 .2 .3 .8", "\n0 .5"])
+def test_large_files_are_read_like_small_ones(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = GOOD + "".join(f"\n{i % 3} {i / 80} 0.5 0.125 1e-3" for i in range(60)) + ending
+    small = read(text)
+    monkeypatch.setattr(yolo, "MANY", 10)
+    large = read(text)
+    assert large.rows.tolist() == small.rows.tolist()
+    assert large.findings.all() == small.findings.all()
+    assert read("\n" * 20).rows.shape == (0, 5)
+
+
 @pytest.mark.slow
-def test_many_rows() -> None:
+@pytest.mark.parametrize("ending", ["", "\n9 9 9 9 9"])
+def test_a_million_rows(ending: str) -> None:
     rng = np.random.default_rng(0)
-    rows = "\n".join(f"0 {x:.9f} {y:.9f} 0.1 0.1" for x, y in rng.random((200_000, 2)))
+    rows = "\n".join(f"0 {x:.9f} {y:.9f} 0.1 0.1" for x, y in rng.random((1_000_000, 2)))
     start = time.perf_counter()
-    assert len(read(rows + "\n9 9 9 9 9").rows) == 200_000
-    assert time.perf_counter() - start < 30
+    labels = read(rows + ending)
+    assert len(labels.rows) == 1_000_000
+    assert labels.findings.dropped == bool(ending)
+    assert time.perf_counter() - start < 60
 
 
 def test_count_classes() -> None:

@@ -1,0 +1,44 @@
+"""Reading files that strangers may have put there: never waiting on a pipe, never more than memory holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Open a regular file, or a link to one, for reading.
+
+    It is judged after it was opened, so a pipe that takes a file's place at that moment cannot make it wait.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a named pipe, a socket or a device; also for a path that no file can have.
+    """
+    try:
+        number = os.open(path, _FLAGS)
+    except ValueError as error:  # a NUL in it
+        raise OSError(errno.EINVAL, str(error)) from error
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return open(number, "rb")  # noqa: PTH123
+    except OSError:
+        os.close(number)
+        raise
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """Return a regular file's content.
+
+    Raises:
+        OSError: as `open_regular`; it cannot be read, or holds more than `most` bytes.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB")
+        return file.read(most)
