@@ -163,6 +163,7 @@ def test_a_folder_with_one_yaml(tmp_path: Path) -> None:
 
 def test_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("utils.data.download.fetch", lambda *_: pytest.fail("downloads"))
+    tree(tmp_path, "images/a.jpg")
     content = {"train": "images", "val": "gone", "test": "images", "names": ["a"], "download": "https://example.com/a.zip"}
     data = load_data(write(tmp_path / "data.yaml", **content), complete=False)
     assert data.absent.keys() == {"val"}
