@@ -12,16 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from utils.cli import option
 from utils.errors import UserError, nearest
+from utils.plain_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: where models/ and data/ with the shipped YAML files lie."""
 
 IMGSZ = ("--img", "--img-size")
 MAX_IMGSZ = 16384
+MAX_YAML_BYTES = 512 << 10
+"""YAML is read at 100 kB a second; the names of 10 000 classes take 200 kB."""
 
 
 def hyper(default: float | None, help: str, low: float = 0.0, high: float = math.inf) -> Any:
@@ -104,14 +105,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping without ever building an object it names.
 
     Raises:
-        UserError: unreadable, not YAML, tagged, or not a mapping.
+        UserError: unreadable, not YAML, tagged, larger than any list of settings, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            text = file.read(MAX_YAML_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if len(text) > MAX_YAML_BYTES:
+        raise UserError(f"{path}: larger than {MAX_YAML_BYTES >> 10} KiB; long lists of images go into a .txt that the YAML names")
+    content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
     return content
@@ -145,6 +148,7 @@ class TrainConfig:
     imgsz: int = option(640, "side of the training and validation images in pixels", *IMGSZ)
     rect: bool = option(False, "rectangular batches (no mosaic)")
     resume: str = option("", "go on with the newest run below --project, or with the given checkpoint", nargs="?", const="newest")
+    resume_anyway: bool = option(False, "go on although data or settings are not those of the run")
     nosave: bool = option(False, "save the last epoch's checkpoint only")
     noval: bool = option(False, "validate after the last epoch only")
     noautoanchor: bool = option(False, "keep the model's anchors")
@@ -166,6 +170,7 @@ class TrainConfig:
     patience: int = option(100, "epochs without a gain before training stops; 0 never stops")
     freeze: tuple[int, ...] = option((0,), "N freezes rows 0 to N-1; several numbers freeze those rows", nargs="+", type=int)
     save_period: int = option(-1, "also keep a checkpoint every so many epochs")
+    save_interval: float = option(10.0, "save within an epoch every so many minutes; 0 saves after epochs only")
     seed: int = option(0, "seed of weights, order and augmentation")
     local_rank: int = option(-1, "GPU of this process, as old launchers set it; torchrun needs no flag")
     amp: str = option(
@@ -180,6 +185,8 @@ class TrainConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"--{name} {getattr(self, name)}: must be at least {low}")
+        if not 0 <= self.save_interval < math.inf:
+            raise UserError(f"--save-interval {self.save_interval}: must be 0 or more minutes")
         if self.imgsz > MAX_IMGSZ:
             raise UserError(f"--imgsz {self.imgsz}: must be at most {MAX_IMGSZ}")
         if self.batch_size < 1 and self.batch_size != -1:
@@ -242,6 +249,7 @@ class DetectConfig:
     save_json: bool = option(False, "write predictions.json in COCO's form")
     save_conf: bool = option(False, "append the confidence to --save-txt rows")
     save_crop: bool = option(False, "write a picture of each box below crops/")
+    attention: int = option(0, "explain the N-th most confident detection of each image below attention/", nargs="?", const=1, type=int)
     nosave: bool = option(False, "save no annotated images or videos")
     classes: tuple[int, ...] | None = option(None, "keep these classes only", nargs="+", type=int)
     agnostic_nms: bool = option(False, "let boxes of different classes suppress each other")
@@ -260,6 +268,10 @@ class DetectConfig:
         for flag, value in (("--conf-thres", self.conf_thres), ("--iou-thres", self.iou_thres)):
             if not 0 <= value <= 1:
                 raise UserError(f"{flag} {value} is outside 0 to 1")
+        if self.attention < 0:
+            raise UserError(f"--attention {self.attention}: the most confident detection is number 1")
+        if self.attention and len(self.weights) > 1:
+            raise UserError(f"--attention explains one model, not an ensemble of {len(self.weights)}; give --weights one file")
         for flag, number in (("--max-det", self.max_det), ("--vid-stride", self.vid_stride), ("--line-thickness", self.line_thickness)):
             if number < 1:
                 raise UserError(f"{flag} {number} is below 1")

@@ -1,4 +1,4 @@
-"""Errors a user can cause, and the nearest-name hint they end with."""
+"""Errors a user can cause, the wish to stop, and the nearest-name hint they end with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ class UserError(ValueError):
     """Something the user gave is wrong. The message says what, where, and what to do; scripts print it without a traceback."""
 
 
+class StopError(Exception):
+    """A signal has asked to stop, and everything is saved to go on from here; scripts end with 75. The message says how."""
+
+
+_LONGEST_NAME = 100  # the comparison takes the square of it
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or ``""`` when none is close."""
+    if len(str(name)) > _LONGEST_NAME:
+        return ""
     spelling = {str(k).lower(): str(k) for k in known}
     close = difflib.get_close_matches(str(name).lower(), spelling, n=1, cutoff=0.6)
     return f"; did you mean '{spelling[close[0]]}'?" if close else ""
