@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from utils.errors import UserError, nearest
+from utils.errors import StopError, UserError, nearest
 
 C = TypeVar("C")
+
+LONGEST_MESSAGE = 4000
 
 
 def option(default: Any, help: str, *aliases: str, **argument: Any) -> Any:
@@ -104,13 +106,25 @@ def _given(values: dict[str, Any]) -> frozenset[str]:
     return frozenset(k for k, v in values.items() if v is not False)
 
 
+def _shown(message: str) -> str:
+    """A message without what could steer a terminal: it may quote files of strangers."""
+    text = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]} ... ({len(message)} characters)"
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def run(main: Callable[[], object]) -> NoReturn:
-    """Run a script's `main`; a `UserError` ends it with one message on stderr and status 2, Ctrl-C with 130."""
+    """Run a script's `main` and exit.
+
+    With 0 when it is done; with one message on stderr and 2 for a `UserError`, 75 (try again later) for a `StopError`, 130 for Ctrl-C.
+    """
     try:
         main()
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {_shown(str(error))}\n")
         sys.exit(2)
+    except StopError as error:
+        sys.stderr.write(f"{_shown(str(error))}\n")
+        sys.exit(75)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.cells import cell
 from utils.coco_eval import Record
 from utils.matching import in_crowd, pair
 
@@ -36,8 +37,8 @@ def confusion_matrix(records: Iterable[Record], nc: int) -> NDArray[np.int64]:
 
 def write_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
     """Write the counts as CSV, with the classes and 'background' as header and first column."""
-    titles = [*names, "background"]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    titles = [*map(cell, names), "background"]
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["predicted \\ true", *titles])
         writer.writerows([title, *row.tolist()] for title, row in zip(titles, matrix, strict=True))

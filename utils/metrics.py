@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.cells import cell
 from utils.coco_eval import CocoAP, Record, coco_ap
 from utils.confusion import confusion_matrix
 from utils.curves import Curves, compute_curves
@@ -183,8 +184,8 @@ def _classes(records: list[Record], names: Mapping[int, str], coco: CocoAP, curv
 
 def write_per_class(path: Path, metrics: Metrics) -> None:
     """Write a CSV with a row for each class that has objects."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow([f.name for f in dataclasses.fields(ClassMetrics)])
         for row in metrics.per_class:
-            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row)])
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else cell(str(v)) for v in dataclasses.astuple(row)])

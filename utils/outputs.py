@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.cells import cell
 from utils.errors import UserError
 from utils.pictures import WRITABLE, write_image
 from utils.results import Results
@@ -174,7 +175,7 @@ class _Rows:
         self._writer.writerow(header)
 
     def add(self, rows: Iterator[tuple[str, ...]]) -> None:
-        self._writer.writerows([_cell(value) for value in row] for row in rows)
+        self._writer.writerows([cell(value) for value in row] for row in rows)
 
     def close(self) -> None:
         self._file.close()
@@ -203,10 +204,6 @@ def _create(path: Path) -> IO[str]:
         return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def folder_name(name: str, cls: int) -> str:

@@ -12,13 +12,22 @@ from utils.errors import UserError
 LOG = logging.getLogger("attune")
 
 
+class _Printable(logging.Formatter):
+    """Spells out what could steer a terminal: names of files and classes come from strangers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with everything that cannot be printed as an escape; lines and tabs stay."""
+        text = super().format(record)
+        return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def start_log(*, quiet: bool = False) -> None:
     """Send the log to standard output, once; `quiet` (ranks above 0) keeps warnings only."""
     if not LOG.handlers:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are no text
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Printable("%(message)s"))
         LOG.addHandler(handler)
         LOG.propagate = False
     LOG.setLevel(logging.WARNING if quiet else logging.INFO)
