@@ -14,6 +14,7 @@ from utils.runs import LOG
 
 _MOST_MODULES = 50_000
 _MOST_VALUES = 50_000
+_LONGEST_TEXT = 1000
 _YAML_KEYS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "backbone", "head", "activation", "ch")
 _OTHER_TASKS = {"Segment": "segments", "Classify": "classifies", "Pose": "estimates poses", "OBB": "finds rotated boxes"}
 
@@ -64,6 +65,7 @@ def official_state(model: Record, where: str) -> dict[str, Tensor]:
     The anchor grids that files up to YOLOv5 5.0 hold as buffers repeat the anchors and are left out.
     """
     state: dict[str, Tensor] = {}
+    converted: dict[int, Tensor] = {}  # a tensor that the file repeats a thousand times is one tensor
     for prefix, module in _modules(model, where):
         attributes = _attributes(module, where)
         passing = attributes.get("_non_persistent_buffers_set") or ()
@@ -73,7 +75,9 @@ def official_state(model: Record, where: str) -> dict[str, Tensor]:
                     continue
                 if not isinstance(tensor, Tensor):
                     raise UserError(f"{where}: {prefix}{name} is a tensor of a kind that cannot be read")
-                state[f"{prefix}{name}"] = tensor.float().clone() if tensor.is_floating_point() else tensor.clone()
+                if id(tensor) not in converted:
+                    converted[id(tensor)] = tensor.float().clone() if tensor.is_floating_point() else tensor.clone()
+                state[f"{prefix}{name}"] = converted[id(tensor)]
     return state
 
 
@@ -94,8 +98,12 @@ def plain(value: Any, where: str) -> Any:
             return {copy(k, 0): copy(v, depth - 1) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [copy(v, depth - 1) for v in value]
-        if value is None or type(value) in (str, int, float, bool):
+        if value is None or type(value) in (float, bool) or (type(value) is str and len(value) <= _LONGEST_TEXT):
             return value
+        if type(value) is int and abs(value) < 1 << 63:
+            return value
+        if type(value) in (str, int):
+            raise UserError(f"{where}: the model YAML in it holds a text or number that is too long")
         raise UserError(f"{where}: the model YAML in it holds a {value.type if isinstance(value, Record) else type(value).__name__}")
 
     return copy(value, 10)

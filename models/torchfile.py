@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.pickles import Array, Machine, Name, Record, RefusedError
+from models.pickles import MOST_OPCODES, Array, Machine, Name, Record, RefusedError
 from utils.errors import UserError
 
 _DTYPES = {
@@ -100,7 +100,7 @@ class _Rebuilder:
         for numpy in ("numpy.core.multiarray", "numpy._core.multiarray"):
             ours |= {f"{numpy} scalar": self.scalar, f"{numpy} _reconstruct": lambda *_: Array()}
         for kind in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"):
-            ours |= {f"pathlib {kind}": _joined, f"pathlib._local {kind}": _joined}
+            ours |= {f"pathlib {kind}": self.path, f"pathlib._local {kind}": self.path}
         return {Name(*key.split()): function for key, function in ours.items()}
 
     def storage(self, key: object, kind: object, count: object) -> Tensor:
@@ -174,8 +174,14 @@ class _Rebuilder:
         self.machine.charge(len(text))
         return text.encode("latin1")
 
+    def path(self, *parts: object) -> str:
+        """A path, as text."""
+        self.machine.charge(sum(len(part) if type(part) is str else MOST_OPCODES for part in parts))
+        return str(PurePosixPath(*map(str, parts)))
+
     def scalar(self, dtype: object, raw: object) -> Any:
         """A NumPy number as Python's."""
+        self.machine.charge(len(raw) if type(raw) is bytes else MOST_OPCODES)
         (value,) = _numbers(dtype, raw)
         return value
 
@@ -184,12 +190,6 @@ class _Rebuilder:
         _, _, dtype, _, raw = state
         self.machine.charge(len(raw))
         array[:] = _numbers(dtype, raw)
-
-
-def _joined(*parts: object) -> str:
-    if any(type(part) is not str for part in parts):
-        raise RefusedError("it holds a path of something that is no text")
-    return str(PurePosixPath(*map(str, parts)))
 
 
 def _numbers(dtype: object, raw: object) -> list[Any]:
@@ -273,7 +273,7 @@ def _read_legacy(file: Any, head: bytes) -> Any:
         if rebuilder.read(machine) != _LEGACY_MAGIC:
             raise RefusedError("it is a pickle, but none written by torch.save")
         _, _, value, keys = (machine.load() for _ in range(4))
-        if type(keys) is not list or sorted(map(str, keys)) != sorted(rebuilder.storages):
+        if type(keys) is not list or any(type(key) is not str for key in keys) or sorted(keys) != sorted(rebuilder.storages):
             raise RefusedError("its list of storages does not fit its tensors")
         for key in keys:
             storage = rebuilder.storages[key]

@@ -121,12 +121,13 @@ def _own(content: dict[str, Any], path: Path, ema: bool) -> Weights:
         meta = {key: content[key] for key in ("epoch", "metrics", "config", "hyp")}
         extra = content["resume"] or {}
         spec = ModelSpec.from_dict(plain(content["spec"], str(path)), str(path))
-        names = dict(enumerate(parse_names(content["names"], str(path)) or ()))
+        names = dict(enumerate(parse_names(plain(content["names"], str(path)), str(path)) or ()))
     except (KeyError, AttributeError) as error:
         raise UserError(f"{path}: a checkpoint of Attune that lacks a part ({error}); a newer version may have written it") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"{path}: a checkpoint of Attune without weights")
-    state = {str(key): tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    converted = {id(t): t.float() if t.is_floating_point() else t for t in state.values()}  # one that is repeated stays one
+    state = {str(key): converted[id(tensor)] for key, tensor in state.items()}
     return Weights(state=state, spec=spec, names=names, nc=spec.nc, source=path, meta=meta, extra=extra)
 
 

@@ -210,6 +210,27 @@ def test_work_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         read_torch_file(archive(tmp_path / "x.pt", b"\x80\x02" + b"N0" * 30_000 + b"N."))
 
 
+def test_text_and_numbers_are_not_multiplied(tmp_path: Path) -> None:
+    """A file that names the same megabyte ten thousand times must not be believed."""
+    text = b"X" + struct.pack("<I", 500_000) + b"a" * 500_000 + b"q\x000"
+    path = archive(tmp_path / "x.pt", b"\x80\x02" + text + b"cpathlib\nPosixPath\n(" + b"h\x00" * 10_000 + b"tR.")
+    with pytest.raises(UserError, match="more than 1000000 steps"):
+        read_torch_file(path)
+    raw = b"B" + struct.pack("<I", 2_000_000) + bytes(2_000_000)
+    dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R"
+    with pytest.raises(UserError, match="more than 1000000 steps"):
+        read_torch_file(archive(tmp_path / "x.pt", b"\x80\x03cnumpy.core.multiarray\nscalar\n" + dtype + raw + b"\x86R."))
+
+
+def test_doubled_keys_of_the_old_format(tmp_path: Path) -> None:
+    """Sixty lists, each of two times the one before: writing them out would take 2**60 characters."""
+    doubled = b"\x80\x02](]" + b"q\x00" + b"".join(b"]q%c(h%ch%ce" % (i, i - 1, i - 1) for i in range(1, 60)) + b"e."
+    legacy = b"".join(pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {}, {}))
+    (tmp_path / "x.pt").write_bytes(legacy + doubled)
+    with pytest.raises(UserError, match="list of storages does not fit"):
+        read_torch_file(tmp_path / "x.pt")
+
+
 FLOATS = struct.pack("<4f", 1, 2, 3, 4)
 
 

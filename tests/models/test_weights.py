@@ -21,6 +21,7 @@ from models.detector import Detector
 from models.weights import load_model, read_weights
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
+from utils.seal import seal
 
 TINY: dict[str, Any] = {
     "nc": 2,
@@ -266,6 +267,40 @@ def test_other_torch_files(tmp_path: Path, content: Any, message: str) -> None:
 def test_odd_own_checkpoints(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_model(own(tmp_path / "x.pt", build_model(TINY), **changes))
+
+
+def test_what_a_file_repeats_is_kept_once(tmp_path: Path, official: Official) -> None:
+    weight = torch.ones(4, dtype=torch.float16)
+    weights = read_weights(own(tmp_path / "x.pt", build_model(TINY), model={f"k{i}": weight for i in range(100)}))
+    assert len({tensor.data_ptr() for tensor in weights.state.values()}) == 1
+    path = official(build_model(TINY))
+    content = torch.load(path, weights_only=False)
+    content["model"].model.extra = nn.ParameterList([nn.Parameter(weight)])
+    for i in range(100):
+        content["model"].model.extra._parameters[f"again{i}"] = content["model"].model.extra[0]
+    torch.save(content, path)
+    repeated = [tensor for key, tensor in read_weights(path).state.items() if ".again" in key]
+    assert len(repeated) == 100
+    assert len({tensor.data_ptr() for tensor in repeated}) == 1
+
+
+@pytest.mark.parametrize("text", ["x" * 2000, 1 << 100])
+def test_what_is_written_out_is_bounded(tmp_path: Path, text: Any) -> None:
+    doubled: Any = []
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    for names in ([doubled], {0: doubled}, [text] * 2):
+        with pytest.raises(UserError, match="too long"):
+            read_weights(own_of(tmp_path / "x.pt", names))
+
+
+def own_of(path: Path, names: Any) -> Path:
+    """A checkpoint with names that `save_checkpoint` would take for ever to check."""
+    empty: dict[str, Any] = {key: {} for key in ("model", "ema", "config", "hyp", "resume", "epoch", "metrics")}
+    with path.open("w+b") as file:
+        torch.save({"attune": 1, "spec": TINY, **empty, "names": names}, file)
+        seal(file)
+    return path
 
 
 def test_incomplete_own_checkpoint(tmp_path: Path) -> None:
