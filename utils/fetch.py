@@ -38,10 +38,14 @@ def fetched(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -
     Raises:
         UserError: not reachable, refused, larger than `max_bytes`, or cut off.
     """
+    try:
+        name = file_name(url)
+    except ValueError as error:  # the brackets of an IPv6 address that is none
+        raise UserError(f"{without_secrets(url)}: not an address ({error})") from error
     folder = cache_folder() / "fetched"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        file = Path(place, file_name(url))
+        file = Path(place, name)
         try:
             _fetch(url, file, max_bytes, timeout)
         except (OSError, http.client.HTTPException, ValueError) as error:

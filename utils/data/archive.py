@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Self
 
 from utils.errors import UserError
 
@@ -20,6 +20,9 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MOST_FILES = 5_000_000
 MOST_RATIO = 100
 """Unpacked bytes for each byte of the archive; labels as text reach 10."""
+LARGEST_DESCRIPTION = 1 << 20
+"""Bytes in which a tar may tell a member's name and attributes."""
+_LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 FREE_BYTES = 64 << 20
 """Up to this size the ratio does not count."""
 
@@ -88,9 +91,24 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             yield Member(entry.filename, entry.file_size, None if entry.is_dir() else source.open(entry))
 
 
+class _Header(tarfile.TarInfo):
+    """A header whose size can be believed: what describes a member is read into memory, and a negative size leads in circles."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header block."""
+        header = super().frombuf(buf, encoding, errors)
+        described = header.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, *_LONG_NAMES)
+        if header.size < 0 or (described and header.size > LARGEST_DESCRIPTION):
+            raise UserError(f"refused: a header claims {header.size} bytes")
+        return header
+
+
 def _tar_members(archive: Path) -> Iterator[Member]:
-    with tarfile.open(archive) as source:
+    with tarfile.open(archive, tarinfo=_Header) as source:
         for entry in source:
+            if entry.size < 0:
+                raise UserError(f"refused: {entry.name!r} claims {entry.size} bytes")
             if not (entry.isdir() or entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE)):
                 raise UserError(f"refused: {entry.name!r} is a link or a device")
             yield Member(entry.name, entry.size, None if entry.isdir() else source.extractfile(entry))

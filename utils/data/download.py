@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import ipaddress
+import os
 import re
 import shutil
 import socket
 import tempfile
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from utils.runs import LOG
 
 Opener = Callable[[str], IO[bytes]]
 _CHUNK = 1 << 20
+LEAST_FREE = 1 << 28
+"""Bytes of the disk that a download leaves alone."""
 
 
 def fetch(url: Any, root: Path, sha256: Any, where: Path, *, opener: Opener | None = None) -> None:
@@ -43,6 +46,7 @@ def fetch(url: Any, root: Path, sha256: Any, where: Path, *, opener: Opener | No
     url = _checked_url(url, where)
     if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-fA-F]{64}", sha256)):
         raise UserError(f"{where}: sha256: {sha256!r} is not 64 hexadecimal digits (quote them)")
+    _check_place(root, where)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{where}: {root} is there but lacks the validation images; complete it, or move it away to have it downloaded")
     try:
@@ -55,7 +59,7 @@ def fetch(url: Any, root: Path, sha256: Any, where: Path, *, opener: Opener | No
             content.mkdir()
             unpack(archive, content)
             _place(content, root)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
         raise UserError(f"{where}: download of {url} failed ({error}); fetch it by hand and unpack it as {root}") from error
 
 
@@ -100,8 +104,27 @@ def _checked_url(url: Any, where: Path) -> str:
     return text
 
 
+def _check_place(root: Path, where: Path) -> None:
+    """A data YAML of a stranger chooses where its archive goes: near itself, and nowhere that programs look for settings.
+
+    Raises:
+        UserError: elsewhere.
+    """
+    place = Path(os.path.realpath(root))
+    homes = [Path(os.path.realpath(home)) for home in (where.parent.absolute().parent, Path.cwd())]
+    below = [place.relative_to(home).parts for home in homes if place.is_relative_to(home)]
+    if not any(parts and not any(part.startswith(".") for part in parts) for parts in below):
+        raise UserError(
+            f"{where}: download: refused to {root}: only folders below {' and '.join(map(str, dict.fromkeys(homes)))} are made, and no "
+            "hidden ones; fetch the data set by hand"
+        )
+
+
 def _suffix(url: str) -> str:
-    path = urllib.parse.urlsplit(url).path.lower()
+    try:
+        path = urllib.parse.urlsplit(url).path.lower()
+    except ValueError:  # the brackets of an IPv6 address that is none
+        return ""
     return next((suffix for suffix in SUFFIXES if path.endswith(suffix)), "")
 
 
@@ -111,6 +134,8 @@ def _transfer(url: str, target: Path, sha256: str | None, opener: Opener) -> Non
         while chunk := source.read(_CHUNK):
             digest.update(chunk)
             out.write(chunk)
+            if shutil.disk_usage(target.parent).free < LEAST_FREE:
+                raise UserError(f"{url}: the disk is nearly full after {out.tell() >> 20} MiB of it; nothing was unpacked")
     if sha256 and digest.hexdigest() != sha256.lower():
         raise UserError(f"{url}: its sha256 is {digest.hexdigest()}, not {sha256.lower()} as the data YAML says; nothing was unpacked")
 

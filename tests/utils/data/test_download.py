@@ -26,6 +26,11 @@ URL = "https://example.com/sets/shapes.zip"
 YAML = Path("data.yaml")
 
 
+@pytest.fixture(autouse=True)
+def beside_the_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def zipped(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
@@ -80,6 +85,31 @@ def test_a_data_yaml_downloads_only_what_is_missing(tmp_path: Path, monkeypatch:
     for _ in range(2):
         assert load_data(tmp_path / "data.yaml").entries("val") == (tmp_path / "sets/any/images",)
     assert asked == [URL]
+
+
+@pytest.mark.parametrize("place", ["/elsewhere", "~/.config/autostart", "../../elsewhere", ".hidden/set", "a/../../../b", "link/set", "."])
+def test_an_archive_goes_nowhere_but_near_its_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    home = tmp_path / "home"
+    (home / "down" / "data").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (home / "down" / "data" / "link").symlink_to(tmp_path / "other")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home / "down" / "data")
+    monkeypatch.setattr(download, "open_url", lambda _: pytest.fail("asked for"))
+    description = {"path": place, "train": "images", "val": "images", "names": ["x"], "download": URL}
+    Path("data.yaml").write_text(yaml.safe_dump(description))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"refused to|is there but lacks"):
+        load_data("data.yaml")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "address", ["https://[::1/a.zip", "https://host:port/a.zip", "https://\ud800/a.zip", "https://" + "a" * 300 + "/a.zip"]
+)
+def test_an_address_that_is_none(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UserError):
+        fetch(address, tmp_path / "set", None, YAML)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +208,32 @@ def test_hostile_archives(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError):
         fetch(url, tmp_path / "in/set", None, YAML, opener=serving(content))
     assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["in"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_what_describes_a_member_is_no_bomb(tmp_path: Path, kind: bytes) -> None:
+    """tarfile reads such members into memory whole, however large they claim to be."""
+    with pytest.raises(UserError, match="refused: a header claims 83886080 bytes"):
+        fetch("https://example.com/a.tgz", tmp_path / "set", None, YAML, opener=serving(tarred(("x", b"\0" * (80 << 20)), kind=kind)))
+
+
+@pytest.mark.parametrize("size", ["-512", "-1024"])
+def test_a_size_below_zero_does_not_lead_in_circles(tmp_path: Path, size: str) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as out:
+        for name in ("a", "b"):
+            entry = tarfile.TarInfo(name)
+            entry.pax_headers = {"size": size}
+            out.addfile(entry)
+    with pytest.raises(UserError, match="claims -"):
+        fetch("https://example.com/a.tar", tmp_path / "set", None, YAML, opener=serving(buffer.getvalue()))
+
+
+def test_a_download_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "LEAST_FREE", 1 << 60)
+    with pytest.raises(UserError, match="nearly full"):
+        fetch(URL, tmp_path / "set", None, YAML, opener=serving(zipped(("a", b"1"))))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
