@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from utils.data.report import Finding, LabelReport
 from utils.runs import LOG
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ _ARRAYS = {
     "points": np.float32,
     "point_starts": np.int64,
 }
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What reading a file made to confuse may raise: NumPy parses an array's header as Python's literals."""
 _TEXTS = ("digest", "files", "faults", "paths", "ids")
 
 
@@ -103,6 +109,8 @@ def save_table(file: Path, table: Table) -> None:
 def load_table(file: Path) -> Table | None:
     """Read a table back; None when there is none that can be trusted to be whole."""
     try:
+        if not _plain(file):
+            return None
         with file.open("rb") as content, np.load(content, allow_pickle=False) as stored:
             text: dict[str, Any] = json.loads(stored["text"].tobytes())
             arrays: dict[str, Any] = {name: np.asarray(stored[name]) for name in _ARRAYS}
@@ -112,8 +120,16 @@ def load_table(file: Path) -> Table | None:
         findings = tuple(Finding(**entry) for entry in report.pop("findings"))
         table = Table(**text, **arrays, report=LabelReport(**report, findings=findings))
         return table if _consistent(table) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+    except _DAMAGE:
         return None
+
+
+def _plain(file: Path) -> bool:
+    """Whether a zip's members lie in it as they are: none can be larger than the file."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    stored = all(entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size for entry in entries)
+    return stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
 
 
 def _consistent(table: Table) -> bool:
@@ -125,6 +141,10 @@ def _consistent(table: Table) -> bool:
         table.rows.shape == (rows, 5) and table.areas.shape == table.crowds.shape == (rows,),
         table.points.ndim == 2 and table.points.shape[1] == 2,
         _offsets(table.starts, images, rows) and _offsets(table.point_starts, rows, len(table.points)),
+        all(type(text) is str for text in (*table.files, *table.paths, *table.faults, *table.faults.values())),
+        all(type(number) in (int, str) for number in table.ids),
+        all(type(getattr(table.report, f.name)) is int for f in dataclasses.fields(LabelReport) if f.type == "int"),
+        bool(np.isfinite(table.rows).all() and (table.rows >= 0).all() and (table.rows[:, 1:] <= 1).all()),
     )
     return all(shapes)
 
