@@ -5,8 +5,6 @@ A checkpoint is a zip of torch.save that ``torch.load(weights_only=True)`` reads
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.torchfile import read_torch_file
+from utils.atomic import replacing
 from utils.errors import UserError
 from utils.seal import is_whole, seal
 
@@ -22,11 +21,13 @@ _FIRST_KEY = b"}q\x00(X\x06\x00\x00\x00attune"  # as the pickle spells it
 _PLAIN = (type(None), bool, int, float, str)
 
 
-def save_checkpoint(path: str | Path, payload: dict[str, Any]) -> None:
+def save_checkpoint(path: str | Path, payload: dict[str, Any], *, previous: Path | None = None) -> None:
     """Write `payload` to `path`, which holds either its old or its new content at every instant.
 
     Args:
+        path: of the file.
         payload: dicts with text or whole-number keys, lists, tuples, numbers, text, None and tensors; ``"attune"`` is put first.
+        previous: where the checkpoint that is replaced goes; by default it is gone.
 
     Raises:
         TypeError: something in `payload` is none of these.
@@ -35,7 +36,9 @@ def save_checkpoint(path: str | Path, payload: dict[str, Any]) -> None:
     path = Path(path)
     _check_plain(payload, "checkpoint")
     try:
-        _replace(path, {"attune": VERSION, **payload})
+        with replacing(path, previous=previous) as file:
+            torch.save({"attune": VERSION, **payload}, file)
+            seal(file)
     except (OSError, RuntimeError) as error:
         reason = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides a full disk behind its own error
         raise UserError(f"{path}: the checkpoint cannot be written ({reason}); what was there before still is") from error
@@ -92,24 +95,3 @@ def _check_plain(value: object, where: str) -> None:
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             _check_plain(item, f"{where}[{number}]")
-
-
-def _replace(path: Path, payload: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")  # always the same: what a kill leaves behind, the next save overwrites
-    try:
-        with temporary.open("w+b") as file:
-            torch.save(payload, file)
-            seal(file)
-            file.flush()
-            if path.exists():
-                temporary.chmod(path.stat().st_mode & 0o777)
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):  # gone already, unless something failed above
-            temporary.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

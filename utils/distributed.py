@@ -71,6 +71,15 @@ def sum_over_ranks(counts: Sequence[float], device: torch.device, ranks: Ranks) 
     return [float(v) for v in total.tolist()]
 
 
+def largest_over_ranks(number: int, device: torch.device, ranks: Ranks) -> int:
+    """Return the largest `number` of all ranks."""
+    if ranks.world_size == 1:
+        return number
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest.item())
+
+
 def gather(value: Any, ranks: Ranks) -> list[Any]:
     """Return every rank's `value` (anything that pickles), in order of rank, on every rank."""
     if ranks.world_size == 1:

@@ -53,7 +53,7 @@ class Position(NamedTuple):
     sums: tuple[float, ...] = (0.0,) * len(TERMS)
 
 
-_START = Position()
+START = Position()
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Trainee:
 
 
 def train_one_epoch(
-    trainee: Trainee, loader: Loader, epoch: int, report: Report, position: Position = _START, stepped: Stepped | None = None
+    trainee: Trainee, loader: Loader, epoch: int, report: Report, position: Position = START, stepped: Stepped | None = None
 ) -> dict[str, float]:
     """Train for one epoch and return the mean loss terms over its batches and all ranks.
 

@@ -82,6 +82,7 @@ def evaluate(
     ranks: Ranks = SINGLE,
     plots: Path | None = None,
     evaluator: Evaluator | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Evaluation:
     """Run `model` over `loader` and measure what it detects.
 
@@ -94,6 +95,7 @@ def evaluate(
         ranks: the processes that share the split. All of them return the figures of the whole split.
         plots: folder for pictures of the first batches, drawn by the first rank.
         evaluator: takes the detections of each image, for a caller that wants them; by default a new one.
+        stop: asked before each batch; true leaves the rest out, and the figures are of no use then.
     """
     settings = settings or Settings()
     evaluator = evaluator or Evaluator(index.names)
@@ -103,6 +105,8 @@ def evaluate(
     try:
         with torch.inference_mode():
             for number, batch in enumerate(_progress(loader, ranks)):
+                if stop is not None and stop():
+                    break
                 found = stage(batch)
                 for i, box, rows in zip(batch.indices, batch.boxes or (), found, strict=True):
                     evaluator.add(i, _to_source(box, rows.numpy()), index.truth(i))

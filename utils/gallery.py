@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.atomic import write_text
 from utils.confusion import write_confusion
 from utils.metrics import write_per_class
 
@@ -36,10 +37,10 @@ def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, s
 
 
 def write_tables(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
-    """Write metrics.json, per_class.csv and confusion_matrix.csv of the best weights."""
-    (folder / "metrics.json").write_text(json.dumps(metrics.summary(), indent=2) + "\n", encoding="utf-8")
+    """Write per_class.csv, confusion_matrix.csv and, last and in one step, metrics.json of the best weights."""
     write_per_class(folder / "per_class.csv", metrics)
     write_confusion(folder / "confusion_matrix.csv", metrics.confusion, list(names.values()))
+    write_text(folder / "metrics.json", json.dumps(metrics.summary(), indent=2) + "\n")
 
 
 def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from utils.atomic import write_text
 
 COLUMNS = (
     "epoch",
@@ -29,13 +32,15 @@ class History:
     def __init__(self, folder: Path, *, start: int = 0, origin: Path | None = None) -> None:
         self.path = folder / "results.csv"
         kept = _rows_before((origin or folder) / "results.csv", start)
-        self.path.write_text("".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]), encoding="utf-8")
+        write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]))
         self._board = _tensorboard(folder, start)
 
     def append(self, values: Mapping[str, float]) -> None:
-        """Write the row of an epoch; `values` holds every column."""
+        """Write the row of an epoch; `values` holds every column. It is on the disk before the checkpoint that counts on it."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         if self._board is not None:
             for name in COLUMNS[1:]:
                 self._board.add_scalar(name, values[name], int(values["epoch"]))

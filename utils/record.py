@@ -10,6 +10,9 @@ from utils.checkpoint import save_checkpoint
 from utils.engine import TERMS
 from utils.evaluate import Evaluation
 
+LAST, PREVIOUS = "last.pt", "last.prev.pt"
+"""The checkpoint to go on from, and the one before it, should the first be damaged."""
+
 if TYPE_CHECKING:
     from utils.trainer import Run
 
@@ -29,18 +32,33 @@ def row(run: Run, epoch: int, terms: dict[str, float], result: Evaluation | None
     }
 
 
-def save(run: Run, epoch: int, result: Evaluation | None, *, best: bool, last: bool) -> None:
-    """Write last.pt, from which a run goes on, and best.pt, which holds the averaged weights only."""
+def save_epoch(run: Run, epoch: int, result: Evaluation | None, *, best: bool, last: bool) -> None:
+    """Write what an epoch leaves: last.pt, from which a run goes on, and best.pt, which holds the averaged weights only."""
     config, folder = run.config, run.folder / "weights"
-    if config.nosave and not last:
-        return
     payload = _payload(run, epoch, result)
     # --nosave keeps one epoch only; a best.pt that lies there with --exist-ok is another run's
     if best or (last and (config.nosave or not (folder / "best.pt").exists())):
-        save_checkpoint(folder / "best.pt", payload | {"model": payload["ema"], "ema": None, "resume": None})
+        save_checkpoint(folder / "best.pt", averaged(payload))
     if config.save_period > 0 and epoch % config.save_period == 0:
         save_checkpoint(folder / f"epoch{epoch}.pt", payload)
-    save_checkpoint(folder / "last.pt", payload)
+    _save_last(run, payload)
+
+
+def save_position(run: Run, epoch: int, batch: int, sums: list[list[float]]) -> None:
+    """Write a last.pt that goes on within `epoch`, at a batch, with every rank's `sums` of the loss terms before it."""
+    payload = _payload(run, epoch - 1, None)
+    payload["resume"] |= {"batch": batch, "sums": sums}
+    _save_last(run, payload)
+
+
+def averaged(payload: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's content for use: the averaged weights are the model's, and nothing goes on from it."""
+    return payload | {"model": payload["ema"], "ema": None, "resume": None}
+
+
+def _save_last(run: Run, payload: dict[str, Any]) -> None:
+    folder = run.folder / "weights"
+    save_checkpoint(folder / LAST, payload, previous=folder / PREVIOUS)
 
 
 def _payload(run: Run, epoch: int, result: Evaluation | None) -> dict[str, Any]:
@@ -54,7 +72,7 @@ def _payload(run: Run, epoch: int, result: Evaluation | None) -> dict[str, Any]:
         "ema": trainee.ema.module.state_dict(),
         "config": plain(run.config),
         "hyp": dataclasses.asdict(run.hyp),
-        "epoch": epoch,
+        "epoch": epoch,  # the last one that is complete; -1 if none is
         "metrics": result.metrics.summary() if result else {},
         "resume": {
             "optimizer": trainee.optimizer.state_dict(),
@@ -63,6 +81,11 @@ def _payload(run: Run, epoch: int, result: Evaluation | None) -> dict[str, Any]:
             "best": run.stop.best,
             "best_epoch": run.stop.epoch,
             "ap": run.ap,
+            "batch": 0,  # the next one to do, in the epoch after `epoch`
+            "sums": [],
+            "steps": len(run.loader),
+            "data": run.data,
+            "versions": run.versions,
         },
     }
 

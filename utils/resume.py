@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.checkpoint import is_checkpoint, load_checkpoint
 from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
+from utils.record import LAST, PREVIOUS
+from utils.runs import LOG
+from utils.seal import is_whole
 from utils.stopping import EarlyStop
 
 CHANGEABLE = frozenset(
-    {"epochs", "data", "device", "workers", "project", "name", "exist_ok", "cache", "patience", "save_period", "noplots"}
+    {"epochs", "data", "device", "workers", "project", "name", "exist_ok", "cache", "patience", "save_period", "save_interval", "noplots"}
 )
 """Flags that may differ from the stopped run's: none of them changes what an epoch before the end computes."""
+FIXED = frozenset({"weights", "cfg", "optimizer", "freeze", "single_cls", "classes"})
+"""Flags that the state of the stopped run does not fit if they differ."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,18 +28,22 @@ class Stopped:
     """A run to go on with.
 
     Attributes:
+        path: its checkpoint.
         config: its flags, those given anew on top.
         hyp: its hyper-parameters.
-        payload: its checkpoint.
+        payload: what the checkpoint holds.
         origin: its run folder, if the checkpoint lies in one.
         moved: whether ``--project`` or ``--name`` asks for a new folder.
+        changes: how the flags differ from the run's, where that was to be refused without ``--resume-anyway``.
     """
 
+    path: Path
     config: TrainConfig
     hyp: Hyp
     payload: dict[str, Any]
     origin: Path | None
     moved: bool
+    changes: list[str]
 
     @property
     def folder(self) -> Path | None:
@@ -43,57 +52,124 @@ class Stopped:
 
     @property
     def epoch(self) -> int:
-        """The first epoch that is still to do."""
+        """The first epoch that is still to do, or to finish."""
         return int(self.payload["epoch"]) + 1
 
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch is left to do."""
+        return _is_finished(self.payload, self.config)
 
-def read_stopped(config: TrainConfig, given: frozenset[str], hyp: Mapping[str, float]) -> Stopped:
-    """Read the checkpoint that ``--resume`` names, and lay the flags `given` over those it was trained with.
 
-    Args:
-        config: the parsed command line.
-        given: the fields of it that were given.
-        hyp: hyper-parameters given on the command line.
+def newest_whole(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint of a run folder, None if there is none; one that is damaged is named in the log."""
+    for path in _checkpoints(folder):
+        try:
+            if is_whole(path) and is_checkpoint(path):
+                return path
+            reason = "its checksum does not fit"
+        except OSError as error:
+            reason = str(error.strerror)
+        LOG.warning("%s is damaged (%s); taking the checkpoint before it", path, reason)
+    return None
+
+
+def is_finished(payload: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of a run is its last: all epochs are done, or it stopped early."""
+    return _is_finished(payload, _restored(TrainConfig, payload["config"], "the checkpoint"))
+
+
+def locate(config: TrainConfig) -> Path:
+    """Return the run folder or, where it lies in none or is not the run's newest, the checkpoint that ``--resume`` names.
 
     Raises:
-        UserError: no such checkpoint, not one of a training run, a flag that must not change, or nothing left to do.
+        UserError: there is no such file, or no run below ``--project``.
     """
-    path = _find(config)
+    if config.resume == "newest":
+        found = [p for name in (LAST, PREVIOUS) for p in Path(config.project).glob(f"**/weights/{name}")]
+        if not found:
+            raise UserError(f"--resume: no weights/{LAST} below {config.project}; name the checkpoint")
+        return max(found, key=lambda p: p.stat().st_mtime_ns).parent.parent
+    path = Path(config.resume)
+    if path.name == "weights" and path.is_dir():
+        return path.parent
+    if path.name in (LAST, PREVIOUS) and path.parent.name == "weights" and next(_checkpoints(path.parent.parent), None):
+        return path.parent.parent
+    if not path.is_dir() and not path.is_file():
+        raise UserError(f"--resume: no file {path}; give a run folder or the {LAST} of a run")
+    return path
+
+
+def run_folder(path: Path) -> Path | None:
+    """The run folder that a path returned by `locate` is or lies in, if it does."""
+    if path.is_dir():
+        return path if (path / "weights").is_dir() else None
+    return path.parent.parent if path.parent.name == "weights" else None
+
+
+def moves(config: TrainConfig, given: frozenset[str]) -> bool:
+    """Whether the flags `given` ask for a new run folder; with a bare ``--resume``, ``--project`` tells where to look."""
+    return bool(given & ({"name"} if config.resume == "newest" else {"project", "name"}))
+
+
+def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[str, float]) -> Stopped:
+    """Read the checkpoint to go on from, and lay the flags `given` over those it was trained with.
+
+    Args:
+        place: what `locate` found.
+        config: the parsed command line.
+        hyp: its hyper-parameters.
+        given: the fields of `config` that were given.
+        flags: the hyper-parameters that were given.
+
+    Raises:
+        UserError: no whole checkpoint, not one of a training run, a flag that must not change, or nothing left to do.
+    """
+    path = _checkpoint(place)
     payload = load_checkpoint(path)
     if not payload.get("resume"):
         raise UserError(f"{path}: holds weights only, nothing to resume; start from it with --weights {path}")
-    old = _restored(TrainConfig, payload["config"], path)
-    old_hyp = _restored(Hyp, payload["hyp"], path)
-    changed = {k: getattr(config, k) for k in given - {"resume"}}
-    refused = [k for k, v in changed.items() if k not in CHANGEABLE and v != getattr(old, k)]
-    refused += [k for k, v in hyp.items() if v != getattr(old_hyp, k)]
-    if refused:
-        allowed = ", ".join("--" + k.replace("_", "-") for k in sorted(CHANGEABLE))
-        raise UserError(f"--{min(refused).replace('_', '-')} cannot change when a run goes on; {allowed} can")
-    merged = dataclasses.replace(old, **{k: v for k, v in changed.items() if k in CHANGEABLE}, resume=str(path))
-    stopped = Stopped(merged, old_hyp, payload, _run_folder(path), bool(given & {"project", "name"}))
-    _check_unfinished(stopped, path)
+    old, old_hyp = _restored(TrainConfig, payload["config"], path), _restored(Hyp, payload["hyp"], path)
+    names = {f.name for f in dataclasses.fields(Hyp)} if "hyp" in given else set(flags)
+    new = {k: getattr(config, k) for k in given - {"resume", "resume_anyway", "hyp"} if (k, getattr(config, k)) != ("batch_size", -1)}
+    new_hyp = {k: getattr(hyp, k) for k in names}
+    changes = [*_changes(old, {k: v for k, v in new.items() if k not in CHANGEABLE}), *_changes(old_hyp, new_hyp)]
+    fixed = [k for k in new if k in FIXED and new[k] != getattr(old, k)]
+    if changes and (fixed or not config.resume_anyway):
+        _refuse(path, changes, fixed)
+    merged = dataclasses.replace(old, **new, resume=str(path), resume_anyway=config.resume_anyway)
+    merged_hyp = dataclasses.replace(old_hyp, **new_hyp)
+    stopped = Stopped(path, merged, merged_hyp, payload, run_folder(path), moves(config, given), changes)
+    _check_unfinished(stopped)
     return stopped
 
 
-def _find(config: TrainConfig) -> Path:
-    """The checkpoint itself, that of a run folder, or the newest below --project."""
-    if config.resume != "newest":
-        path = Path(config.resume)
-        if path.is_dir():
-            path = path / "weights" / "last.pt" if (path / "weights").is_dir() else path / "last.pt"
-        if not path.is_file():
-            raise UserError(f"--resume: no file {path}; give the last.pt of a run")
-        if not is_checkpoint(path):
-            raise UserError(f"--resume: {path} is no checkpoint of Attune; start from it with --weights {path}")
-        return path
-    found = [p for p in Path(config.project).glob("**/weights/last*.pt") if is_checkpoint(p)]
-    if not found:
-        raise UserError(f"--resume: no weights/last.pt below {config.project}; name the checkpoint")
-    return max(found, key=lambda p: p.stat().st_mtime_ns)
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    """The checkpoints of a run folder that a run can go on from, newest first."""
+    weights = folder / "weights" if (folder / "weights").is_dir() else folder
+    numbered = [p for p in weights.glob("epoch*.pt") if p.stem[5:].isdigit()]
+    candidates = [weights / LAST, weights / PREVIOUS, *sorted(numbered, key=lambda p: -int(p.stem[5:]))]
+    return (p for p in candidates if p.is_file())
 
 
-def _restored(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
+def _checkpoint(place: Path) -> Path:
+    """The checkpoint itself, or the newest whole one of a folder."""
+    if not place.is_dir():
+        if not is_checkpoint(place):
+            raise UserError(f"--resume: {place} is no checkpoint of Attune; start from it with --weights {place}")
+        return place
+    there = list(_checkpoints(place))
+    if not there:
+        raise UserError(f"--resume: {place} holds no checkpoint; it was stopped before its first, start it anew (--exist-ok)")
+    if not any(is_checkpoint(p) for p in there):
+        raise UserError(f"--resume: {there[0]} is no checkpoint of Attune; start from it with --weights {there[0]}")
+    path = newest_whole(place)
+    if path is None:
+        raise UserError(f"--resume: no checkpoint in {place} is whole ({', '.join(p.name for p in there)}); start the run anew")
+    return path
+
+
+def _restored(kind: type[Any], values: Mapping[str, Any], path: Path | str) -> Any:
     known = {f.name for f in dataclasses.fields(kind)}
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
@@ -101,15 +177,35 @@ def _restored(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
         raise UserError(f"{path}: its settings cannot be read ({error}); start from it with --weights {path}") from error
 
 
-def _run_folder(path: Path) -> Path | None:
-    return path.parent.parent if path.parent.name == "weights" else None
+def _changes(old: object, new: Mapping[str, Any]) -> list[str]:
+    """Each value of `new` that is not that of the dataclass `old`, in words."""
+    return [f"{_flag(k)} was {getattr(old, k)!r} and is {v!r}" for k, v in sorted(new.items()) if v != getattr(old, k)]
 
 
-def _check_unfinished(stopped: Stopped, path: Path) -> None:
-    done, config = stopped.epoch, stopped.config
-    if done >= config.epochs:
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _refuse(path: Path, changes: list[str], fixed: list[str]) -> None:
+    allowed = ", ".join(_flag(k) for k in sorted(CHANGEABLE))
+    if fixed:
+        advice = f"{_flag(min(fixed))} cannot change when a run goes on; start a new run with --weights {path}"
+    else:
+        advice = f"Leave them out, or give --resume-anyway to go on with what is new; {allowed} may change"
+    raise UserError(f"{path}: settings are not those of the run: {'; '.join(changes)}. {advice}")
+
+
+def _is_finished(payload: Mapping[str, Any], config: TrainConfig) -> bool:
+    done, state = int(payload["epoch"]) + 1, payload["resume"]
+    if state.get("batch"):
+        return False
+    return done >= config.epochs or EarlyStop(config.patience, state["best"], state["best_epoch"]).spent(done - 1)
+
+
+def _check_unfinished(stopped: Stopped) -> None:
+    done, path = stopped.epoch, stopped.path
+    if not stopped.finished or (stopped.folder and not (stopped.folder / "metrics.json").is_file()):
+        return
+    if done >= stopped.config.epochs:
         raise UserError(f"{path}: all {done} epochs are done, nothing to resume; for more give --epochs with a number above {done}")
-    state = stopped.payload["resume"]
-    stop = EarlyStop(config.patience, state["best"], state["best_epoch"])
-    if stop.spent(done - 1):
-        raise UserError(f"{path}: stopped early after epoch {done - 1}, nothing to resume; for more give a larger --patience, or 0")
+    raise UserError(f"{path}: stopped early after epoch {done - 1}, nothing to resume; for more give a larger --patience, or 0")

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import ExitStack
 
 import torch
 
 from models import load_plugins
+from models.transfer import TransferReport
+from utils.atomic import remove_leftovers
 from utils.config import Hyp, TrainConfig
 from utils.device import select_device
 from utils.distributed import Ranks, barrier, join, leave, ranks_from
 from utils.errors import UserError
 from utils.gallery import draw_labels
 from utils.history import History
-from utils.resume import Stopped, read_stopped
+from utils.keeper import Keeper
+from utils.lock import hold
+from utils.record import LAST
+from utils.restore import bring_best, note_changes
+from utils.resume import Stopped, locate, moves, read_stopped, run_folder
 from utils.runs import LOG, start_log
+from utils.signals import StopRequest, stop_requests
 from utils.splits import open_splits, write_findings
 from utils.start import open_model, open_run, open_stopped, read_source, write_settings
 from utils.trainer import Run, train_epochs, validate_best
+
+TORCHRUN_ECHO = 2.0
+"""Seconds within which torchrun has passed on a Ctrl-C that the terminal sent to every process already."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be trained, and what surrounds it: the wish to stop, and the locks that last as long as the training."""
+
+    config: TrainConfig
+    hyp: Hyp
+    stopped: Stopped | None
+    request: StopRequest
+    held: ExitStack
 
 
 def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[str, float]) -> None:
@@ -28,23 +49,39 @@ def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[s
 
     Raises:
         UserError: whatever is wrong with files, data, device or memory.
+        StopError: SIGTERM, SIGINT or SIGUSR1 came; everything is saved to go on from there.
     """
     ranks = ranks_from(os.environ)
     start_log(quiet=not ranks.first)
-    stopped = read_stopped(config, given, flags) if config.resume else None
-    if stopped:
-        config, hyp = stopped.config, stopped.hyp
-    device = select_device(config.device, local_rank=ranks.local_rank)
-    _check_device(config, device, ranks)
-    join(device)
-    try:
-        _train(config, hyp, stopped, device, ranks)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of GPU memory: lower --batch-size or --imgsz, or give --batch-size -1 ({str(error).split('.')[0]})"
-        ) from error
-    finally:
-        leave(ranks)
+    apart = TORCHRUN_ECHO if ranks.world_size > 1 else 0.0
+    with stop_requests(apart=apart, quiet=not ranks.first) as request, ExitStack() as held:
+        stopped = _open_stopped_run(config, hyp, given, flags, ranks, held) if config.resume else None
+        if stopped:
+            config, hyp = stopped.config, stopped.hyp
+        device = select_device(config.device, local_rank=ranks.local_rank)
+        _check_device(config, device, ranks)
+        join(device)
+        try:
+            _train(_Order(config, hyp, stopped, request, held), device, ranks)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of GPU memory: lower --batch-size or --imgsz, or give --batch-size -1 ({str(error).split('.')[0]})"
+            ) from error
+        finally:
+            leave(ranks)
+
+
+def _open_stopped_run(
+    config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[str, float], ranks: Ranks, held: ExitStack
+) -> Stopped:
+    """Read the run to go on with, whose folder is locked first, so that nobody writes there meanwhile."""
+    place = locate(config)
+    folder = None if moves(config, given) else run_folder(place)
+    if folder and ranks.first:
+        held.enter_context(hold(folder))
+        remove_leftovers(folder)
+        remove_leftovers(folder / "weights")
+    return read_stopped(place, config, hyp, given, flags)
 
 
 def _check_device(config: TrainConfig, device: torch.device, ranks: Ranks) -> None:
@@ -58,7 +95,8 @@ def _check_device(config: TrainConfig, device: torch.device, ranks: Ranks) -> No
     torch.backends.cudnn.benchmark = device.type == "cuda" and not (config.deterministic or config.multi_scale or config.rect)
 
 
-def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch.device, ranks: Ranks) -> None:
+def _train(order: _Order, device: torch.device, ranks: Ranks) -> None:
+    config, stopped = order.config, order.stopped
     load_plugins(config.plugins)
     source = None if stopped else read_source(config)
     splits = open_splits(config, ranks)
@@ -67,44 +105,54 @@ def _train(config: TrainConfig, hyp: Hyp, stopped: Stopped | None, device: torch
         model = open_stopped(config, splits.names, stopped)
     else:
         assert source
-        model, report = open_model(config, hyp, splits.names, source)
-    run = open_run(config, hyp, splits, model, device, ranks, stopped)
-    folder = run.folder
-    if report:
-        LOG.info("%s", report.summary())
-    LOG.info("%s: training on %s, %s", folder, device, run.trainee.precision.dtype or torch.float32)
-    history = None
-    if ranks.first:
-        write_settings(folder, run.config, hyp)
-        write_findings(folder, splits)
-        if report:
-            (folder / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
-        if run.draws and not stopped:
-            draw_labels(folder, splits.train)
-        if stopped:
-            _bring_best(stopped, folder)
-        history = History(folder, start=run.start, origin=stopped.origin if stopped else None)
+        model, report = open_model(config, order.hyp, splits.names, source)
+    run = open_run(config, order.hyp, splits, model, device, ranks, stopped, order.held)
     try:
-        train_epochs(run, history)
+        if report:
+            LOG.info("%s", report.summary())
+        LOG.info("%s: training on %s, %s", run.folder, device, run.trainee.precision.dtype or torch.float32)
+        if ranks.first:
+            _begin(run, report, stopped)
+        if stopped:
+            bring_best(run, stopped)
+        keeper = Keeper(run, order.request)
+        if not run.done:
+            _train_epochs(run, stopped, keeper)
     finally:
         run.loader.close()
+    barrier(ranks)
+    _finish(run, keeper)
+
+
+def _begin(run: Run, report: TransferReport | None, stopped: Stopped | None) -> None:
+    """Write down what is known before the first step."""
+    folder = run.folder
+    if not run.done:
+        (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier end; that it is there tells that a run is over
+    write_settings(folder, run.config, run.hyp)
+    write_findings(folder, run.splits)
+    if report:
+        (folder / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
+    if stopped:
+        note_changes(folder, stopped)
+    elif run.draws:
+        draw_labels(folder, run.splits.train)
+
+
+def _train_epochs(run: Run, stopped: Stopped | None, keeper: Keeper) -> None:
+    history = History(run.folder, start=run.start, origin=stopped.origin if stopped else None) if run.ranks.first else None
+    try:
+        train_epochs(run, history, keeper)
+    finally:
         if history:
             history.close()
-    barrier(ranks)
-    _finish(run)
 
 
-def _bring_best(stopped: Stopped, folder: Path) -> None:
-    """Take the best weights so far along into a new run folder; no later epoch may beat them."""
-    if stopped.moved and stopped.origin and (best := stopped.origin / "weights" / "best.pt").is_file():
-        shutil.copyfile(best, folder / "weights" / "best.pt")
-
-
-def _finish(run: Run) -> None:
+def _finish(run: Run, keeper: Keeper) -> None:
     """Measure best.pt, and say where everything is."""
-    validate_best(run)
+    validate_best(run, keeper)
     weights = run.folder / "weights"
     LOG.info("\nbest epoch %d; results in %s", run.stop.epoch, run.folder)
-    for path in (weights / "best.pt", weights / "last.pt"):
+    for path in (weights / "best.pt", weights / LAST):
         if run.ranks.first:
             LOG.info("  %s  %.1f MB", path, path.stat().st_size / 1e6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from models.weights import Weights, read_weights
 from models.yoloair import differences
 from utils.amp import Precision, choose_precision, verified
 from utils.anchors import check_anchors
+from utils.atomic import write_text
 from utils.autobatch import fit_batch_size
 from utils.config import Hyp, TrainConfig
 from utils.data.loader import Loader, train_loader
@@ -26,10 +28,13 @@ from utils.distributed import Ranks, gather, replicate
 from utils.ema import ModelEMA
 from utils.engine import Trainee
 from utils.errors import UserError
+from utils.fingerprint import data_fingerprint, versions
 from utils.freeze import freeze, frozen_rows
+from utils.lock import hold
 from utils.loss import DetectionLoss
 from utils.optim import Schedule, build_optimizer
 from utils.record import plain
+from utils.restore import restore
 from utils.resume import Stopped
 from utils.runs import LOG, new_run_folder
 from utils.splits import Splits
@@ -99,12 +104,17 @@ def whole_strides(imgsz: int, stride: int) -> int:
     return rounded
 
 
-def open_folder(config: TrainConfig, ranks: Ranks) -> Path:
-    """Make the run folder on the first rank and tell the others."""
+def open_folder(config: TrainConfig, ranks: Ranks, held: ExitStack) -> Path:
+    """Make the run folder on the first rank, which locks it for as long as `held` lasts, and tell the others.
+
+    Raises:
+        UserError: no folder can be made, or another process trains in it.
+    """
     name = Path(config.cfg or config.weights).stem if config.name == "cfg" else config.name
     try:
         made = new_run_folder(config.project, name, exist_ok=config.exist_ok) if ranks.first else None
         if made:
+            held.enter_context(hold(made))
             (made / "weights").mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"--project {config.project}: no run folder can be made there ({error.strerror})") from error
@@ -118,7 +128,7 @@ def write_settings(folder: Path, config: TrainConfig, hyp: Hyp) -> None:
     hyper = dataclasses.asdict(hyp)
     options = {**plain(config), "save_dir": str(folder), "hyp": hyper}
     for name, content in (("hyp.yaml", hyper), ("opt.yaml", options)):
-        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_text(folder / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def open_run(
@@ -129,8 +139,11 @@ def open_run(
     device: torch.device,
     ranks: Ranks,
     stopped: Stopped | None,
+    held: ExitStack,
 ) -> Run:
-    """Bring everything into place for the first epoch, or for the one after that at which a run was stopped.
+    """Bring everything into place for the first epoch, or for where a run was stopped.
+
+    A new run folder is made last, when all else is found to be right, and locked for as long as `held` lasts.
 
     Raises:
         UserError: flags that do not fit the model, the data or the device.
@@ -163,10 +176,19 @@ def open_run(
         multi_scale=config.multi_scale,
         ranks=ranks,
     )
-    folder = stopped.folder if stopped and stopped.folder else open_folder(config, ranks)  # last: every check lies behind
-    run = Run(config=config, hyp=hyp, splits=splits, folder=folder, trainee=trainee, loader=loader, stop=EarlyStop(config.patience))
+    run = Run(
+        config=config,
+        hyp=hyp,
+        splits=splits,
+        folder=stopped.folder if stopped and stopped.folder else open_folder(config, ranks, held),
+        trainee=trainee,
+        loader=loader,
+        stop=EarlyStop(config.patience),
+        data={"train": data_fingerprint(splits.train), "val": data_fingerprint(splits.val)},
+        versions=versions(),
+    )
     if stopped:
-        _restore(run, stopped)
+        restore(run, stopped)
     return run
 
 
@@ -212,14 +234,3 @@ def _callable(config: TrainConfig, model: Detector, device: torch.device, ranks:
     if not any(shutil.which(c) for c in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")):
         raise UserError("--compile: torch.compile needs a C++ compiler, and there is none; install one or leave the flag out")
     return replicate(torch.compile(model), device, ranks)  # type: ignore[arg-type]
-
-
-def _restore(run: Run, stopped: Stopped) -> None:
-    """Put back everything that an epoch leaves to the next one; the model has its weights already."""
-    trainee, state = run.trainee, stopped.payload["resume"]
-    trainee.optimizer.load_state_dict(state["optimizer"])
-    trainee.scaler.load_state_dict(state["scaler"])
-    trainee.ema.module.load_state_dict(stopped.payload["ema"])
-    trainee.ema.updates = state["updates"]
-    run.stop.best, run.stop.epoch, run.ap = state["best"], state["best_epoch"], state["ap"]
-    run.start = stopped.epoch

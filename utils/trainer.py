@@ -15,12 +15,14 @@ from utils.config import Hyp, TrainConfig
 from utils.data.loader import Batch, Loader, val_loader
 from utils.data.sampler import class_counts, image_weights
 from utils.distributed import Ranks, share
-from utils.engine import TERMS, Trainee, train_one_epoch
+from utils.engine import START, TERMS, Position, Trainee, train_one_epoch
 from utils.evaluate import Evaluation, Settings, evaluate, log_classes
+from utils.fingerprint import Fingerprint
 from utils.gallery import draw_results, draw_train_batch, write_tables
 from utils.history import History
+from utils.keeper import Keeper
 from utils.loss import DetectionLoss
-from utils.record import row, save
+from utils.record import row, save_epoch
 from utils.runs import LOG
 from utils.splits import Splits
 from utils.stopping import EarlyStop, fitness
@@ -39,7 +41,12 @@ class Run:
         trainee: what the training step changes.
         loader: the training batches of this rank.
         stop: the best epoch so far.
+        data: the fingerprint of each split.
+        versions: of the code that trains.
         start: the first epoch to do.
+        position: where in it to begin.
+        resumed: whether it goes on from a checkpoint.
+        done: whether no epoch is left to do, and only the best weights are still to be measured.
         ap: (nc,) AP of the last validation; steers ``--image-weights``.
     """
 
@@ -50,7 +57,12 @@ class Run:
     trainee: Trainee
     loader: Loader
     stop: EarlyStop
+    data: dict[str, Fingerprint]
+    versions: dict[str, str]
     start: int = 0
+    position: Position = START
+    resumed: bool = False
+    done: bool = False
     ap: list[float] | None = None
 
     @property
@@ -64,34 +76,39 @@ class Run:
         return self.ranks.first and not self.config.noplots
 
 
-def train_epochs(run: Run, history: History | None) -> None:
+def train_epochs(run: Run, history: History | None, keeper: Keeper) -> None:
     """Train, validate, write down and save, epoch after epoch; only the first rank has a `history` and writes.
 
     Raises:
         UserError: the loss is not finite, or a file cannot be written.
+        StopError: a signal has asked to stop; everything is saved.
     """
     config, weighted = run.config, run.config.image_weights
     counts = class_counts(run.splits.train) if weighted else None
     for epoch in range(run.start, config.epochs):
         if counts is not None:
             run.loader.weigh(image_weights(counts, torch.tensor(run.ap).numpy() if run.ap else None))
-        terms = _train(run, epoch)
+        position = keeper.begin(epoch)
+        terms = _train(run, epoch, position, keeper)
         last = epoch + 1 == config.epochs
-        result = None if config.noval and not last else validate(run)
+        result = None if config.noval and not last else validate(run, keeper)
         best = _judge(run, epoch, result)
         spent = result is not None and run.stop.spent(epoch)
+        saved = last or spent or not config.nosave
         if history is not None:
             history.append(row(run, epoch, terms, result))
-            save(run, epoch, result, best=best, last=last or spent)
+            if saved:
+                save_epoch(run, epoch, result, best=best, last=last or spent)
+        keeper.finish(saved=saved)
         if spent and not last:
             LOG.info("no gain since epoch %d for %d epochs: stopping early (--patience)", run.stop.epoch, config.patience)
             break
 
 
-def _train(run: Run, epoch: int) -> dict[str, float]:
+def _train(run: Run, epoch: int, position: Position, keeper: Keeper) -> dict[str, float]:
     """One epoch under its progress bar; where there is no terminal, its last state is logged."""
     LOG.info("\n" + "%11s" * len(_COLUMNS), *_COLUMNS)
-    bar = tqdm(total=len(run.loader), disable=None if run.ranks.first else True)
+    bar = tqdm(total=len(run.loader), initial=position.batch, disable=None if run.ranks.first else True)
     text = ""
 
     def report(number: int, terms: dict[str, float], batch: Batch, side: int) -> None:
@@ -105,7 +122,7 @@ def _train(run: Run, epoch: int) -> dict[str, float]:
             draw_train_batch(run.folder, number, batch, run.splits.names)
 
     try:
-        terms = train_one_epoch(run.trainee, run.loader, epoch, report)
+        terms = train_one_epoch(run.trainee, run.loader, epoch, report, position, keeper.stepped)
     finally:
         bar.close()
     if bar.disable:
@@ -118,15 +135,19 @@ def _gpu_memory(device: torch.device) -> str:
     return f"{used:.3g}G"
 
 
-def validate(run: Run) -> Evaluation:
-    """Measure the averaged model on the validation split, over all ranks."""
+def validate(run: Run, keeper: Keeper) -> Evaluation:
+    """Measure the averaged model on the validation split, over all ranks.
+
+    Raises:
+        StopError: a signal has asked to stop; everything is saved.
+    """
     trainee, config = run.trainee, run.config
     share(trainee.ema.module.state_dict().values(), run.ranks)  # ranks differ in batch-norm statistics
     model = copy.deepcopy(trainee.ema.module)
     assert isinstance(model, Detector)
     loader = open_val_loader(config, run.splits, model.max_stride, run.ranks)
     try:
-        return evaluate(
+        result = evaluate(
             model.fuse(),
             loader,
             run.splits.val,
@@ -134,9 +155,13 @@ def validate(run: Run) -> Evaluation:
             device=trainee.precision.device,
             criterion=DetectionLoss(model.head, run.hyp, config.imgsz, model.nc, label_smoothing=config.label_smoothing),
             ranks=run.ranks,
+            stop=keeper.leaves,
         )
     finally:
         loader.close()
+    if run.ranks.world_size > 1:
+        keeper.look()
+    return result
 
 
 def open_val_loader(config: TrainConfig, splits: Splits, stride: int, ranks: Ranks) -> Loader:
@@ -161,19 +186,25 @@ def _judge(run: Run, epoch: int, result: Evaluation | None) -> bool:
     return run.stop.gains(epoch, fitness(result.metrics.ap50, result.metrics.ap))
 
 
-def validate_best(run: Run) -> None:
-    """Measure best.pt once more, class by class, with pictures."""
+def validate_best(run: Run, keeper: Keeper) -> None:
+    """Measure best.pt once more, class by class, with pictures.
+
+    Raises:
+        StopError: a signal has asked to stop; everything is saved.
+    """
     config, ranks, device = run.config, run.ranks, run.trainee.precision.device
     model = load_model(run.folder / "weights" / "best.pt", device=device)
     loader = open_val_loader(config, run.splits, model.max_stride, ranks)
     settings = Settings(single_cls=config.single_cls, classes=config.classes)
     plots = run.folder if run.draws else None
     try:
-        metrics = evaluate(model, loader, run.splits.val, settings, device=device, ranks=ranks, plots=plots).metrics
+        metrics = evaluate(model, loader, run.splits.val, settings, device=device, ranks=ranks, plots=plots, stop=keeper.leaves).metrics
     finally:
         loader.close()
-    if ranks.first:
-        log_classes(metrics)
-        write_tables(run.folder, metrics, run.splits.names)
+    if ranks.world_size > 1:
+        keeper.look()
     if run.draws:
         draw_results(run.folder, metrics, run.splits.names)
+    if ranks.first:
+        log_classes(metrics)
+        write_tables(run.folder, metrics, run.splits.names)  # last: it tells that a run has all its files
