@@ -16,11 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from utils.amp import Precision
+from utils.buffers import Buffers
 from utils.distributed import SINGLE, Ranks, sum_over_ranks
 from utils.ema import ModelEMA
-from utils.errors import UserError
+from utils.events import Events
 from utils.freeze import train_mode
 from utils.loss import DetectionLoss
+from utils.memory import Fitting, backward, backward_together
+from utils.nonfinite import Guard, Verdict, Waiting
 from utils.optim import Schedule, apply_setting
 
 if TYPE_CHECKING:
@@ -78,6 +81,16 @@ class Trainee:
     frozen: frozenset[int] = frozenset()
     multi_scale: bool = False
     ranks: Ranks = SINGLE
+    guard: Guard = dataclasses.field(default_factory=Guard)
+    fitting: Fitting = dataclasses.field(default_factory=Fitting)
+    events: Events = dataclasses.field(default_factory=Events)
+    window: Buffers = dataclasses.field(init=False)
+    """The model's buffers before the first batch whose gradients wait."""
+    before: Buffers = dataclasses.field(init=False)
+    """The model's buffers before the batch."""
+
+    def __post_init__(self) -> None:
+        self.window, self.before = Buffers(self.model), Buffers(self.model)
 
 
 def train_one_epoch(
@@ -96,10 +109,10 @@ def train_one_epoch(
         stepped: told of each optimizer step; what it raises ends the epoch there.
 
     Raises:
-        UserError: a loss or gradient is not finite; the weights are as they were before the step.
+        UserError: losses, gradients or weights are not finite and skipping steps does not help, or a batch does not fit into memory.
     """
     train_mode(trainee.model, trainee.layers, trainee.frozen)
-    steps, waiting = len(loader), _Waiting(epoch)
+    steps, waiting = len(loader), Waiting(epoch)
     sums = torch.tensor(position.sums, dtype=torch.float32, device=trainee.precision.device)
     often = 10 if sums.is_cuda else 1  # showing the terms waits for the GPU
     for number, batch in enumerate(loader.epoch(epoch, position.batch), position.batch):
@@ -108,9 +121,8 @@ def train_one_epoch(
         apply_setting(trainee.optimizer, setting)
         images = prepare(batch.images, trainee, epoch, number)
         due = len(waiting) + 1 >= setting.accumulate or number + 1 == steps
-        total, terms = _backward(trainee, images, batch.targets, due=due)
-        sums += torch.stack([terms[t] for t in TERMS])
-        waiting.add(number, batch.paths, total)
+        terms = _backward(trainee, images, batch, number, waiting, due=due)
+        sums += _finite(torch.stack([terms[t] for t in TERMS]), sums / max(number, 1))
         if due:
             _step(trainee, waiting)
         if number < often or number % often == 0 or number + 1 == steps:
@@ -120,6 +132,11 @@ def train_one_epoch(
             stepped(number + 1, sums)
     means = sum_over_ranks((sums / steps).tolist(), sums.device, trainee.ranks)
     return dict(zip(TERMS, means, strict=True))
+
+
+def _finite(terms: Tensor, mean: Tensor) -> Tensor:
+    """A batch's loss terms; where they are not finite the mean so far, which they then leave as it is."""
+    return torch.where(terms.isfinite().all(), terms, mean)
 
 
 def prepare(images: Tensor, trainee: Trainee, epoch: int, number: int) -> Tensor:
@@ -139,62 +156,36 @@ def prepare(images: Tensor, trainee: Trainee, epoch: int, number: int) -> Tensor
     return F.interpolate(x, shape, mode="bilinear", align_corners=False)
 
 
-def _backward(trainee: Trainee, images: Tensor, targets: Tensor, *, due: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    """Add a batch's gradients; those of several ranks are averaged when the optimizer's step is `due`."""
-    with _quiet(trainee.parallel, due=due):
-        with trainee.precision.autocast():
-            maps = trainee.parallel(images)
-        total, terms = trainee.criterion(maps, targets.to(images.device, non_blocking=True))
-        trainee.scaler.scale(total).backward()
-    return total.detach(), terms
+def _backward(trainee: Trainee, images: Tensor, batch: Batch, number: int, waiting: Waiting, *, due: bool) -> dict[str, Tensor]:
+    """Add a batch's gradients; those of several ranks are averaged when the optimizer's step is `due`. Return the loss terms."""
+    if not waiting.batches:
+        trainee.window.keep()
+    targets, where = batch.targets.to(images.device, non_blocking=True), f"epoch {waiting.epoch}, batch {number}"
+    if trainee.ranks.world_size > 1:
+        with _quiet(trainee.parallel, due=due):
+            total, terms = backward_together(trainee, images, targets, where)
+    else:
+        total, terms = backward(trainee, images, targets, where)
+    waiting.add(number, batch.paths, total)
+    return terms
 
 
 def _quiet(model: nn.Module, *, due: bool) -> AbstractContextManager[None]:
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not due else contextlib.nullcontext()
 
 
-class _Waiting:
-    """Batches whose gradients wait for the optimizer's step."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self._batches: list[tuple[int, list[str], Tensor]] = []
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def add(self, number: int, paths: list[str], loss: Tensor) -> None:
-        self._batches.append((number, paths, loss))
-
-    def check(self, norm: Tensor, *, overflow: bool) -> None:
-        """Raise UserError for the first batch whose loss is not finite, or if the gradient's `norm` is not.
-
-        With `overflow` a norm may be infinite: the loss scale is on its way down.
-        """
-        *losses, finite = torch.stack([*(loss.float() for _, _, loss in self._batches), norm.float()]).isfinite().tolist()
-        bad = [batch for batch, fine in zip(self._batches, losses, strict=True) if not fine]
-        if not bad and (finite or overflow):
-            return
-        what = "loss" if bad else "gradient"
-        number, paths, _ = bad[0] if bad else self._batches[-1]
-        raise UserError(
-            f"the {what} is not finite in epoch {self.epoch}, batch {number}; training stops before the weights are harmed. "
-            f"Look at these images and their labels, or lower --lr0, or give --amp off (then --resume): {', '.join(paths)}"
-        )
-
-    def clear(self) -> None:
-        self._batches.clear()
-
-
-def _step(trainee: Trainee, waiting: _Waiting) -> None:
-    """Clip the gradients, check them, step the optimizer and the average."""
+def _step(trainee: Trainee, waiting: Waiting) -> None:
+    """Clip the gradients, check them, step the optimizer and the average; or see to what is wrong with them."""
     optimizer, scaler = trainee.optimizer, trainee.scaler
     scaler.unscale_(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
-    waiting.check(norm, overflow=scaler.is_enabled() and scaler.get_scale() > 1)
-    waiting.clear()
-    scaler.step(optimizer)
+    verdict = trainee.guard.check(trainee, waiting, norm)
+    waiting.batches.clear()
+    if verdict is Verdict.SKIP:
+        return
+    if verdict is Verdict.TAKE:  # a fused SGD whose first step is one that the scaler skips would start from undefined momentum
+        scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     trainee.ema.update(trainee.model)

@@ -56,16 +56,18 @@ class DetectionLoss:
         self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
         self.balance = _BALANCE.get(levels, (*_BALANCE_ELSE, *[_BALANCE_ELSE[-1]] * levels)[:levels])
 
-    def __call__(self, maps: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Terms]:
+    def __call__(self, maps: Sequence[Tensor], targets: Tensor, whole: Sequence[float] | None = None) -> tuple[Tensor, Terms]:
         """Return the scalar to run backward from, and the weighted terms "box", "obj", "cls", detached.
 
         Args:
             maps: one raw map a level.
             targets: (n, 6) image, class, then cx, cy, w, h as shares of the image; n may be 0.
+            whole: where these are a part of a batch, the batch's `counts`; the loss is then the part's share of the batch's.
         """
-        matches = [assign(targets, a, (m.shape[2], m.shape[3]), self.limit) for m, a in zip(maps, self.head.anchors, strict=True)]
+        matches = self._assign(maps, targets)
         images = maps[0].shape[0]
-        total_images, *counts = sum_over_ranks([images, *(len(m.cls) for m in matches)], maps[0].device, self.ranks)
+        here = [images, *(len(m.cls) for m in matches)]
+        total_images, *counts = whole or sum_over_ranks(here, maps[0].device, self.ranks)
         box = cls = obj = maps[0].new_zeros((), dtype=torch.float32)
         for i, (raw, match, count) in enumerate(zip(maps, matches, counts, strict=True)):
             logits, rows = _pick(raw, match)
@@ -80,6 +82,13 @@ class DetectionLoss:
         box, obj, cls = box * self.box_gain, obj * self.obj_gain, cls * self.cls_gain
         total = (box + obj + cls) * (total_images * self.ranks.world_size)
         return total, {"box": box.detach(), "obj": obj.detach(), "cls": cls.detach()}
+
+    def counts(self, images: int, targets: Tensor, maps: Sequence[Tensor]) -> list[float]:
+        """Return the number of images of a batch and that of its targets' matches a level; of `maps` only the size counts."""
+        return [images, *(len(m.cls) for m in self._assign(maps, targets))]
+
+    def _assign(self, maps: Sequence[Tensor], targets: Tensor) -> list[Matches]:
+        return [assign(targets, a, (m.shape[2], m.shape[3]), self.limit) for m, a in zip(maps, self.head.anchors, strict=True)]
 
     def _classes(self, logits: Tensor, cls: Tensor) -> Tensor:
         """Sum over matches of the mean BCE over classes; with one class there is nothing to tell apart."""

@@ -1,0 +1,96 @@
+"""A tiny model in training, with drawn noise for images: what tests and fault groups of the training step start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import build_model
+from utils.amp import Precision
+from utils.config import Hyp
+from utils.data.loader import Batch
+from utils.ema import ModelEMA
+from utils.engine import Trainee, train_one_epoch
+from utils.loss import DetectionLoss
+from utils.optim import Schedule, build_optimizer
+
+MODEL: dict[str, Any] = {
+    "nc": 3,
+    "depth_multiple": 0.33,
+    "width_multiple": 0.125,
+    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
+    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
+    "head": [
+        [-1, 1, "Conv", [128, 3, 2]],
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 3], 1, "Concat", [1]],
+        [-1, 1, "CoordAtt", [8]],
+        [[7, 4], 1, "Detect", ["nc", "anchors"]],
+    ],
+}
+SIDE = 64
+
+
+class Noise:
+    """A loader of batches that are a function of epoch and number."""
+
+    def __init__(self, batches: int = 6, images: int = 4) -> None:
+        self.batches, self.images = batches, images
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for number in range(start, self.batches):
+            generator = torch.Generator().manual_seed(1000 * epoch + number)
+            images = torch.randint(0, 256, (self.images, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+            targets = torch.rand(2 * self.images + 1, 6, generator=generator) * 0.4 + 0.2
+            targets[:, 0] = torch.arange(len(targets)) % self.images
+            targets[:, 1] = torch.arange(len(targets)) % 3
+            names = [f"{epoch}_{number}_{i}.jpg" for i in range(self.images)]
+            yield Batch(images, targets, list(range(self.images)), names)
+
+
+def new_trainee(*, optimizer: str = "SGD", batch: int = 4, epochs: int = 2, steps: int = 6, **settings: Any) -> Trainee:
+    """A model with the weights of seed 0, before its first step."""
+    hyp = Hyp()
+    model = build_model(MODEL, seed=0)
+    return Trainee(
+        model=model,
+        layers=list(model.model),
+        parallel=model,
+        criterion=DetectionLoss(model.head, hyp, SIDE, 3),
+        optimizer=build_optimizer(model, optimizer, hyp, batch),
+        schedule=Schedule(hyp, epochs, steps, batch),
+        ema=ModelEMA(model),
+        precision=Precision(torch.device("cpu")),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        seed=0,
+        imgsz=SIDE,
+        stride=model.max_stride,
+        **settings,
+    )
+
+
+def train(trainee: Trainee, epochs: int = 2, loader: Noise | None = None) -> list[dict[str, float]]:
+    """The loss terms of each epoch."""
+    return [train_one_epoch(trainee, loader or Noise(), epoch, lambda *_: None) for epoch in range(epochs)]  # type: ignore[arg-type]
+
+
+def state_of(trainee: Trainee) -> dict[str, Tensor]:
+    """Copies of weights, statistics, average and optimizer state."""
+    found = {f"model.{k}": v.clone() for k, v in trainee.model.state_dict().items()}
+    found |= {f"ema.{k}": v.clone() for k, v in trainee.ema.module.state_dict().items()}
+    for number, entry in trainee.optimizer.state_dict()["state"].items():
+        found |= {f"optimizer.{number}.{k}": torch.as_tensor(v).clone() for k, v in entry.items() if v is not None}
+    return found | {"updates": torch.tensor(trainee.ema.updates)}
+
+
+def differing(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 0.0) -> list[str]:
+    """Names of what is not equal; with a `tolerance`, of what differs by more than that times (1 + its largest value)."""
+    assert a.keys() == b.keys()
+    far = {k: float((a[k].double() - b[k].double()).abs().max()) if a[k].numel() else 0.0 for k in a}
+    return [k for k in a if not (torch.equal(a[k], b[k]) or far[k] <= tolerance * (1 + float(b[k].double().abs().max())))]
