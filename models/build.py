@@ -19,6 +19,7 @@ import models.layers
 import models.yoloair  # noqa: F401  all four register their modules
 from models import head  # noqa: F401
 from models.activations import is_activation, parse_activation
+from models.bounds import bounded
 from models.gate import Gate
 from models.layers.conv import set_activation
 from models.registry import Entry, Plan, Row, Scale, Width, lookup
@@ -56,14 +57,16 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
         raise UserError(f"{spec.where}: {error}") from error
     words = {**_WORDS, "nc": spec.nc, "anchors": spec.anchors}
     layers, widths = nn.ModuleList(), list[Width]()
-    for row in spec.rows:
-        with row_errors(spec, row):
-            entry = lookup(row.name)
-            layer, width = _build_row(_looked_up(row, words), entry, [widths[s] if s >= 0 else spec.ch for s in row.sources], scale, seed)
-            if activation is not None:
-                set_activation(layer, activation)
-        layers.append(layer)
-        widths.append(width)
+    with bounded():
+        for row in spec.rows:
+            with row_errors(spec, row):
+                entry = lookup(row.name)
+                inputs = [widths[s] if s >= 0 else spec.ch for s in row.sources]
+                layer, width = _build_row(_looked_up(row, words), entry, inputs, scale, seed)
+                if activation is not None:
+                    set_activation(layer, activation)
+            layers.append(layer)
+            widths.append(width)
     return layers, widths
 
 
@@ -101,7 +104,8 @@ def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: 
 
 
 def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
-    signature = inspect.signature(entry.build)
+    build = plan.build or entry.build
+    signature = inspect.signature(build)
     every = [plan.args] + [plan.again or plan.args] * (plan.copies - 1)
     try:
         for args in every[:2]:
@@ -113,7 +117,7 @@ def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
         raise UserError(f"{error}; it is {entry.name}{bare}, called with {_call(plan.args, row)}") from error
     # A module among the arguments (an activation) may hold state: each copy gets its own.
     try:
-        copies = [entry.build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
+        copies = [build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
     except UserError:
         raise
     except MISFITS as error:

@@ -1,0 +1,71 @@
+"""How large a network may get: a YAML or a checkpoint of a stranger can ask for more than any machine has in one line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.overrides import TorchFunctionMode
+
+from utils.errors import UserError
+
+MOST_NUMBERS = 1 << 29
+"""Weights and buffers of a network: six times YOLOv5x."""
+MOST_MODULES = 5_000
+"""Modules in it, counted one by one: YOLOv5x has 565."""
+
+_SIZED = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
+_COUNTED = {torch.arange, torch.linspace, torch.eye}
+
+
+class _Allocations(TorchFunctionMode):
+    """Counts the elements of new tensors before there are any."""
+
+    left: float = MOST_NUMBERS
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _SIZED:
+            self._take(_elements(args if func is not torch.full else args[:1]))
+        elif func in _COUNTED and args and all(isinstance(a, int | float) for a in args):
+            self._take(max(map(abs, args)) ** (1 + (func is torch.eye)))
+        return func(*args, **kwargs or {})
+
+    def _take(self, count: float) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise UserError(f"asks for more than {MOST_NUMBERS} weights; is one of its numbers too large?")
+
+
+def _elements(sizes: tuple[Any, ...]) -> float:
+    flat = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    return math.prod(n for n in flat if isinstance(n, int))
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Refuse, while inside, to build more than a network may have.
+
+    Raises:
+        UserError: too many weights, or too many modules.
+    """
+    modules = 0
+
+    def count(_: nn.Module, __: str, ___: nn.Module | None) -> None:
+        nonlocal modules
+        modules += 1
+        if modules > MOST_MODULES:
+            raise UserError(f"consists of more than {MOST_MODULES} modules; is one of its numbers too large?")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        with _Allocations():
+            yield
+    finally:
+        hook.remove()
