@@ -1,0 +1,95 @@
+"""Everything a study hands out for reading: report.html, table.md, table.tex, results.json and the figures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.compare import protocol, sections, words
+from utils.compare.digest import Digest, digest
+from utils.compare.escape import finite, html, json_script
+from utils.compare.gallery import Gallery
+from utils.compare.sealed import write_text
+
+if TYPE_CHECKING:
+    from utils.compare.study import Study
+
+PAGE = Path(__file__).with_name("page")
+SCRIPTS = ("base.js", "table.js", "charts.js", "gallery.js", "main.js")
+"""Joined in this order into the page's one script."""
+
+
+def write_report(study: Study) -> None:
+    """Write report.html, table.md, table.tex, results.json and figures/ into the study's folder; earlier ones are replaced.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    from utils.compare.cams import build_gallery
+    from utils.compare.figures import write_figures
+    from utils.compare.tables import latex_table, markdown_table
+
+    data = digest(study)
+    write_text(study.folder / "results.json", results_json(study, data))
+    write_text(study.folder / "table.md", markdown_table(study, data))
+    write_text(study.folder / "table.tex", latex_table(study, data))
+    write_figures(study.folder / "figures", data)
+    write_text(study.folder / "report.html", page(study, data, build_gallery(study)))
+
+
+def page(study: Study, data: Digest, gallery: Gallery) -> str:
+    """The one self-contained HTML file. It runs its own script and style only, and loads nothing: its policy names both by their hash."""
+    style, script = _style(), _script()
+    limits = [*words.notes(data, study.runs, study.plan.data.overlap), *gallery.notes]
+    parts = {
+        "title": html(study.plan.name),
+        "kicker": html(protocol.kicker(study.plan)),
+        "headline": html(words.headline(data)),
+        "baseline": html(data["baseline"]),
+        "level": html(data["level"]),
+        "verdict": sections.verdict(data),
+        "notes": sections.notes(limits),
+        "legend": html(words.legend(data)),
+        "gallery": sections.gallery(gallery, data),
+        "gallery_link": '<li><a href="#gallery">Images</a></li>' if gallery.scenes else "",
+        "changes": sections.changes(data),
+        "protocol": sections.protocol(study.plan.command, protocol.plan_rows(study), protocol.tables(study)),
+        "data": json_script(data),
+        "style": style,
+        "style_hash": _hash(style),
+        "script": script,
+        "script_hash": _hash(script),
+    }
+    template = (PAGE / "report.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)  # in one pass: a name that looks like a field stays a name
+
+
+def _style() -> str:
+    return (PAGE / "report.css").read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    body = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{body}}})();\n'
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def results_json(study: Study, data: Digest) -> str:
+    """Everything that was found, and how: the numbers of the report, each run, the protocol. NaN is null."""
+    plan = study.plan
+    content: dict[str, Any] = {
+        "headline": words.headline(data),
+        "notes": words.notes(data, study.runs, plan.data.overlap),
+        **{k: v for k, v in data.items() if k not in ("explain", "curves")},
+        "runs": study.records(),
+        "curves": {v["name"]: data["curves"]["values"][v["index"]] for v in data["variants"]},
+        "protocol": {"command": plan.command, **dict(protocol.plan_rows(study)), **{k: dict(v) for k, v in protocol.tables(study).items()}},
+    }
+    return json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
