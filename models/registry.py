@@ -100,12 +100,14 @@ class Plan:
         out: width of the output.
         copies: how many stand in a row; more than one become an ``nn.Sequential``.
         again: constructor arguments of the second copy and later ones, where they differ.
+        build: what to call in place of the registered class, where a row's form asks for it.
     """
 
     args: tuple[Any, ...]
     out: Width
     copies: int = 1
     again: tuple[Any, ...] | None = None
+    build: Build | None = None
 
 
 Rule = Callable[[Row, Sequence[Width], Scale], Plan]

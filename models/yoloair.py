@@ -51,6 +51,7 @@ _DIFFERENCES = {
     "of the model, the copy's unscaled number is right at width 0.5 only",
     "HorBlock": "the row's number repeats it, layer scales start at 1e-6, no drop path; the copy builds one block and takes the number for "
     "its layer scale and the width for its drop path",
+    "HorNet": "a row builds the stage it names; the copy builds all four stages in each of its four rows, and uses one of them",
     "C3HB": "gnConv with s = 1/3 and an order that follows the width (the copy: s = 1, order 5)",
     "CoT3": "values of the k x k neighbours are gathered with weights per pixel; the copy averages those weights and takes a "
     "softmax over the whole map, in which the branch vanishes as the map grows",
@@ -60,8 +61,15 @@ _DIFFERENCES = {
 
 def differences(rows: Sequence[Row]) -> Iterator[str]:
     """Say, for each module written as YOLOAir's YAMLs do, where what is built differs from what is built there."""
-    shared = {"CBAM", "SimAM", "HorBlock", "TripletAttention", "DoubleAttention"}  # names of both: theirs where the width is repeated
-    for name in dict.fromkeys(r.name for r in rows if r.name not in shared or repeats_width(r.args)):
+    theirs = [row for row in rows if _is_theirs(row)]
+    for name in dict.fromkeys(row.name for row in theirs):
         if text := _DIFFERENCES.get(name):
-            indices = ", ".join(str(r.index) for r in rows if r.name == name)
+            indices = ", ".join(str(r.index) for r in theirs if r.name == name)
             yield f"{name} (row {indices}) is not YOLOAir's copy: {text}"
+
+
+def _is_theirs(row: Row) -> bool:
+    """Whether a row of a name that both have is written as theirs: its first argument repeats the width, its second is a stage."""
+    if row.name == "HorNet":
+        return len(row.args) > 1 and isinstance(row.args[1], int)
+    return row.name not in {"CBAM", "SimAM", "HorBlock", "TripletAttention", "DoubleAttention"} or repeats_width(row.args)

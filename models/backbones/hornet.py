@@ -12,7 +12,8 @@ from models.backbones.pretrained import load_pretrained
 from models.layers.fuse import pad_to_multiple
 from models.layers.norm import ChannelNorm
 from models.layers.residual import start_as_transformer
-from models.registry import pyramid, register
+from models.registry import Plan, Row, Scale, Width, only, pyramid, register
+from utils.errors import UserError
 
 _ORDERS = (2, 3, 4, 5)
 _SPECTRA = ((0, 0), (0, 0), (14, 8), (7, 4))
@@ -24,7 +25,27 @@ def hornet_widths(channels: int = 3, base: int = 64, *_: object, **__: object) -
     return base, 2 * base, 4 * base, 8 * base
 
 
-@register(pyramid(hornet_widths, scaled=True), example=(8, (0, 1, 2, 3), (1, 1, 1, 1), True), inputs=(3,))
+def _network_or_stage(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    """The whole network; or, for YOLOAir's row ``[width, stage, 3, depths, base]``, one stage of it. Those widths are not scaled."""
+    if len(row.args) < 2 or not isinstance(row.args[1], int):
+        return pyramid(hornet_widths, scaled=True)(row, inputs, scale)
+    width, stage = row.args[:2]
+    depths, base = (row.args[k] if k < len(row.args) else default for k, default in ((3, (2, 3, 18, 2)), (4, width // 2**stage)))
+    if not 0 <= stage < 4 or width != base * 2**stage or len(depths) != 4:
+        raise UserError(
+            f"a row a stage is [width, stage, 3, depths, base] with stage 0 to 3, four depths and width = base * 2^stage, not "
+            f"{list(row.args)}; the whole network is one row, [1, HorNet, [base]], whose outputs [1, Feature, [i]] picks"
+        )
+    return Plan((only(row, inputs), base, stage, depths[stage]), width, build=HorNetStage)
+
+
+def _blocks(stage: int, width: int, gf: bool, layer_scale: float, rates: Sequence[float]) -> nn.Sequential:
+    """The blocks of a stage, one for each of the stochastic depths."""
+    h, w = _SPECTRA[stage]
+    return nn.Sequential(*(HorBlock(width, _ORDERS[stage], 1 / 3, gf and h > 0, h or 14, w or 8, layer_scale, rate) for rate in rates))
+
+
+@register(_network_or_stage, example=(8, (0, 1, 2, 3), (1, 1, 1, 1), True), inputs=(3,))
 class HorNet(nn.Module):
     """HorNet: four stages of `HorBlock`, gnConv of order 2, 3, 4, 5 (arXiv:2207.14284, section 3.3 and table 7).
 
@@ -63,8 +84,8 @@ class HorNet(nn.Module):
             self.downsample_layers.append(nn.Sequential(ChannelNorm(narrow), nn.Conv2d(narrow, wide, 2, stride=2)))
         rates = iter([drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))])
         self.stages = nn.ModuleList(
-            nn.Sequential(*(HorBlock(width, order, 1 / 3, gf and h > 0, h or 14, w or 8, layer_scale, next(rates)) for _ in range(depth)))
-            for width, order, depth, (h, w) in zip(widths, _ORDERS, depths, _SPECTRA, strict=True)
+            _blocks(stage, width, gf, layer_scale, [next(rates) for _ in range(depth)])
+            for stage, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
         self.normed = frozenset(normed)
         for i in sorted(self.normed):
@@ -81,6 +102,32 @@ class HorNet(nn.Module):
             x = stage(shrink(pad_to_multiple(x, 4 if i == 0 else 2)))
             outputs.append(self.get_submodule(f"norm{i}")(x) if i in self.normed else x)
         return outputs
+
+
+class HorNetStage(nn.Module):
+    """One stage of `HorNet` as a row of its own, without an output norm: what YOLOAir's tables mean by four rows of HorNet.
+
+    Args:
+        channels: width of the input: the image's, or that of the stage before.
+        base: width C of the network's first stage.
+        stage: 0 to 3.
+        depth: number of blocks.
+
+    Shape:
+        (B, channels, H, W) -> (B, C * 2^stage, H / 4, W / 4) at stage 0, else H / 2, W / 2; rounded up
+    """
+
+    def __init__(self, channels: int, base: int, stage: int, depth: int) -> None:
+        super().__init__()
+        width = base << stage
+        self.stride = 4 if stage == 0 else 2
+        shrink = nn.Conv2d(channels, width, self.stride, stride=self.stride)
+        self.downsample = nn.Sequential(*((shrink, ChannelNorm(width)) if stage == 0 else (ChannelNorm(channels), shrink)))
+        self.blocks = _blocks(stage, width, gf=False, layer_scale=1e-6, rates=[0.0] * depth)
+        start_as_transformer(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(pad_to_multiple(x, self.stride)))
 
 
 @register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))

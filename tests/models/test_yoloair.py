@@ -20,6 +20,7 @@ from models.attention.se import SE
 from models.attention.selective_kernel import SKConv
 from models.attention.simam import SimAM
 from models.attention.triplet import TripletAttention
+from models.backbones.hornet import HorNet
 from models.spec import ModelSpec
 from models.yoloair import differences
 from utils.config import ROOT, read_yaml
@@ -130,3 +131,35 @@ def test_the_report_names_what_differs_once_a_module_and_only_for_rows_written_t
     assert [line.split(" is not YOLOAir's copy: ")[0] for line in lines] == ["CoT3 (row 4, 6)", "CBAM (row 24)"]
     assert "takes a softmax over the whole map" in lines[0]
     assert not list(differences(ModelSpec.from_yaml("yolov5s-cbam").rows))
+
+
+def four_rows(base: int, depths: list[int]) -> dict[str, Any]:
+    """A network in which each stage of HorNet is a row, whose outputs of stride 8, 16 and 32 the head reads."""
+    rows = [[-1, 1, "HorNet", [base << stage, stage, 3, depths, base]] for stage in range(4)]
+    return {"nc": 2, "anchors": 3, "width_multiple": 0.5, "backbone": rows, "head": [[[1, 2, 3], 1, "Detect", ["nc", "anchors"]]]}
+
+
+def test_a_row_a_stage_is_the_network() -> None:
+    depths = [1, 2, 3, 1]
+    model, whole = build_model(four_rows(16, depths)).eval(), HorNet(3, 16, normed=(), depths=depths).eval()
+    with torch.no_grad():
+        for parameter in whole.parameters():
+            parameter.normal_(std=0.1)
+    for stage in range(4):
+        model.model[stage].downsample.load_state_dict(whole.downsample_layers[stage].state_dict())
+        model.model[stage].blocks.load_state_dict(whole.stages[stage].state_dict())
+    x = image = torch.randn(1, 3, 64, 96)
+    for row, expected in zip(model.model[:4], whole(image), strict=True):
+        x = row(x)
+        torch.testing.assert_close(x, expected)
+    assert [int(s) for s in model.stride] == [8, 16, 32]
+    assert [line.split(" is not")[0] for line in differences(model.spec.rows)] == ["HorNet (row 0, 1, 2, 3)"]
+    assert list(differences(build_model("yolov5n-hornet", nc=1).spec.rows)) == []
+
+
+@pytest.mark.parametrize("args", [[64, 1, 3, [1, 1, 1, 1], 64], [64, 4, 3, [1, 1, 1, 1], 4], [64, 0, 3, [1, 1, 1], 64]])
+def test_a_stage_that_does_not_fit_is_told_what_to_write(args: list[Any]) -> None:
+    content = four_rows(16, [1, 1, 1, 1])
+    content["backbone"][0][3] = args
+    with pytest.raises(UserError, match=r"row 0 \(HorNet\): a row a stage is .* the whole network is one row, \[1, HorNet, \[base\]\]"):
+        build_model(content)
