@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from utils.atomic import replacing
 from utils.compare.escape import finite
 from utils.errors import UserError
 
@@ -47,18 +46,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: it cannot be written; what was there before still is.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path) as file:
+            file.write(text.encode(errors="surrogateescape"))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); what was there before still is") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def file_digest(path: Path) -> str:

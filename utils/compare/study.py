@@ -38,7 +38,9 @@ class Variant:
         edits: what it changes against its base, a line each.
         parameters: number of them, for the classes of the data; 0 where it cannot be built.
         gflops: of one image of the study's size.
-        spec: the resolved model, as `models.spec.ModelSpec.from_dict` reads it; empty where it cannot be built.
+        spec: the resolved model, as `models.spec.ModelSpec.from_dict` reads it; in the study folder it is models/NAME.yaml. Empty
+            where it cannot be built, or where that file is damaged.
+        digest: SHA-256 of `spec`.
         error: why it cannot be built, or "".
     """
 
@@ -49,7 +51,8 @@ class Variant:
     edits: tuple[str, ...] = ()
     parameters: int = 0
     gflops: float = 0.0
-    spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    spec: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    digest: str = ""
     error: str = ""
 
 
@@ -263,6 +266,11 @@ class Study:
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
     """Where a run's files are."""
     return folder / "runs" / variant / f"seed{seed}"
+
+
+def model_file(folder: Path, variant: str) -> Path:
+    """Where a variant's resolved model is, for train.py's ``--cfg`` too."""
+    return folder / "models" / f"{variant}.yaml"
 
 
 def load_study(folder: str | Path) -> Study:

@@ -1,0 +1,197 @@
+"""Making the plan of a study from the command line, and fitting it to the one a study folder has already."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models import load_plugins
+from models.weights import read_weights
+from utils.compare.arms import choose_baseline, described, read_variants
+from utils.compare.control import controls
+from utils.compare.fingerprint import data_digest, image_digest, versions
+from utils.compare.sealed import file_digest
+from utils.compare.settings import CompareConfig, decisive_flags, parse_seeds
+from utils.compare.study import DataPlan, Plan, SplitPlan, Variant
+from utils.config import Hyp
+from utils.data.config import DataConfig, load_data
+from utils.data.index import Index, load_index
+from utils.errors import UserError
+from utils.runs import LOG
+
+METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections a class and image; averaged weights (EMA)"
+_AT_MOST = 4  # runs at a time on a CPU, unless --jobs says more: each needs memory of its own
+
+
+def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> Plan:
+    """Read everything the command line names and fix what the study will do; nothing is written.
+
+    Raises:
+        UserError: whatever is wrong with models, data, weights or plug-ins.
+    """
+    load_plugins(config.plugins)
+    data, names = read_data(config)
+    variants = read_variants(config.cfgs, names, config.imgsz)
+    return Plan(
+        name=config.name,
+        command=command,
+        variants=tuple(variants),
+        seeds=parse_seeds(config.seeds),
+        data=data,
+        weights=_weights_path(config.weights),
+        weights_digest=file_digest(Path(_weights_path(config.weights))) if config.weights else "",
+        flags=decisive_flags(config),
+        hyp=dataclasses.asdict(hyp),
+        plugins={str(Path(p).resolve()): file_digest(Path(p)) for p in config.plugins},
+        metric=METRIC,
+        threads=max(processors() // jobs, 1),
+        control=config.control,
+        versions=versions(),
+    )
+
+
+def processors() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jobs_for(config: CompareConfig, gpus: int) -> int:
+    """Runs at a time: what ``--jobs`` says, else one a GPU, or on the CPU one a core."""
+    return config.jobs or gpus or min(processors(), _AT_MOST)
+
+
+def _weights_path(name: str) -> str:
+    return str(read_weights(name).source.resolve()) if name else ""
+
+
+def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
+    """Read every split, and decide which one the figures are of.
+
+    Raises:
+        UserError: the data set is not there, or has nothing to train on.
+    """
+    data = load_data(config.data)
+    # where val is missing, test serves as val: there is no third split to report on then
+    own_test = "test" in data.splits and data.splits["test"] != data.splits.get("val")
+    splits = ("train", "val", "test") if own_test else ("train", "val")
+    indices = {s: load_index(data, s, single_cls=config.single_cls, classes=config.classes) for s in splits}
+    for split, index in indices.items():
+        index.report.log()
+        index.report.require_boxes(why="to train on" if split == "train" else "to measure on")
+    measured = "test" if own_test else "val"
+    overlap = _overlap(indices["train"], indices[measured])
+    if overlap:
+        LOG.warning("%s: %d images of the %s split are trained on too; no gain can be claimed on them", config.data, overlap, measured)
+    names = indices["train"].names
+    plan = DataPlan(
+        source=_source(data),
+        names=tuple(names[c] for c in range(len(names))),
+        splits={s: SplitPlan(images=len(i), objects=int((~i.crowds).sum()), digest=data_digest(i)) for s, i in indices.items()},
+        measured=measured,
+        overlap=overlap,
+    )
+    return plan, names
+
+
+def _source(data: DataConfig) -> str:
+    return str(data.yaml.resolve())
+
+
+def _overlap(train: Index, measured: Index) -> int:
+    """Images of `measured` that lie in `train` too, by place or by content."""
+    places = {p.resolve() for p in train.paths}
+    content = {image_digest(p) for p in train.paths}
+    return sum(p.resolve() in places or image_digest(p) in content for p in measured.paths)
+
+
+def settle(plan: Plan, old: Plan | None, baseline: str) -> Plan:
+    """Fit a plan to the one that the study has, choose the baseline, add the controls.
+
+    Seeds and variants may be added, and a variant that could not be built may have been mended. Everything else must be as it was.
+
+    Raises:
+        UserError: another plan, with the differences; or fewer than two variants.
+    """
+    names = dict(enumerate(plan.data.names))
+    if old is None:
+        variants = choose_baseline(baseline, plan.variants)
+    else:
+        if changes := differences(old, plan, baseline):
+            shown = "".join(f"\n  {line}" for line in changes)
+            raise UserError(f"the study '{old.name}' has another plan; use another --name, or undo what has changed:{shown}")
+        variants = _merged(old.variants, plan.variants)
+        plan = dataclasses.replace(plan, seeds=tuple(sorted({*old.seeds, *plan.seeds})), threads=old.threads, versions=old.versions)
+    if len([v for v in variants if not v.control_of]) < 2:
+        raise UserError("--cfgs: one variant only; a comparison needs two models or more, the baseline first")
+    variants = [described(v, variants[0]) for v in variants]
+    if plan.control:
+        have = {v.control_of for v in variants}
+        lacking = [v for v in variants if v.baseline or (v.name not in have and not v.control_of)]
+        variants += controls(lacking, plan.control, names, plan.flags["imgsz"])
+    if old is not None and len(variants) == len(old.variants) and plan.seeds == old.seeds:
+        plan = dataclasses.replace(plan, command=old.command)
+    return dataclasses.replace(plan, variants=tuple(variants))
+
+
+def _merged(old: Sequence[Variant], new: Sequence[Variant]) -> list[Variant]:
+    """The old variants, mended where they could not be built, then the added ones, then the controls."""
+    found = {v.name: v for v in new}
+    kept = [_mended(v, found.get(v.name)) for v in old]
+    added = [found[v.name] for v in new if v.name in found and v.name not in {k.name for k in kept}]
+    return [*(v for v in kept if not v.control_of), *added, *(v for v in kept if v.control_of)]
+
+
+def _mended(old: Variant, new: Variant | None) -> Variant:
+    """The old one, unless it could not be built; with its model, should the study's own copy be damaged."""
+    if new is None:
+        return old
+    return new if old.error else dataclasses.replace(old, spec=old.spec or new.spec)
+
+
+def differences(old: Plan, new: Plan, baseline: str) -> list[str]:
+    """Say what is different in two plans of one study, a line each, beyond added seeds and variants."""
+    lines = _data_changes(old.data, new.data)
+    lines += _changes("--", old.flags, new.flags) + _changes("--", old.hyp, new.hyp) + _changes("plug-in ", old.plugins, new.plugins)
+    if old.weights_digest != new.weights_digest:
+        lines.append(f"--weights: {old.weights or 'none'} before, {new.weights or 'none'} now (other content)")
+    if old.control != new.control:
+        lines.append(f"--control: {old.control or 'none'} before, {new.control or 'none'} now")
+    if baseline and baseline not in (old.baseline.name, old.baseline.cfg):
+        lines.append(f"--baseline: {old.baseline.name} before, {baseline} now")
+    for variant in new.variants:
+        before = next((v for v in old.variants if v.name == variant.name and not v.error), None)
+        if before and before.digest != variant.digest:
+            now = f"{variant.parameters:,} parameters" if not variant.error else variant.error
+            lines.append(f"{variant.name}: another model ({before.parameters:,} parameters before, {now} now)")
+    return lines
+
+
+def _changes(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    names = dict.fromkeys([*old, *new])
+    values = [(prefix + n.replace("_", "-") if prefix == "--" else prefix + n, old.get(n), new.get(n)) for n in names]
+    return [f"{name}: {_shown(a)} before, {_shown(b)} now" for name, a, b in values if a != b]
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)[:80]
+
+
+def _data_changes(old: DataPlan, new: DataPlan) -> list[str]:
+    if old.names != new.names:
+        return [f"--data: {len(old.names)} classes ({_few(old.names)}) before, {len(new.names)} ({_few(new.names)}) now"]
+    lines = []
+    for split in dict.fromkeys([*old.splits, *new.splits]):
+        a, b = old.splits.get(split), new.splits.get(split)
+        if a is None or b is None:
+            lines.append(f"--data: the {split} split is {'new' if a is None else 'gone'}")
+        elif a.digest != b.digest:
+            counts = f"{a.images} images, {a.objects} objects before, {b.images}, {b.objects} now"
+            lines.append(f"--data: the {split} split has other images or labels ({counts})")
+    return lines
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
