@@ -130,6 +130,8 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     if not payload.get("resume"):
         raise UserError(f"{path}: holds weights only, nothing to resume; start from it with --weights {path}")
     old, old_hyp = _restored(TrainConfig, payload["config"], path), _restored(Hyp, payload["hyp"], path)
+    if strange := [plugin for plugin in old.plugins if plugin not in config.plugins]:
+        raise UserError(f"{path}: its run used plug-ins, which are programs; if you trust them, name them: --plugins {' '.join(strange)}")
     names = {f.name for f in dataclasses.fields(Hyp)} if "hyp" in given else set(flags)
     new = {k: getattr(config, k) for k in given - {"resume", "resume_anyway", "hyp"} if (k, getattr(config, k)) != ("batch_size", -1)}
     new_hyp = {k: getattr(hyp, k) for k in names}
@@ -170,11 +172,24 @@ def _checkpoint(place: Path) -> Path:
 
 
 def _restored(kind: type[Any], values: Mapping[str, Any], path: Path | str) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
+    known = {f.name: str(f.type) for f in dataclasses.fields(kind)}
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        for name, value in given.items():
+            if not _is_of(known[name], value):
+                raise TypeError(f"{name} is {value!r:.100}")
+        return kind(**given)
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path}: its settings cannot be read ({error}); start from it with --weights {path}") from error
+
+
+def _is_of(kind: str, value: object) -> bool:
+    """Whether a value is of a field's type: a checkpoint of a stranger may hold anything."""
+    if isinstance(value, tuple):
+        items = [option.partition("[")[2].partition(",")[0] for option in kind.split(" | ") if option.startswith("tuple[")]
+        return bool(items) and all(type(item).__name__ == items[0] for item in value)
+    name = "None" if value is None else type(value).__name__
+    return name in kind.split(" | ") or (name == "int" and "float" in kind)
 
 
 def _changes(old: object, new: Mapping[str, Any]) -> list[str]:
