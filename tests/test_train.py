@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -161,9 +162,13 @@ def test_early_stop(cfg, tiny_dataset, tmp_path):
         train.main(["--resume", str(folder)])
 
 
-def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(cfg, tiny_dataset, tmp_path):
-    with pytest.raises(UserError, match=r"not finite in epoch \d, batch \d; .*\.(jpg|png)"):
-        start(cfg, tiny_dataset, tmp_path, "--epochs", "3", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off")
+def test_a_run_that_is_not_finite_goes_back_and_then_stops_with_the_images(cfg, tiny_dataset, tmp_path):
+    with pytest.raises(UserError, match=r"not finite in epoch \d, batch \d, and going back to the checkpoint 2 times .*\.(jpg|png)"):
+        start(cfg, tiny_dataset, tmp_path, "--epochs", "9", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off", "--noval")
+    folder = tmp_path / "exp"
+    events = [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert (events.count("rolled back"), events[-1]) == (2, "given up")
+    assert all(v.isfinite().all() for v in state(folder / "weights" / "last.pt").values())
 
 
 @pytest.mark.parametrize(

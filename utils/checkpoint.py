@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.torchfile import read_torch_file
 from utils.atomic import replacing
-from utils.errors import UserError
+from utils.errors import StorageError, UserError
 from utils.seal import is_whole, seal
 
 VERSION = 1
@@ -31,7 +31,7 @@ def save_checkpoint(path: str | Path, payload: dict[str, Any], *, previous: Path
 
     Raises:
         TypeError: something in `payload` is none of these.
-        UserError: the file cannot be written; the old one stands as it was.
+        StorageError: the file cannot be written; the old one stands as it was.
     """
     path = Path(path)
     _check_plain(payload, "checkpoint")
@@ -41,7 +41,7 @@ def save_checkpoint(path: str | Path, payload: dict[str, Any], *, previous: Path
             seal(file)
     except (OSError, RuntimeError) as error:
         reason = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides a full disk behind its own error
-        raise UserError(f"{path}: the checkpoint cannot be written ({reason}); what was there before still is") from error
+        raise StorageError(f"{path}: the checkpoint cannot be written ({reason}); what was there before still is") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

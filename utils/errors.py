@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Something the user gave is wrong. The message says what, where, and what to do; scripts print it without a traceback."""
 
 
+class StorageError(UserError):
+    """A file cannot be written: the disk is full, broken or read-only. What was there before still is."""
+
+
 class StopError(Exception):
     """A signal has asked to stop, and everything is saved to go on from here; scripts end with 75. The message says how."""
 

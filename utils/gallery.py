@@ -11,6 +11,7 @@ import numpy as np
 from utils.atomic import write_text
 from utils.confusion import write_confusion
 from utils.metrics import write_per_class
+from utils.pictures import dispensable
 
 if TYPE_CHECKING:
     from utils.data.index import Index
@@ -25,7 +26,8 @@ def draw_labels(folder: Path, index: Index) -> None:
     """Draw labels.jpg: the classes, places and sizes of the training boxes."""
     from utils.charts import plot_labels
 
-    plot_labels(folder / "labels.jpg", np.concatenate(index.boxes), index.names)
+    with dispensable():
+        plot_labels(folder / "labels.jpg", np.concatenate(index.boxes), index.names)
 
 
 def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, str]) -> None:
@@ -33,7 +35,8 @@ def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, s
     if number < _BATCHES:
         from utils.plots import plot_batch
 
-        plot_batch(folder / f"train_batch{number}.jpg", batch, names)
+        with dispensable():
+            plot_batch(folder / f"train_batch{number}.jpg", batch, names)
 
 
 def write_tables(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
@@ -47,6 +50,7 @@ def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
     """Draw results.png, the curves, and the confusion matrix of the best weights."""
     from utils.charts import plot_confusion, plot_curves, plot_results
 
-    plot_results(folder / "results.csv")
-    plot_curves(folder, metrics.curves, names, metrics.yolov5.map50)
-    plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))
+    with dispensable():
+        plot_results(folder / "results.csv")
+        plot_curves(folder, metrics.curves, names, metrics.yolov5.map50)
+        plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))

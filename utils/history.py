@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.atomic import write_text
+from utils.errors import StorageError
+from utils.runs import LOG
 
 COLUMNS = (
     "epoch",
@@ -33,22 +35,57 @@ class History:
         self.path = folder / "results.csv"
         kept = _rows_before((origin or folder) / "results.csv", start)
         write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]))
+        self._size = self.path.stat().st_size  # of what is whole
+        self._unwritten: list[str] = []
         self._board = _tensorboard(folder, start)
 
     def append(self, values: Mapping[str, float]) -> None:
-        """Write the row of an epoch; `values` holds every column. It is on the disk before the checkpoint that counts on it."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if self._board is not None:
+        """Write the row of an epoch; `values` holds every column. It is on the disk before the checkpoint that counts on it.
+
+        Raises:
+            StorageError: it cannot be written; it is kept for the next time, see `flush`.
+        """
+        self._unwritten.append(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
+        self._draw(values)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are not on the disk yet, in place of what is left of a try that failed.
+
+        Raises:
+            StorageError: they still cannot be written.
+        """
+        try:
+            with self.path.open("r+b") as file:
+                file.truncate(self._size)
+                file.seek(self._size)
+                file.write("".join(self._unwritten).encode())
+                file.flush()
+                os.fsync(file.fileno())
+                self._size = file.tell()
+        except OSError as error:
+            raise StorageError(f"{self.path}: a row cannot be written ({error.strerror or error})") from error
+        self._unwritten.clear()
+
+    def _draw(self, values: Mapping[str, float]) -> None:
+        """Send a row to TensorBoard, which is given up when it fails: nothing goes on from its file."""
+        if self._board is None:
+            return
+        try:
             for name in COLUMNS[1:]:
                 self._board.add_scalar(name, values[name], int(values["epoch"]))
+        except (OSError, RuntimeError) as error:
+            LOG.warning("no more curves for TensorBoard: its file cannot be written (%s)", error)
+            self._board = None
 
     def close(self) -> None:
         """Flush what is still to be written."""
-        if self._board is not None:
+        if self._board is None:
+            return
+        try:
             self._board.close()
+        except (OSError, RuntimeError) as error:
+            LOG.warning("the last curves for TensorBoard are lost: its file cannot be written (%s)", error)
 
 
 def _rows_before(path: Path, start: int) -> list[str]:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from utils.distributed import gather, largest_over_ranks
 from utils.engine import START, Position
-from utils.errors import StopError
+from utils.errors import StopError, StorageError
+from utils.nonfinite import sound
 from utils.record import save_position
 from utils.signals import StopRequest
 
@@ -102,11 +103,31 @@ class Keeper:
         return timed and time.monotonic() - self._last >= self._interval
 
     def _save(self) -> None:
-        sums = gather(self._sums.tolist(), self._run.ranks)
+        """Save, unless that cannot be done now: then the checkpoint before still stands, and the next save tries again.
+
+        Raises:
+            StorageError: it cannot be done, and a signal has asked to stop.
+        """
+        sums, failed = gather(self._sums.tolist(), self._run.ranks), False
         if self._run.ranks.first:
-            save_position(self._run, self._epoch, self._batch, sums)
-        self._unsaved = False
+            try:
+                failed = not self._save_position(sums)
+            except StorageError as error:
+                if self._request.by:
+                    raise
+                failed = True
+                self._run.trainee.events.record(
+                    "not saved", f"{error}. Training goes on, and tries again at the next save", epoch=self._epoch
+                )
+        self._unsaved = gather(failed, self._run.ranks)[0]
         self._last = time.monotonic()
+
+    def _save_position(self, sums: list[list[float]]) -> bool:
+        """Save where the epoch stands; False where the state is not finite, which the next step finds too and sees to."""
+        if not sound(self._run.trainee):
+            return False
+        save_position(self._run, self._epoch, self._batch, sums)
+        return True
 
     def _where(self) -> str:
         by = f"by {self._request.by}" if self._request.by else "with another rank"

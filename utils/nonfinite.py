@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, distributed
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 IN_A_ROW = 3
 """Bad steps in a row after which the newest checkpoint is taken up again."""
 ROLLBACKS = 2
-"""Times that one and the same checkpoint is taken up again."""
+"""Times that a checkpoint is taken up again before training is given up."""
+RECOVERED = 100
+"""Sound steps in a row after which all that went before is forgotten."""
 
 
 class Verdict(enum.Enum):
@@ -78,13 +80,14 @@ class Guard:
     Attributes:
         roll_back: puts the newest checkpoint's state back and returns the epoch and batch it stands at; None if there is none.
         in_a_row: bad steps since the last sound one.
-        rollbacks: how often, and to where, training went back.
+        sound: sound steps since the last bad one.
+        rollbacks: how often training went back since it last was well.
     """
 
     roll_back: Callable[[], tuple[int, int] | None] = lambda: None
     in_a_row: int = 0
+    sound: int = 0
     rollbacks: int = 0
-    standing: tuple[int, int] | None = None
 
     def check(self, trainee: Trainee, waiting: Waiting, norm: Tensor) -> Verdict:
         """Say whether to take the optimizer's step; one that is to be skipped has left no trace by then.
@@ -102,7 +105,9 @@ class Guard:
         if trainee.ranks.world_size > 1:
             distributed.all_reduce(sign)
         if bool(sign == 0):  # the one place where a step waits for the GPU
-            self.in_a_row = 0
+            self.in_a_row, self.sound = 0, self.sound + 1
+            if self.sound >= RECOVERED:
+                self.rollbacks = 0
             return Verdict.TAKE
         fault = _fault(trainee, waiting)
         if fault is None:
@@ -124,29 +129,27 @@ class Guard:
         self._decide(trainee, Fault("state", f"epoch {epoch}, after its last batch", (), lasting=True))
 
     def _decide(self, trainee: Trainee, fault: Fault) -> None:
-        self.in_a_row += 1
+        self.in_a_row, self.sound = self.in_a_row + 1, 0
         facts = {"where": fault.where, "what": fault.what, "files": list(fault.files)}
         if not fault.lasting and self.in_a_row < IN_A_ROW:
             names = ", ".join(fault.files)
             trainee.events.record("step skipped", f"{fault}; the step is skipped. Its images: {names}", **facts)
             return
-        standing = self.roll_back()
-        self.rollbacks = self.rollbacks + 1 if standing == self.standing else 1
-        self.standing = standing
-        if standing is None or self.rollbacks > ROLLBACKS:
-            before = (
-                "there is no checkpoint to go back to"
-                if standing is None
-                else f"going back to the checkpoint {ROLLBACKS} times did not help"
-            )
-            trainee.events.record("given up", f"{fault}, and {before}", **facts)
-            raise UserError(
-                f"{fault}, and {before}; training stops before the weights are harmed. Look at these images and their labels, "
-                f"or lower --lr0, or give --amp off: {', '.join(fault.files) or 'no batch in particular'}"
-            )
-        self.in_a_row = 0
+        standing = self.roll_back() if self.rollbacks < ROLLBACKS else None
+        if standing is None:
+            again = f"going back to the checkpoint {ROLLBACKS} times did not help"
+            self._give_up(trainee, fault, again if self.rollbacks else "there is no checkpoint to go back to", facts)
+        assert standing
+        self.in_a_row, self.rollbacks = 0, self.rollbacks + 1
         now = f"back to the weights of epoch {standing[0]}, batch {standing[1]}; the data goes on"
         trainee.events.record("rolled back", f"{fault}; {now}. Its images: {', '.join(fault.files)}", **facts, back_to=list(standing))
+
+    def _give_up(self, trainee: Trainee, fault: Fault, why: str, facts: Mapping[str, object]) -> NoReturn:
+        trainee.events.record("given up", f"{fault}, and {why}", **facts)
+        raise UserError(
+            f"{fault}, and {why}; training stops before the weights are harmed. Look at these images and their labels, "
+            f"or lower --lr0, or give --amp off: {', '.join(fault.files) or 'no batch in particular'}"
+        )
 
 
 def sound(trainee: Trainee) -> bool:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.errors import UserError
+from utils.errors import StorageError, UserError
+from utils.runs import LOG
 
 JPEG_QUALITY = 95
 WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@contextlib.contextmanager
+def dispensable() -> Iterator[None]:
+    """Draw pictures within: one that cannot be written is said to be missing, and stops nothing."""
+    try:
+        yield
+    except StorageError as error:
+        LOG.warning("%s; going on without this picture", error)
+    except OSError as error:
+        LOG.warning("%s: cannot be written (%s); going on without this picture", error.filename or "a picture", error.strerror or error)
 
 
 def write_image(path: Path, image: NDArray[np.uint8], *, sharp: bool = False) -> None:
@@ -23,7 +37,8 @@ def write_image(path: Path, image: NDArray[np.uint8], *, sharp: bool = False) ->
         sharp: keep a JPEG's colours at full resolution (4:4:4).
 
     Raises:
-        UserError: the suffix names no format that can be written, or the file cannot be written.
+        UserError: the suffix names no format that can be written.
+        StorageError: the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
@@ -41,4 +56,4 @@ def write_image(path: Path, image: NDArray[np.uint8], *, sharp: bool = False) ->
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 from models.detector import Detector
 from utils.checkpoint import save_checkpoint
 from utils.engine import TERMS
+from utils.errors import StorageError
 from utils.evaluate import Evaluation
 
 LAST, PREVIOUS = "last.pt", "last.prev.pt"
@@ -33,22 +36,52 @@ def row(run: Run, epoch: int, terms: dict[str, float], result: Evaluation | None
 
 
 def save_epoch(run: Run, epoch: int, result: Evaluation | None, *, best: bool, last: bool) -> None:
-    """Write what an epoch leaves: last.pt, from which a run goes on, and best.pt, which holds the averaged weights only."""
+    """Write what an epoch leaves: last.pt, from which a run goes on, and best.pt, which holds the averaged weights only.
+
+    Raises:
+        StorageError: a file cannot be written; what the others held still stands.
+    """
     config, folder = run.config, run.folder / "weights"
     payload = _payload(run, epoch, result)
+    settle(run)
     # --nosave keeps one epoch only; a best.pt that lies there with --exist-ok is another run's
     if best or (last and (config.nosave or not (folder / "best.pt").exists())):
-        save_checkpoint(folder / "best.pt", averaged(payload))
+        _save_best(run, averaged(payload))
     if config.save_period > 0 and epoch % config.save_period == 0:
         save_checkpoint(folder / f"epoch{epoch}.pt", payload)
     _save_last(run, payload)
 
 
 def save_position(run: Run, epoch: int, batch: int, sums: list[list[float]]) -> None:
-    """Write a last.pt that goes on within `epoch`, at a batch, with every rank's `sums` of the loss terms before it."""
+    """Write a last.pt that goes on within `epoch`, at a batch, with every rank's `sums` of the loss terms before it.
+
+    Raises:
+        StorageError: it cannot be written; the one before still stands.
+    """
+    settle(run)
     payload = _payload(run, epoch - 1, None)
     payload["resume"] |= {"batch": batch, "sums": sums}
     _save_last(run, payload)
+
+
+def settle(run: Run) -> None:
+    """Write what could not be written before; no checkpoint may count on a row or on best weights that are on no disk.
+
+    Raises:
+        StorageError: it still cannot be written.
+    """
+    for name, write in list(run.owed.items()):
+        write()
+        del run.owed[name]
+
+
+def _save_best(run: Run, payload: dict[str, Any]) -> None:
+    path = run.folder / "weights" / "best.pt"
+    try:
+        save_checkpoint(path, payload)
+    except StorageError:
+        run.owed["best"] = functools.partial(save_checkpoint, path, copy.deepcopy(payload))  # later weights will not be the best
+        raise
 
 
 def averaged(payload: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from utils.optim import Schedule, build_optimizer
 from utils.record import plain
 from utils.restore import restore
 from utils.resume import Stopped
+from utils.rollback import watch
 from utils.runs import LOG, new_run_folder
 from utils.splits import Splits
 from utils.stopping import EarlyStop
@@ -189,6 +190,7 @@ def open_run(
     )
     if stopped:
         restore(run, stopped)
+    watch(trainee, run.folder)
     return run
 
 

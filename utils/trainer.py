@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from models.detector import Detector
 from utils.config import Hyp, TrainConfig
 from utils.data.loader import Batch, Loader, val_loader
 from utils.data.sampler import class_counts, image_weights
-from utils.distributed import Ranks, share
+from utils.distributed import Ranks, gather, share
 from utils.engine import START, TERMS, Position, Trainee, train_one_epoch
+from utils.errors import StorageError
 from utils.evaluate import Evaluation, Settings, evaluate, log_classes
 from utils.fingerprint import Fingerprint
 from utils.gallery import draw_results, draw_train_batch, write_tables
@@ -48,6 +50,7 @@ class Run:
         resumed: whether it goes on from a checkpoint.
         done: whether no epoch is left to do, and only the best weights are still to be measured.
         ap: (nc,) AP of the last validation; steers ``--image-weights``.
+        owed: what could not be written, and how to write it; see `record.settle`.
     """
 
     config: TrainConfig
@@ -64,6 +67,7 @@ class Run:
     resumed: bool = False
     done: bool = False
     ap: list[float] | None = None
+    owed: dict[str, Callable[[], None]] = dataclasses.field(default_factory=dict)
 
     @property
     def ranks(self) -> Ranks:
@@ -80,7 +84,7 @@ def train_epochs(run: Run, history: History | None, keeper: Keeper) -> None:
     """Train, validate, write down and save, epoch after epoch; only the first rank has a `history` and writes.
 
     Raises:
-        UserError: the loss is not finite, or a file cannot be written.
+        UserError: steps are not finite for good, the last epoch cannot be written, or loading the data fails.
         StopError: a signal has asked to stop; everything is saved.
     """
     config, weighted = run.config, run.config.image_weights
@@ -90,19 +94,40 @@ def train_epochs(run: Run, history: History | None, keeper: Keeper) -> None:
             run.loader.weigh(image_weights(counts, torch.tensor(run.ap).numpy() if run.ap else None))
         position = keeper.begin(epoch)
         terms = _train(run, epoch, position, keeper)
+        run.trainee.guard.inspect(run.trainee, epoch)
         last = epoch + 1 == config.epochs
         result = None if config.noval and not last else validate(run, keeper)
         best = _judge(run, epoch, result)
         spent = result is not None and run.stop.spent(epoch)
         saved = last or spent or not config.nosave
-        if history is not None:
-            history.append(row(run, epoch, terms, result))
-            if saved:
-                save_epoch(run, epoch, result, best=best, last=last or spent)
-        keeper.finish(saved=saved)
+        written = _write_down(run, history, row(run, epoch, terms, result), result, best=best, saved=saved, last=last or spent)
+        keeper.finish(saved=saved and written)
         if spent and not last:
             LOG.info("no gain since epoch %d for %d epochs: stopping early (--patience)", run.stop.epoch, config.patience)
             break
+
+
+def _write_down(
+    run: Run, history: History | None, values: dict[str, float], result: Evaluation | None, *, best: bool, saved: bool, last: bool
+) -> bool:
+    """Write an epoch's row and checkpoints; return, in every rank, whether that worked. Before the `last` epoch, failure can wait.
+
+    Raises:
+        StorageError: the last epoch cannot be written.
+    """
+    failure, epoch = "", int(values["epoch"])
+    if history is not None:
+        try:
+            history.append(values)
+            if saved:
+                save_epoch(run, epoch, result, best=best, last=last)
+        except StorageError as error:
+            if last:
+                raise
+            run.owed["history"] = history.flush
+            failure = str(error)
+            run.trainee.events.record("not saved", f"{failure}. Training goes on, and tries again at the next save", epoch=epoch)
+    return not any(gather(failure, run.ranks))
 
 
 def _train(run: Run, epoch: int, position: Position, keeper: Keeper) -> dict[str, float]:
