@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from models.layers.join import join
 from models.registry import project, register
 
 Size = int | tuple[int, int]
@@ -166,7 +167,7 @@ class GhostConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)
-        return torch.cat((y, self.cv2(y)), 1)
+        return join(y, self.cv2(y))
 
 
 @register(project, example=(32, 3, 1, 1, 0.5, True))

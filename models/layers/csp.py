@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from models.layers.conv import Conv, CrossConv, DWConv, GhostConv, batch_norm
+from models.layers.join import join
 from models.layers.pool import SPP
 from models.layers.transformer import TransformerBlock
 from models.registry import project, register, stack
@@ -97,7 +97,7 @@ class C3(nn.Module):
         return nn.Sequential(*(Bottleneck(width, width, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        return self.cv3(join(self.m(self.cv1(x)), self.cv2(x)))
 
 
 @register(stack, example=(48,))
@@ -190,5 +190,5 @@ class BottleneckCSP(nn.Module):
         self.m = nn.Sequential(*(Bottleneck(inner, inner, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
+        y = join(self.cv3(self.m(self.cv1(x))), self.cv2(x))
         return self.cv4(self.act(self.bn(y)))

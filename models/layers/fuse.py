@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.conv import Conv
+from models.layers.join import join
 from models.registry import Plan, Row, Scale, Width, concat, only, project, register
 from utils.errors import UserError
 
@@ -29,7 +30,8 @@ class Concat(nn.Module):
         self.d = dimension
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
-        return torch.cat([x] if isinstance(x, Tensor) else list(x), self.d)
+        maps = [x] if isinstance(x, Tensor) else list(x)
+        return join(*maps) if self.d == 1 else torch.cat(maps, self.d)
 
 
 def _feature(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from models.layers.conv import Conv
+from models.layers.join import join
 from models.registry import project, register
 
 
@@ -32,7 +32,7 @@ class SPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.cv1(x)
-        return self.cv2(torch.cat([x, *(pool(x) for pool in self.m)], 1))
+        return self.cv2(join(x, *(pool(x) for pool in self.m)))
 
 
 @register(project, example=(48, 5))
@@ -58,4 +58,4 @@ class SPPF(nn.Module):
         x = self.cv1(x)
         once = self.m(x)
         twice = self.m(once)
-        return self.cv2(torch.cat((x, once, twice, self.m(twice)), 1))
+        return self.cv2(join(x, once, twice, self.m(twice)))
