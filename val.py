@@ -84,9 +84,11 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> Bench:
     from utils.data.config import load_data
     from utils.data.index import load_index
     from utils.device import select_device
+    from utils.heap import keep_freed_memory
 
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)
+    keep_freed_memory()
     model = join([load_model(path, device=device) for path in weights])
     data = load_data(cfg.data)
     if model.nc != data.nc and not cfg.single_cls:

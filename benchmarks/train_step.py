@@ -38,9 +38,9 @@ class Repeated:
     def __len__(self) -> int:
         return self.steps
 
-    def epoch(self, _: int) -> Iterator[Any]:
+    def epoch(self, _: int, start: int = 0) -> Iterator[Any]:
         """The same batch, `steps` times."""
-        yield from [self.batch] * self.steps
+        yield from [self.batch] * (self.steps - start)
 
     def close(self) -> None:
         """There are no workers to end."""

@@ -25,6 +25,7 @@ from utils.loss import DetectionLoss
 from utils.memory import Fitting, backward, backward_together
 from utils.nonfinite import Guard, Verdict, Waiting
 from utils.optim import Schedule, apply_setting
+from utils.pixels import as_values
 
 if TYPE_CHECKING:
     from utils.data.loader import Batch, Loader
@@ -145,8 +146,7 @@ def prepare(images: Tensor, trainee: Trainee, epoch: int, number: int) -> Tensor
     The values are in the precision in which the first convolution reads them: 0..255 is exact in each.
     """
     precision = trainee.precision
-    x = images.to(precision.device, non_blocking=True)
-    x = x.to(dtype=precision.dtype or torch.float32, memory_format=torch.channels_last).div_(255)
+    x = as_values(images, precision.device, precision.dtype or torch.float32)
     if not trainee.multi_scale:
         return x
     stride, rng = trainee.stride, np.random.default_rng([trainee.seed, epoch, number])
