@@ -26,7 +26,7 @@ _LITERALS: dict[str, Any] = {"True": True, "False": False, "None": None}
 def is_activation(text: str) -> bool:
     """Whether a row's string argument is meant as an activation rather than as a word such as ``nearest``."""
     match = _CALL.fullmatch(text.strip())
-    return match is not None and (match["args"] is not None or "nn." in text)
+    return text.strip().startswith(("nn.", "torch.nn.")) or (match is not None and match["args"] is not None)
 
 
 def parse_activation(text: str) -> Callable[[], nn.Module]:

@@ -53,3 +53,7 @@ def test_words_are_no_activations() -> None:
     assert is_activation("SiLU()")
     assert not is_activation("nearest")
     assert not is_activation("3x3")
+
+
+def test_what_begins_like_one_is_never_a_word() -> None:
+    assert is_activation("nn.__import__('os').system('ls')")
