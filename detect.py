@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.predict import Predictor
+    from utils.explain import Explainer
     from utils.outputs import Wanted
     from utils.results import Results
     from utils.sources import Frame, Source
@@ -99,6 +100,7 @@ def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig
     from utils.window import Window
 
     tally = Tally()
+    explain = explainer(predictor, folder, cfg)
     show = Window() if cfg.view_img or (source.live and has_display()) else None
     with Outputs(folder, wanted(cfg)) as outputs:
         try:
@@ -107,6 +109,8 @@ def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig
                 tally.add(frame, results)
                 drawn = draw(results, cfg) if show or not cfg.nosave else None
                 outputs.add(frame, results, drawn)
+                if explain:
+                    explain.add(frame, results)
                 if show and drawn is not None and not show(frame.key, drawn):
                     break
         except KeyboardInterrupt:
@@ -119,6 +123,17 @@ def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig
 def draw(results: Results, cfg: DetectConfig) -> NDArray[np.uint8]:
     """The annotated picture."""
     return results.plot(line_width=cfg.line_thickness, labels=not cfg.hide_labels, conf=not cfg.hide_conf)
+
+
+def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> Explainer | None:
+    """What writes the sheets of --attention."""
+    if not cfg.attention:
+        return None
+    from models.detector import Detector
+    from utils.explain import Explainer
+
+    assert isinstance(predictor.model, Detector), "the flags allow one file of weights"
+    return Explainer(folder, predictor.model, predictor.shape, cfg.attention)
 
 
 def wanted(cfg: DetectConfig) -> Wanted:

@@ -168,6 +168,15 @@ def test_a_rounded_size_is_said(run, images):
     assert ": 224x320 " in text
 
 
+def test_attention_writes_a_sheet_an_image_and_changes_nothing_else(run, images, tmp_path, out):
+    clip(tmp_path / "bus.mp4", images / "000000000641.jpg", frames=2)
+    (tmp_path / "list.txt").write_text(f"{images}/000000000641.jpg\n{tmp_path}/bus.mp4\n")
+    run("--source", tmp_path / "list.txt", "--save-json", "--nosave", "--attention")
+    run("--source", tmp_path / "list.txt", "--save-json", "--nosave")
+    assert tree(out) == {"predictions.json", "attention/000000000641.jpg", "attention/bus.jpg"}
+    assert (out / "predictions.json").read_bytes() == (out.parent / "exp2" / "predictions.json").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -184,6 +193,8 @@ def test_a_rounded_size_is_said(run, images):
         (["--classes", "80"], "no class 80"),
         (["--device", "gpu"], "--device"),
         (["--plugins", "gone.py"], "gone.py"),
+        (["--attention", "-1"], "--attention -1"),
+        (["--attention", "--weights", "a.pt", "b.pt"], "--attention explains one model"),
     ],
 )
 def test_wrong_flags(run, images, tmp_path, flags, message):

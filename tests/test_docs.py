@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,3 +109,21 @@ def test_the_model_of_the_python_page_has_the_shapes_it_names() -> None:
     assert [tuple(m.shape) for m in maps] == [(1, 3, s, s, 8) for s in (40, 20, 10)]
     assert isinstance(boxes, torch.Tensor)
     assert boxes.shape == (1, 3 * (1600 + 400 + 100), 8)
+
+
+def test_the_example_of_the_attention_page_runs() -> None:
+    (code,) = fenced(ROOT / "docs" / "attention-maps.md", "python")
+    space: dict[str, Any] = {}
+    exec(compile(code, "docs/attention-maps.md", "exec"), space)
+    assert space["cam"].shape == (320, 416)
+    assert 0 <= space["share"] <= 1
+    assert [label for label, _ in space["maps"]] == ["5 CoordAtt", "8 CoordAtt", "12 CoordAtt"]
+
+
+def test_the_block_of_the_plug_in_page_passes_the_checks(tmp_path: Path) -> None:
+    (block,) = fenced(ROOT / "docs" / "plug-in-a-module.md", "python")
+    (tmp_path / "my_block.py").write_text(block, encoding="utf-8")
+    words = [sys.executable, "-m", "models.check", str(tmp_path / "my_block.py")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"attention maps +ok +32x1x1", done.stdout)
