@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.compare.ap import Ranking, Scores, average_precision, mean_known
-from utils.compare.intervals import Interval, bootstrap, holm, join, paired_t
+from utils.compare.intervals import Interval, bootstrap, holm, join, paired_t, smallest_claimable
 from utils.compare.matches import Matches
 
 __all__ = [
@@ -152,7 +152,7 @@ def compare_arms(
         faults.append([*(f"seed {s} of {arm.name} is missing" for s in seeds if s not in arm.measured(seeds)), *foreign])
     if len(seeds) < 2:
         faults[0].append("a single seed says nothing about the noise of training: give at least two, better three")
-    raw = [_compare(arms[0], arm, images) for arm in arms[1:]]
+    raw = [_compare(arms[0], arm, truth) for arm in arms[1:]]
     adjusted = holm([c.p for c in raw])
     comparisons = []
     for comparison, p_holm, arm, own in zip(raw, adjusted, variants, faults[1:], strict=True):
@@ -207,15 +207,16 @@ def _measure(arm: ArmScores, seeds: Sequence[int], truth: Matches | None, weight
     return _Arm(arm.name, scores, resampled), foreign
 
 
-def _compare(baseline: _Arm, arm: _Arm, images: int) -> Comparison:
+def _compare(baseline: _Arm, arm: _Arm, truth: Matches | None) -> Comparison:
     """Everything but Holm's adjustment and the verdict."""
+    images, nc = (len(truth.images), len(truth.names)) if truth else (0, 0)
     seeds = tuple(s for s in arm.scores if s in baseline.scores)
     pairs = [(arm.scores[s], baseline.scores[s]) for s in seeds]
     figures = {name: paired_t([getattr(a, name) - getattr(b, name) for a, b in pairs]) for name in FIGURES}
-    classes = np.array([a.per_class - b.per_class for a, b in pairs]).reshape(len(seeds), -1)
+    classes = np.array([a.per_class - b.per_class for a, b in pairs]).reshape(len(seeds), nc)
     observed = float(np.mean([a.ap - b.ap for a, b in pairs])) if pairs else math.nan
     over_images: Interval | None = None
-    class_images: list[Interval | None] = [None] * classes.shape[1]
+    class_images: list[Interval | None] = [None] * nc
     if len(seeds) > 1:
         resampled = np.mean([arm.resampled[s] - baseline.resampled[s] for s in seeds], axis=0)
         over_images = bootstrap(observed, resampled[:, 0], images)
@@ -235,7 +236,7 @@ def _compare(baseline: _Arm, arm: _Arm, images: int) -> Comparison:
         p=joint.p if joint else None,
         p_holm=None,
         p_better=joint.p_better if joint else None,
-        smallest_visible=joint.smallest_visible if joint else None,
+        smallest_visible=smallest_claimable(over_seeds, over_images) if over_seeds and over_images else None,
         verdict=NO_VERDICT,
         reason="",
     )
