@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from utils.config import Hyp
 from utils.data.augment import compose, draw_sample
@@ -34,8 +32,8 @@ class Part:
         faults: images of the data set that could not be read, and why.
     """
 
-    images: Tensor | None
-    labels: Tensor
+    images: NDArray[np.uint8] | None
+    labels: NDArray[np.float32]
     faults: tuple[Fault, ...]
 
 
@@ -47,21 +45,25 @@ class Loading(Protocol):
         ...
 
 
-class Parts(torch.utils.data.Dataset[Part]):
-    """A data set whose items are pieces of work."""
+class Parts:
+    """A collection whose items are pieces of work, done when they are asked for."""
 
-    def __init__(self, loading: Loading, slots: Slots) -> None:
-        self.loading, self.slots = loading, slots
+    def __init__(self, loading: Loading, slots: Slots, index: Index) -> None:
+        self.loading, self.slots, self.index = loading, slots, index
+
+    def path(self, i: int) -> Path:
+        """Return the file of image i."""
+        return self.index.paths[i]
 
     def __getitem__(self, work: Work) -> Part:
         shape = (len(work.samples), 3, *work.shape)
-        images = torch.empty(shape, dtype=torch.uint8) if work.slot < 0 else None
-        array = self.slots.array(work.slot, shape) if images is None else images.numpy()
+        images = np.empty(shape, np.uint8) if work.slot < 0 else None
+        array = self.slots.array(work.slot, shape) if images is None else images
         labels, faults = [np.zeros((0, 6), np.float32)], list[Fault]()
         for position, sample in enumerate(work.samples):
             rows = self.loading.load(sample, work.epoch, array[position], faults)
             labels.append(np.concatenate((np.full((len(rows), 1), position), rows), 1, dtype=np.float32))
-        return Part(images, torch.from_numpy(np.concatenate(labels)), tuple(faults))
+        return Part(images, np.concatenate(labels), tuple(faults))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,11 +111,6 @@ def validation_box(index: Index, i: int, imgsz: int, shape: Size) -> Letterbox:
     """Return where image i lies in a (height, width) batch: brought to a longest side of `imgsz`, then never enlarged."""
     source = int(index.sizes[i][0]), int(index.sizes[i][1])
     return fit(source, shape, size=kept_size(source, imgsz, enlarge=True), enlarge=False)
-
-
-def start_worker(_: int) -> None:
-    """Let a loader process use one thread; one that was forked has no others by now."""
-    cv2.setNumThreads(1)
 
 
 def _read(store: ImageStore, i: int, faults: list[Fault]) -> Image | None:

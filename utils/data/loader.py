@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from utils.config import Hyp
-from utils.data.dataset import Loading, Part, Parts, Training, Validation, start_worker, validation_box
+from utils.data.crew import AHEAD, Crew
+from utils.data.dataset import Loading, Part, Parts, Training, Validation, validation_box
 from utils.data.index import Index
 from utils.data.sampler import EpochOrder, Size, Work, in_order, shuffled, shuffled_rect
 from utils.data.shared import Slots, shared_memory
 from utils.data.store import ImageStore
 from utils.letterbox import Letterbox
 from utils.runs import LOG
-
-_PREFETCH = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,23 +48,6 @@ class Batch:
         return dataclasses.replace(self, images=images, targets=targets)
 
 
-class _Feed(torch.utils.data.Sampler[Work]):
-    """The work of the running epoch, as the sampler of a torch DataLoader that outlives the epoch; keeps what was handed out."""
-
-    def __init__(self, slots: Slots) -> None:
-        self.work: Iterator[Work] = iter(())
-        self.handed_out: collections.deque[Work] = collections.deque()
-        self._slots = slots
-
-    def __iter__(self) -> Iterator[Work]:
-        for stale in self.handed_out:  # of an epoch that was left early; the workers are done with it by now
-            self._slots.give_back(stale.slot)
-        self.handed_out.clear()
-        for work in self.work:
-            self.handed_out.append(dataclasses.replace(work, slot=self._slots.take()))
-            yield self.handed_out[-1]
-
-
 class Loader:
     """Batches of one rank, epoch after epoch, from workers that live until `close`.
 
@@ -90,17 +72,10 @@ class Loader:
         self._index, self._order, self._share, self._weights, self._boxes = index, order, share, weights, boxes
         first = order(0, weights)
         self._length = len(first.bounds)
-        self._slots = Slots(workers * _PREFETCH + 2, 3 * first.most_pixels(world), shared=workers > 0)
-        self._feed = _Feed(self._slots)
-        self._torch: torch.utils.data.DataLoader[Part] | None = torch.utils.data.DataLoader(
-            Parts(loading, self._slots),
-            sampler=self._feed,
-            batch_size=None,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=_PREFETCH if workers else None,
-            worker_init_fn=start_worker,
-        )
+        self._slots = Slots(workers * AHEAD + 2, 3 * first.most_pixels(world), shared=workers > 0)
+        self._parts: Parts | None = Parts(loading, self._slots, index)
+        self._crew = Crew(self._parts, workers) if workers else None
+        self._under_way: collections.deque[Work] = collections.deque()
 
     def __len__(self) -> int:
         return self._length
@@ -111,23 +86,43 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on."""
-        assert self._torch is not None, "the loader is closed"
-        self._feed.work = self._share(self._order(epoch, self._weights), epoch, start)
-        for part in _started(self._torch):
+        assert self._parts is not None, "the loader is closed"
+        works = self._share(self._order(epoch, self._weights), epoch, start)
+        for work, part in self._loaded(works, self._parts) if self._crew is None else self._loaded_ahead(works, self._crew):
             self._note(part)
-            yield from self._batches(self._feed.handed_out.popleft(), part)
+            yield from self._batches(work, part)
 
     def close(self) -> None:
         """End the workers; the loader cannot be used any more."""
-        self._torch = None  # the iterator inside ends them as it goes
+        self._parts = None
+        if self._crew:
+            self._crew.close()
+
+    def _loaded(self, works: Iterator[Work], parts: Parts) -> Iterator[tuple[Work, Part]]:
+        for work in works:
+            mine = dataclasses.replace(work, slot=self._slots.take())
+            yield mine, parts[mine]
+
+    def _loaded_ahead(self, works: Iterator[Work], crew: Crew) -> Iterator[tuple[Work, Part]]:
+        while self._under_way:  # of an epoch that was left early; a slot is free once nobody writes into it any more
+            crew.take()
+            self._slots.give_back(self._under_way.popleft().slot)
+        while True:
+            for work in itertools.islice(works, crew.room):
+                self._under_way.append(dataclasses.replace(work, slot=self._slots.take()))
+                crew.give(self._under_way[-1])
+            if not self._under_way:
+                return
+            part = crew.take()
+            yield self._under_way.popleft(), part
 
     def _batches(self, work: Work, part: Part) -> Iterator[Batch]:
-        images, first = part.images, 0
-        if images is None:
-            images = self._slots.view(work.slot, (len(work.samples), 3, *work.shape))
+        labels, first = torch.from_numpy(part.labels), 0
+        shape = len(work.samples), 3, *work.shape
+        images = self._slots.view(work.slot, shape) if part.images is None else torch.from_numpy(part.images)
         for size in work.batches:
             last = first + size
-            rows = part.labels[(part.labels[:, 0] >= first) & (part.labels[:, 0] < last)]
+            rows = labels[(labels[:, 0] >= first) & (labels[:, 0] < last)]
             rows[:, 0] -= first
             indices = [sample.index for sample in work.samples[first:last]]
             boxes = [self._boxes(i, work.shape) for i in indices] if self._boxes else None
@@ -141,20 +136,6 @@ class Loader:
             if path not in self.faults:
                 self.faults[path] = message
                 LOG.warning("%s; a grey image without objects takes its place", message)
-
-
-def _started(loader: torch.utils.data.DataLoader[Part]) -> Iterator[Part]:
-    """Return the loader's iterator; the first call starts its workers.
-
-    OpenCV's threads do not survive a fork, but the copy waits for them for ever. So there are none at that moment, and the
-    workers, which take turns on the processors as it is, inherit a count of one.
-    """
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        return iter(loader)
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def train_loader(  # noqa: PLR0913
@@ -239,7 +220,7 @@ def val_loader(
 def _workers(most: int, batch_size: int, imgsz: int, world_size: int) -> int:
     """Bound the loader processes by processors, batch size and room in shared memory for what they have under way."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    room = shared_memory() // (max(batch_size, 32) * 3 * imgsz**2 * (_PREFETCH + 1) * world_size)
+    room = shared_memory() // (max(batch_size, 32) * 3 * imgsz**2 * (AHEAD + 1) * world_size)
     count = max(min(most, cpus, batch_size), 0)
     if room < count:
         LOG.warning("shared memory has room for %d loader process(es) only (docker: --shm-size)", room)

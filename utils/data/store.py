@@ -30,6 +30,8 @@ AUTOMATIC = 128 * 2**20
 """A training set that fits in so many bytes is kept in shared memory without being asked to."""
 
 _MARGIN = 1.1
+_LOCKED = 10.0
+"""Seconds after which the lock of the images in memory, held for some microseconds each time, counts as lost."""
 _RESERVE = 2**28  # bytes left to batches and everything else
 
 
@@ -128,18 +130,30 @@ class SharedImages:
         self._bytes = shared_bytes(int(self._starts[-1]))
         self._filled = torch.zeros(len(sizes), dtype=torch.bool).share_memory_()
         self._lock = torch.multiprocessing.get_context().Lock()
+        self._lost = False  # whether a process that was killed took the lock with it
 
     def get(self, i: int) -> Image | None:
         """Return image i, or None before it was put."""
-        with self._lock:  # makes sure that the bytes written before the mark are seen
-            filled = bool(self._filled[i])
+        if not self._take():  # makes sure that the bytes written before the mark are seen
+            return None
+        filled = bool(self._filled[i])
+        self._lock.release()
         return self._place(i) if filled else None
 
     def put(self, i: int, image: Image) -> None:
         """Keep image i. Two processes may do so at once: they write the same bytes."""
         self._place(i)[:] = image
-        with self._lock:
+        if self._take():
             self._filled[i] = True
+            self._lock.release()
+
+    def _take(self) -> bool:
+        """Take the lock; False if it is lost, and then everything is read from the files again."""
+        if self._lost or self._lock.acquire(timeout=_LOCKED):
+            return not self._lost
+        LOG.warning("the images kept in memory are given up: a process that was killed has locked them")
+        self._lost = True
+        return False
 
     def _place(self, i: int) -> Image:
         flat = self._bytes.numpy()[self._starts[i] : self._starts[i + 1]]
