@@ -18,6 +18,8 @@ from utils.boxes import cxcywh_to_xyxy
 from utils.distributed import SINGLE, Ranks, gather, sum_over_ranks
 from utils.metrics import Evaluator, Metrics
 from utils.nms import non_max_suppression
+from utils.pictures import dispensable
+from utils.pixels import as_values
 from utils.runs import LOG
 
 if TYPE_CHECKING:
@@ -154,8 +156,7 @@ class _Stage:
     def __call__(self, batch: Batch) -> list[Tensor]:
         """Return for each image (k, 6) xyxy in pixels of the batch, confidence, class; on the CPU."""
         start = self._now()
-        # channels_last is what convolutions on the CPU and on tensor cores compute in
-        images = batch.images.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last).div_(255)
+        images = as_values(batch.images, self.device, torch.float32)
         targets = batch.targets.to(self.device, non_blocking=True)
         priors = _priors(targets, images) if self.settings.hybrid else None
         self.seconds[0] += self._now() - start
@@ -244,5 +245,6 @@ def _draw(folder: Path, number: int, batch: Batch, index: Index, evaluator: Eval
     from utils.plots import plot_batch
 
     found = dict(evaluator.predictions())
-    plot_batch(folder / f"val_batch{number}_labels.jpg", batch, index.names)
-    plot_batch(folder / f"val_batch{number}_pred.jpg", batch, index.names, [found[i] for i in batch.indices])
+    with dispensable():
+        plot_batch(folder / f"val_batch{number}_labels.jpg", batch, index.names)
+        plot_batch(folder / f"val_batch{number}_pred.jpg", batch, index.names, [found[i] for i in batch.indices])

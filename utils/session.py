@@ -15,8 +15,9 @@ from utils.atomic import remove_leftovers
 from utils.config import Hyp, TrainConfig
 from utils.device import select_device
 from utils.distributed import Ranks, barrier, join, leave, ranks_from
-from utils.errors import UserError
+from utils.errors import StorageError, UserError
 from utils.gallery import draw_labels
+from utils.heap import keep_freed_memory
 from utils.history import History
 from utils.keeper import Keeper
 from utils.lock import hold
@@ -59,6 +60,7 @@ def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[s
         if stopped:
             config, hyp = stopped.config, stopped.hyp
         device = select_device(config.device, local_rank=ranks.local_rank)
+        keep_freed_memory()
         _check_device(config, device, ranks)
         join(device)
         try:
@@ -66,6 +68,11 @@ def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[s
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of GPU memory: lower --batch-size or --imgsz, or give --batch-size -1 ({str(error).split('.')[0]})"
+            ) from error
+        except OSError as error:
+            place = error.filename or config.project
+            raise StorageError(
+                f"{place}: {error.strerror or error}; what was saved before still is, and --resume goes on from it"
             ) from error
         finally:
             leave(ranks)
