@@ -116,6 +116,33 @@ def check_image(path: str | Path) -> tuple[int, int]:
     return _shape(read_image(path))
 
 
+def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
+    """Return what a file's bytes are, in words: the format first, then what sets it apart from a plain RGB picture of that suffix.
+
+    Nothing for what Pillow does not know.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            frames = getattr(image, "n_frames", 1)
+            kind, mode, clear = str(image.format), image.mode, "transparency" in image.info
+    except _BROKEN:
+        return ()
+    expected = Image.registered_extensions().get(suffix.lower(), kind)
+    same = {expected, kind} in ({kind}, {"JPEG", "MPO"}) or suffix.lower() == ".dng"
+    remarks = {
+        f"called {suffix}": not same,
+        "turned by EXIF": turned,
+        "several frames": frames > 1 and kind != "MPO",
+        "CMYK": mode == "CMYK",
+        "grey": mode in ("1", "L", "LA"),
+        "palette": mode.startswith("P"),
+        "transparent": mode in ("RGBA", "LA", "PA") or clear,
+        "16 bits and more": mode.startswith(("I", "F")),
+    }
+    return kind, *(remark for remark, holds in remarks.items() if holds)
+
+
 def _open(path: str | Path) -> io.BufferedReader:
     """Open a regular file; a named pipe or a device would hang."""
     try:
