@@ -39,6 +39,7 @@ def read_regular(path: str | Path, most: int) -> bytes:
         OSError: as `open_regular`; it cannot be read, or holds more than `most` bytes.
     """
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > most:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
             raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB")
-        return file.read(most)
+        return file.read(size)  # a larger number would be allocated first
