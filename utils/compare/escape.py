@@ -46,7 +46,9 @@ def csv_cell(text: object) -> str:
 
 def markdown(text: object) -> str:
     """For running text and for the cell of a table, in GitHub's Markdown: no markup, link, HTML or cell border comes out of it."""
-    plain = re.sub(r"([\\`*_{}\[\]()#+\-.!|~>$:@/^=])", r"\\\1", printable(str(text)))
+    plain = re.sub(
+        r"([\\`*_\[\]#|~$@]|(?<=www)\.|:(?=//)|^[-+>=]|(?<=^\d)[.)])", r"\\\1", printable(str(text)).strip(), flags=re.IGNORECASE
+    )
     return plain.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -100,7 +100,7 @@ def colour(variant: Digest) -> str:
 def forest(data: Digest) -> Figure:
     """Differences in AP with their intervals over seeds and over images."""
     rows = [v for v in data["variants"] if not v["baseline"]]
-    figure = _figure(8, 1.5 + 0.55 * len(rows))
+    figure = _figure(8, 1.7 + 0.55 * len(rows))
     ax = figure.add_subplot()
     _frame(ax, "x")
     ax.axvline(0, color="black", linewidth=1)
@@ -126,10 +126,17 @@ def forest(data: Digest) -> Figure:
     low, high = ax.get_xlim()
     ax.set(xlim=(max(low, -limit), min(high, limit)), ylim=(len(rows) - 0.4, -0.6))
     ax.set_yticks(range(len(rows)), [plain(v["name"]) for v in rows])
-    ax.set_xlabel(
-        f"Difference in AP to {plain(data['baseline'])}, points.  Line: {LEVEL} over seeds.  Thin line, square: {LEVEL} over images."
-    )
+    ax.set_xlabel(f"Difference in AP to {plain(data['baseline'])}, points")
+    figure.legend(handles=_forest_keys(), loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     return figure
+
+
+def _forest_keys() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    seeds = Line2D([], [], color="black", linewidth=2.4, marker="o", label=f"{LEVEL} over seeds (Student's t)")
+    images = Line2D([], [], color=_SOFT, linewidth=1.2, marker="s", markerfacecolor="white", label=f"{LEVEL} over images (bootstrap)")
+    return [seeds, images]
 
 
 def pareto(data: Digest) -> Figure:
@@ -195,7 +202,7 @@ def classes(data: Digest) -> Figure:
     import numpy as np
 
     rows = [v for v in data["variants"] if v["classes"]]
-    table = np.array([v["classes"] for v in rows], float).reshape(len(rows), -1) * 100
+    table = np.array([v["classes"] for v in rows], float).reshape(len(rows), len(data["classes"])) * 100
     most = np.nan_to_num(np.abs(table)).max(0) if len(rows) else np.zeros(0)
     chosen = np.sort(np.argsort(-most, kind="stable")[:_MOST_CLASSES])
     figure = _figure(3.4 + 1.05 * max(len(rows), 2), 1.9 + 0.3 * max(len(chosen), 3))
@@ -221,5 +228,6 @@ def classes(data: Digest) -> Figure:
     ax.set_yticks(range(len(chosen)), [plain(data["classes"][c]) for c in chosen])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    figure.colorbar(picture, ax=ax, shrink=0.7, label=f"Difference in AP to {plain(data['baseline'], 24)}, points")
+    figure.colorbar(picture, ax=ax, shrink=0.7, label="points")
+    ax.set_title(f"Difference in AP to {plain(data['baseline'], 24)}", fontsize=10, loc="left")
     return figure

@@ -45,7 +45,7 @@ def markdown_table(study: Study, data: Digest) -> str:
         f"**{markdown(words.headline(data))}.**",
         _pipes(main),
         _pipes(every),
-        f"{_caption(study, data, markdown)} {markdown(words.legend(data))}",
+        f"{_caption(study, data, markdown)} {words.legend(data)}",
         *(["\n".join(notes)] if notes else []),
     ]
     return "\n\n".join(parts) + "\n"

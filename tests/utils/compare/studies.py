@@ -161,7 +161,7 @@ def _plan(variants: tuple[Variant, ...], seeds: int, epochs: int, names: tuple[s
     splits = {"train": SplitPlan(images=192, objects=371, digest="6f1c" * 16), "val": SplitPlan(images=48, objects=92, digest="a09b" * 16)}
     return Plan(
         name="study",
-        command="python compare.py --cfgs models/yolov5n.yaml models/yolov5n-{ca,cot,bot,hornet}.yaml --data fruits.yaml --seeds 3 --epochs 30",
+        command="python compare.py --cfgs models/yolov5n.yaml models/yolov5n-{ca,cot,bot,hornet}.yaml --data fruits.yaml --seeds 3",
         variants=variants,
         seeds=tuple(range(seeds)),
         data=DataPlan(source="fruits.yaml", names=names, splits=splits, measured="val"),

@@ -53,9 +53,11 @@ def test_a_cell_that_is_no_formula_stays() -> None:
 
 def test_markdown_has_no_cell_border_link_or_element() -> None:
     assert escape.markdown("a|b") == r"a\|b"
-    assert escape.markdown("[x](javascript:1)") == r"\[x\]\(javascript\:1\)"
-    assert escape.markdown("<b>&amp;") == r"&lt;b\>&amp;amp;"
-    assert escape.markdown("`*_~ www.x.org") == r"\`\*\_\~ www\.x\.org"
+    assert escape.markdown("![x](javascript:1)") == r"!\[x\](javascript:1)"
+    assert escape.markdown("<b>&amp;") == r"&lt;b>&amp;amp;"
+    assert escape.markdown("`*_~ www.x.org http://y a@b") == r"\`\*\_\~ www\.x.org http\://y a\@b"
+    assert [escape.markdown(t) for t in ("- a", "1. a", "  > a")] == [r"\- a", r"1\. a", r"\> a"]
+    assert escape.markdown("yolov5n-ca 1.5 (x)") == "yolov5n-ca 1.5 (x)"
     assert "\n" not in escape.markdown("a\n# b")
 
 

@@ -127,7 +127,7 @@ function drawCurves() {
 }
 
 function drawLegend() {
-  find("legend").replaceChildren(...data.variants.map((v) => html("li", {}, html("button", { type: "button", "aria-pressed": String(!state.off.has(v.index)), on: { click: (event) => {
+  find("legend").replaceChildren(...data.variants.filter((v) => Object.keys(data.curves.values[v.index]).length).map((v) => html("li", {}, html("button", { type: "button", "aria-pressed": String(!state.off.has(v.index)), on: { click: (event) => {
     if (state.off.has(v.index)) state.off.delete(v.index); else state.off.add(v.index);
     event.currentTarget.setAttribute("aria-pressed", String(!state.off.has(v.index)));
     drawCurves();

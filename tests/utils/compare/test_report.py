@@ -1,0 +1,245 @@
+"""The report's text: numbers, sentences, safety of the page, and that pictures come from trained models."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import html.parser
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.utils.compare.studies import HOSTILE, LONG, make_gallery, make_study
+from utils.compare import report, words
+from utils.compare.digest import digest
+from utils.compare.escape import html as escaped
+from utils.compare.gallery import Gallery
+from utils.compare.scenes import balance, choose, spread_out
+from utils.compare.study import Study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def page(study: Study) -> str:
+    return report.page(study, digest(study), make_gallery(study))
+
+
+class Reader(html.parser.HTMLParser):
+    """Elements with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.seen: list[str] = []
+        self._inside = ""
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside in self.raw:
+            self.raw[self._inside].append(data)
+        else:
+            self.seen.append(data)
+
+
+def test_means_and_deviations_are_those_of_the_runs(study: Study) -> None:
+    row = next(v for v in digest(study)["variants"] if v["name"] == "yolov5n-ca")
+    values = [run.last.ap for run in study.runs_of("yolov5n-ca") if run.last]
+    assert row["scores"]["ap"]["mean"] == pytest.approx(np.mean(values), abs=1e-12)
+    assert row["scores"]["ap"]["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+    assert row["differences"]["ap"] | {"visible": 0.0124} == row["differences"]["ap"]
+    assert row["ratio"]["gflops"] == pytest.approx((1.03 + 0.06) / 1.03)
+    assert math.isnan(row["scores"]["small"]["mean"])
+
+
+def test_a_failed_variant_and_a_missing_seed_stay_in_sight(study: Study, page: str) -> None:
+    rows = {v["name"]: v for v in digest(study)["variants"]}
+    assert rows["yolov5n-cot"]["seeds"] == {"done": 2, "wanted": 3}
+    assert rows["yolov5n-hornet"]["word"] == "no verdict"
+    assert "yolov5n-hornet, seeds 0, 1, 2: failed: row 8 (Oops): no module of that name" in page
+    assert "yolov5n-cot, seed 2: not finished" in page
+    assert "yolov5n-ca, seed 1: resumed after epoch 7" in page
+
+
+def test_no_other_curve_than_that_of_the_seeds(study: Study) -> None:
+    band = digest(study)["curves"]["values"][1]["metrics/mAP_0.5:0.95"]
+    last = [run.curve[-1]["metrics/mAP_0.5:0.95"] for run in study.runs_of("yolov5n-ca")]
+    assert band["epoch"] == list(range(30))
+    assert (band["mean"][-1], band["low"][-1], band["high"][-1]) == pytest.approx((np.mean(last), min(last), max(last)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (("better", "worse"), "a is better than base by 1.00 AP; one is worse"),
+        (("better", "better"), "All two variants are better than base"),
+        (("better", "better", "no verdict"), "Two of three variants are better than base; on one there is no verdict"),
+        (("not distinguishable",), "a cannot be told from base"),
+        (("not distinguishable",) * 3, "None of the three variants can be told from base"),
+        (("not distinguishable", "not distinguishable", "worse"), "Two of three variants cannot be told from base; one is worse"),
+        (("worse", "worse"), "All two variants are worse than base"),
+        (("worse",), "a is worse than base"),
+        (("no verdict",), "No verdict on a"),
+        (("no verdict", "no verdict"), "No verdict on any of the 2 variants"),
+    ],
+)
+def test_the_headline_follows_from_the_verdicts(found: tuple[str, ...], sentence: str) -> None:
+    arms = [{"name": "abc"[i], "baseline": False, "word": word, "differences": {"ap": {"mean": 0.01}}} for i, word in enumerate(found)]
+    assert words.headline({"baseline": "base", "variants": [{"baseline": True, "word": "baseline"}, *arms]}) == sentence
+
+
+def test_a_gain_that_size_alone_gives_too_is_called_that() -> None:
+    price = {"ratio": dict.fromkeys(("parameters", "gflops", "latency_ms", "train_seconds"), math.nan)}
+    gain = {"name": "ca", "word": "better", "reason": "", "control_of": None, "differences": {}, **price}
+    control = {"name": "control-ca", "word": "better", "control_of": "ca"}
+    assert words.finding(gain, {"variants": [gain, control]}).endswith("is better, too: the gain may be one of size, not of the change.")
+    control["word"] = "not distinguishable"
+    assert words.finding(gain, {"variants": [gain, control]}).endswith("the baseline made as large, is not distinguishable.")
+
+
+def test_images_that_are_trained_on_are_named_first(study: Study) -> None:
+    notes = words.notes(digest(study), study.runs, overlap=48)
+    assert notes[0].startswith("48 of the measured images are trained on too")
+
+
+def test_the_page_loads_nothing_and_runs_only_what_its_policy_names(page: str) -> None:
+    reader = Reader(page)
+    policy = next(a["content"] or "" for tag, a in reader.elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    for kind, body in (("style", reader.raw["style"][0]), ("script", reader.raw["script"][1])):
+        assert f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'" in policy
+    addresses = [a[key] or "" for _, a in reader.elements for key in ("src", "href", "action", "srcset") if key in a]
+    assert addresses
+    assert all(address.startswith(("#", "data:image/jpeg;base64,")) for address in addresses)
+    assert not [a for _, a in reader.elements if any(name.startswith("on") or name == "style" for name in a)]
+    assert len(page) < 8_000_000
+
+
+def test_hostile_names_are_text_on_the_page(page: str) -> None:
+    reader = Reader(page)
+    assert not [a for tag, a in reader.elements if tag == "img" and a.get("src") == "x"]
+    assert page.count("<script") == 2
+    assert HOSTILE not in page
+    assert escaped(HOSTILE) in page
+    assert any(HOSTILE in text for text in reader.seen)
+    data = json.loads(reader.raw["script"][0])
+    assert [v["name"] for v in data["variants"]][4:6] == [LONG, HOSTILE]
+
+
+def test_a_name_that_looks_like_a_field_of_the_template_stays_a_name(tmp_path: Path) -> None:
+    study = make_study(tmp_path, hostile=False)
+    plan = dataclasses.replace(study.plan, name="{{data}}{{script}}")
+    page = report.page(dataclasses.replace(study, plan=plan), digest(study), Gallery())
+    assert "<title>{{data}}{{script}} · study</title>" in page
+    assert not re.search(r"\{\{(?!data|script)\w+\}\}", page)
+
+
+def test_results_json_has_everything_and_no_literal_that_is_not_json(study: Study) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    content = json.loads(report.results_json(study, digest(study)), parse_constant=refuse)
+    assert content["variants"][1]["differences"]["ap"]["seeds"] == pytest.approx([0.0041, 0.0221])
+    assert content["variants"][1]["scores"]["small"]["mean"] is None
+    assert len(content["runs"]) == len(study.runs)
+    assert content["protocol"]["Seeds"] == "0, 1, 2"
+
+
+def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
+    study = make_study(tmp_path, hostile=False)
+    runs = tuple(dataclasses.replace(r, state="missing", last=None, best=None, curve=()) for r in study.runs)
+    empty = dataclasses.replace(study, runs=runs, costs={}, comparisons={})
+    report.write_report(empty)
+    assert "No verdict on any of the 5 variants" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    expected = {"report.html", "results.json", "table.md", "table.tex", "figures"}
+    assert {p.name for p in tmp_path.iterdir()} == expected
+    names = {"forest", "pareto", "curves", "classes"}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
+
+
+def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None:
+    from utils.compare.matches import Matches
+
+    def found(right: list[int], wrong: list[int]) -> Matches:
+        rows = [*right, *wrong]
+        matched = np.zeros((len(rows), 10, 4), bool)
+        matched[: len(right)] = True
+        d = np.zeros(len(rows), np.int32)
+        none = np.zeros(0, np.int32)
+        score = np.full(len(rows), 0.9, np.float32)
+        keys = np.arange(10, 20)
+        return Matches(
+            ("a",), keys, np.array(rows, np.int32), d, score, matched, np.zeros_like(matched), none, none, np.zeros((0, 4), bool)
+        )
+
+    arms = [found([0, 1, 2, 7, 7], []), found([0, 1], [2, 5])]
+    assert balance(arms[1]).tolist() == [1, 1, -1, 0, 0, -1, 0, 0, 0, 0]
+    chosen = choose(arms, differing=2, blind=2)
+    assert [(c.image, "differ" in c.why) for c in chosen[:2]] == [(12, True), (17, True)]
+    assert len({c.image for c in chosen}) == 4
+    assert chosen == choose(arms, differing=2, blind=2)
+    assert spread_out(list(range(10)), 4) == [0, 2, 5, 7]
+    assert spread_out([3, 4], 4) == [3, 4]
+
+
+def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Two runs with weights on disk, matches of these, and the data they name: scenes of all, and a share of energy in 0..1."""
+    from models import build_model
+    from utils.compare.cams import build_gallery
+    from utils.compare.measure import measure, open_splits
+    from utils.device import select_device
+
+    study = _trained(tmp_path, tiny_dataset, build_model)
+    index = open_splits(study.plan)["val"]
+    for run in study.runs:
+        if run.state == "done":
+            measure(study.plan, run.folder, index, select_device("cpu"), 0, same=True)
+    shown = build_gallery(study, focus_images=2)
+    assert shown.notes == ()
+    assert len(shown.scenes) == 4
+    scene = shown.scenes[0]
+    assert set(scene.pictures) == {"yolov5n", "yolov5n-ca"}
+    assert all(p.jpeg[:3] == b"\xff\xd8\xff" for p in scene.pictures["yolov5n-ca"] if p.view != "attention")
+    assert [p.view for p in scene.pictures["yolov5n"]][:2] == ["boxes", "cam"]
+    assert {f.images for f in shown.focus.values()} <= {0, 1, 2}
+    assert 0 < shown.chance < 1
+    assert "Images" in report.page(study, digest(study), shown)
+
+
+def _trained(folder: Path, data: Path, build_model: object) -> Study:
+    from utils.checkpoint import save_checkpoint
+    from utils.data.config import load_data
+
+    names = tuple(load_data(data).names.values())
+    study = make_study(folder, hostile=False, names=names)
+    flags = {"imgsz": 64, "batch_size": 4, "epochs": 1, "single_cls": False, "classes": None}
+    plan_data = dataclasses.replace(study.plan.data, source=str(data), names=names)
+    plan = dataclasses.replace(study.plan, data=plan_data, flags=flags, variants=study.plan.variants[:2], seeds=(0,))
+    runs = tuple(dataclasses.replace(r, curve=()) for r in study.runs if r.seed == 0 and r.variant in ("yolov5n", "yolov5n-ca"))
+    for run in runs:
+        (run.folder / "weights").mkdir(parents=True)
+        model = build_model(f"{run.variant}.yaml", names=dict(enumerate(names)))  # type: ignore[operator]
+        content = {"attune": 1, "spec": model.spec.to_dict(), "names": model.names, "model": model.state_dict(), "ema": None}
+        for which in ("last", "best"):
+            save_checkpoint(
+                run.folder / "weights" / f"{which}.pt", {**content, "config": {}, "hyp": {}, "resume": None, "epoch": 0, "metrics": {}}
+            )
+    return Study(folder=folder, plan=plan, runs=runs, costs={}, comparisons={})
