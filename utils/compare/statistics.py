@@ -173,6 +173,8 @@ def verdict(
         return NO_VERDICT, "; ".join(faults)
     if over_seeds is None or over_images is None or p_holm is None:
         return NO_VERDICT, "AP has no value here: it takes at least two images, and objects in them"
+    if over_seeds.mean == over_seeds.sd == over_images.sd == 0:
+        return UNDECIDED, "both measured exactly the same"
     doubts = [
         f"{source} alone could make this difference ({_points(interval.low)} to {_points(interval.high)} points of AP)"
         for source, interval in (("other seeds", over_seeds), ("other images", over_images))
@@ -190,7 +192,7 @@ def verdict(
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.2f}"
+    return f"{100 * value:+.2f}".replace("-", "\u2212")
 
 
 def _measure(arm: ArmScores, seeds: Sequence[int], truth: Matches | None, weights: NDArray[np.int64]) -> tuple[_Arm, list[str]]:

@@ -202,7 +202,7 @@ def interval(low: float, high: float) -> Interval:
         ((0.01, 0.03), (0.01, 0.03), 0.05, "better", "one side"),
         ((-0.03, -0.01), (-0.03, -0.01), 0.01, "worse", "one side"),
         ((0.01, 0.03), (0.01, 0.03), 0.0501, "not distinguishable", "seeds and images together"),
-        ((-0.01, 0.05), (0.01, 0.03), 0.01, "not distinguishable", "other seeds alone could make this difference (-1.00 to +5.00"),
+        ((-0.01, 0.05), (0.01, 0.03), 0.01, "not distinguishable", "other seeds alone could make this difference (\u22121.00 to +5.00"),
         ((0.01, 0.03), (0.0, 0.04), 0.01, "not distinguishable", "other images alone could make this difference (+0.00 to +4.00"),
     ],
 )
@@ -212,6 +212,12 @@ def test_the_verdict_follows_from_the_intervals(
     words, reason = verdict(interval(*seeds), interval(*images), p)
     assert words == want
     assert because in reason
+
+
+def test_the_same_runs_twice_are_not_distinguishable(baseline: ArmScores) -> None:
+    (got,) = compare(baseline, dataclasses.replace(baseline, name="twin"))
+    assert (got.verdict, got.reason) == ("not distinguishable", "both measured exactly the same")
+    assert (got.difference, got.p_holm, got.p_better, got.smallest_visible) == (0, 1, 0.5, 0)
 
 
 def test_no_verdict_without_intervals() -> None:
