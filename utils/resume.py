@@ -16,7 +16,10 @@ from utils.seal import is_whole
 from utils.stopping import EarlyStop
 
 CHANGEABLE = frozenset(
-    {"epochs", "data", "device", "workers", "project", "name", "exist_ok", "cache", "patience", "save_period", "save_interval", "noplots"}
+    {
+        *("epochs", "data", "device", "workers", "project", "name", "exist_ok", "cache", "patience"),
+        *("save_period", "save_interval", "noplots", "rank_timeout"),
+    }
 )
 """Flags that may differ from the stopped run's: none of them changes what an epoch before the end computes."""
 FIXED = frozenset({"weights", "cfg", "optimizer", "freeze", "single_cls", "classes"})
@@ -129,6 +132,8 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     payload = load_checkpoint(path)
     if not payload.get("resume"):
         raise UserError(f"{path}: holds weights only, nothing to resume; start from it with --weights {path}")
+    if odd := _odd_part(payload):
+        raise UserError(f"{path}: its {odd} is none that a training writes; start from it with --weights {path}")
     old, old_hyp = _restored(TrainConfig, payload["config"], path), _restored(Hyp, payload["hyp"], path)
     if strange := [plugin for plugin in old.plugins if plugin not in config.plugins]:
         raise UserError(f"{path}: its run used plug-ins, which are programs; if you trust them, name them: --plugins {' '.join(strange)}")
@@ -181,6 +186,19 @@ def _restored(kind: type[Any], values: Mapping[str, Any], path: Path | str) -> A
         return kind(**given)
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path}: its settings cannot be read ({error}); start from it with --weights {path}") from error
+
+
+def _odd_part(payload: Mapping[str, Any]) -> str:
+    """The first part of a checkpoint that is not of its kind; '' when all are."""
+    state = payload["resume"] if isinstance(payload["resume"], dict) else {}
+    numbers = {"epoch": payload.get("epoch"), "best epoch": state.get("best_epoch"), "batch": state.get("batch", 0)}
+    parts = {name: payload.get(name) for name in ("config", "hyp", "resume")}
+    kinds = {
+        **{name: type(part) is dict for name, part in parts.items()},
+        **{name: type(number) is int and -1 <= number < 1 << 31 for name, number in numbers.items()},
+        "best figure": type(state.get("best")) in (int, float),
+    }
+    return next((name for name, good in kinds.items() if not good), "")
 
 
 def _is_of(kind: str, value: object) -> bool:

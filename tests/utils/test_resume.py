@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
 from utils.resume import read_stopped
@@ -39,4 +39,15 @@ def test_plug_ins_of_a_checkpoint_must_be_named_again(tmp_path: Path) -> None:
 def test_settings_of_another_type(tmp_path: Path, name: str, value: Any) -> None:
     path = checkpoint(tmp_path, **{name: value})
     with pytest.raises(UserError, match=f"its settings cannot be read \\({name} is"):
+        read_stopped(path, TrainConfig(resume=str(path)), Hyp(), frozenset({"resume"}), {})
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("config", []), ("hyp", 3), ("resume", [1]), ("epoch", "1"), ("epoch", 1 << 40), ("resume", {"best": "x", "best_epoch": 0})],
+)
+def test_parts_of_another_kind(tmp_path: Path, part: str, value: Any) -> None:
+    path = checkpoint(tmp_path)
+    save_checkpoint(path, load_checkpoint(path) | {part: value})
+    with pytest.raises(UserError, match="is none that a training writes"):
         read_stopped(path, TrainConfig(resume=str(path)), Hyp(), frozenset({"resume"}), {})
