@@ -70,6 +70,7 @@ def _keep(path: Path, previous: Path) -> None:
         path.replace(previous)
     else:
         link.replace(previous)
+        link.unlink(missing_ok=True)  # still there if `previous` was a name of this very file, after a kill: then renaming does nothing
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from utils.distributed import gather
 from utils.engine import START, Position
 from utils.errors import UserError
 from utils.fingerprint import data_changes
-from utils.record import averaged
+from utils.record import LAST, PREVIOUS, averaged
 from utils.resume import Stopped
 from utils.runs import LOG
 from utils.seal import is_whole
@@ -80,7 +80,12 @@ def note_changes(folder: Path, stopped: Stopped) -> None:
 
 
 def bring_best(run: Run, stopped: Stopped) -> None:
-    """See to it that best.pt is there if an epoch so far earned it; where it is lost or damaged, say so and begin to look anew."""
+    """See to it that best.pt is there if an epoch so far earned it; where it is lost or damaged, say so and begin to look anew.
+
+    Any other damaged checkpoint is renamed.
+    """
+    if run.ranks.first:
+        _set_aside_damaged(run.folder / "weights")
     lost = _bring_best(run, stopped) if run.ranks.first and not run.config.nosave else False
     if gather(lost, run.ranks)[0]:
         run.stop.best, run.stop.epoch = -1.0, 0
@@ -100,3 +105,10 @@ def _bring_best(run: Run, stopped: Stopped) -> bool:
         return False
     LOG.warning("%s is missing or damaged; the best epoch from here on takes its place", path)
     return True
+
+
+def _set_aside_damaged(folder: Path) -> None:
+    """Rename damaged checkpoints: the next save would put last.pt in the place of the one before it, from which the run goes on."""
+    for path in (folder / LAST, folder / PREVIOUS):
+        if path.is_file() and not is_whole(path):
+            path.replace(path.with_suffix(".damaged"))

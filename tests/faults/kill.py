@@ -1,0 +1,54 @@
+"""SIGKILL at random instants of a training, which then goes on: as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from tests.faults.tally import Tally, bytes_changed, snapshot
+from tests.faults.training import Training, differences, outcome, position, wait
+
+RUNS = 50
+AGAIN = 0.4
+"""Probability that a run that goes on is killed once more."""
+
+
+def run(folder: Path, *, short: bool) -> Tally:
+    """Kill runs with 0, 1 and 2 loader processes, some several times; compare with one that was left alone."""
+    tally, draw = Tally("kill"), random.Random(0)
+    training = Training(folder, "--noplots")
+    before = snapshot(training.data.parent)
+    began = time.monotonic()
+    code = training.finish("straight", "--workers", "0")
+    seconds = time.monotonic() - began
+    if code:
+        tally.fault(False, f"the undisturbed run ended with {code}: {training.log('straight')}")
+        return tally
+    expected = outcome(training.run_folder("straight"))
+    for number in range(2 if short else RUNS):
+        what = _killed(training, f"run{number}", draw, seconds, number % 3, tally)
+        what = what or differences(expected, training.run_folder(f"run{number}"))
+        tally.fault(not what, f"run {number}: {what}")
+    tally.bytes_changed += bytes_changed(before, training.data.parent)
+    return tally
+
+
+def _killed(training: Training, name: str, draw: random.Random, seconds: float, workers: int, tally: Tally) -> str:
+    """Start a run, kill it, go on with it until it comes to its end; what went wrong in words, if anything."""
+    kills = 0
+    while True:
+        training.progress.clear()
+        pid = training.start(name, "--workers", str(workers))
+        if not kills or draw.random() < AGAIN:
+            time.sleep(draw.uniform(0, seconds))
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+        code = wait(pid)
+        if code != -signal.SIGKILL:
+            return "" if code == 0 else f"ended with {code} after {kills} kills: {training.log(name)}"
+        saved, done = position(training.run_folder(name)), training.progress.read()
+        tally.checkpoints_lost += done != (-1, -1) and saved == (-1, -1)
+        tally.steps_lost += saved < done

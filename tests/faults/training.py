@@ -1,0 +1,197 @@
+"""A small training in a forked process, to be killed, told to stop and resumed; and what it came to, as digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import multiprocessing
+import os
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+import yaml
+
+import train
+from utils.checkpoint import load_checkpoint
+from utils.cli import run
+from utils.data.shapes import write_dataset
+from utils.keeper import Keeper
+from utils.record import LAST, PREVIOUS
+from utils.resume import newest_whole
+
+MODEL: dict[str, Any] = {
+    "nc": 80,
+    "depth_multiple": 0.33,
+    "width_multiple": 0.125,
+    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
+    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
+    "head": [[-1, 1, "Conv", [128, 3, 2]], [[3, 4], 1, "Detect", ["nc", "anchors"]]],
+}
+EPOCHS = 4
+BATCHES = 5
+EACH_STEP = "1e-9"
+"""Minutes between two saves that make one after each step."""
+PATIENCE = 120.0
+"""Seconds after which a process that should have ended hangs."""
+
+
+class Training:
+    """The same training again and again, each time in a folder of its own.
+
+    Processes are forked from this one, which has imported everything and computed nothing: they start at once.
+    """
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.folder, self.flags = folder, flags
+        cv2.setNumThreads(1)  # OpenCV's threads do not come along into a forked process, which crashes when it looks for them
+        self.data = write_dataset(folder / "data", {"train": 4 * BATCHES, "val": 4}, size=96, seed=1)
+        self.cfg = folder / "tiny.yaml"
+        self.cfg.write_text(yaml.safe_dump(MODEL))
+        self.progress = Progress()
+
+    def command(self, name: str, *flags: str) -> list[str]:
+        """The command line that starts the run `name`."""
+        fixed = ["--epochs", str(EPOCHS), "--imgsz", "64", "--batch-size", "4", "--device", "cpu", "--amp", "off", "--exist-ok"]
+        place = ["--cfg", str(self.cfg), "--data", str(self.data), "--project", str(self.folder / "runs"), "--name", name]
+        return [*place, *fixed, "--save-interval", EACH_STEP, *self.flags, *flags]
+
+    def run_folder(self, name: str) -> Path:
+        """Where the run `name` writes."""
+        return self.folder / "runs" / name
+
+    def start(self, name: str, *flags: str, prepare: Callable[[], None] | None = None) -> int:
+        """Start the run `name`, or go on with it where there is something to go on with; return the process's id."""
+        there = any((self.run_folder(name) / "weights" / file).exists() for file in (LAST, PREVIOUS))
+        argv = ["--resume", str(self.run_folder(name)), *flags] if there else self.command(name, *flags)
+        return self.fork(lambda: train.main(argv), name, prepare)
+
+    def fork(self, main: Callable[[], object], name: str, prepare: Callable[[], None] | None = None) -> int:
+        """Call `prepare`, then `main` as a script's, in a forked process; what it prints goes to `name`.log."""
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 70
+        try:
+            log = os.open(self.folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this in the background, where it is ignored
+            multiprocessing.set_start_method("fork", force=True)  # a spawned harness hands on "spawn", and each loader would import torch
+            self.progress.watch()
+            if prepare:
+                prepare()
+            run(main)
+        except SystemExit as error:
+            code = int(error.code or 0)
+        except BaseException:  # noqa: BLE001  nothing may climb into the copy of the harness
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def finish(self, name: str, *flags: str, prepare: Callable[[], None] | None = None) -> int:
+        """Start or go on, and wait for the end; return the exit code."""
+        return wait(self.start(name, *flags, prepare=prepare))
+
+    def log(self, name: str) -> str:
+        """The end of what the processes of a run printed."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")[-600:]
+
+
+class Progress:
+    """How far the training in a forked process has come, in memory that both see: epoch and batch of the last step it had saved."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 16)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._memory[:] = struct.pack("qq", -1, -1)
+
+    def read(self) -> tuple[int, int]:
+        """Return epoch and batch; (-1, -1) before the first."""
+        epoch, batch = struct.unpack("qq", self._memory)
+        return epoch, batch
+
+    def watch(self) -> None:
+        """Note every step from now on, once it is saved."""
+        stepped = Keeper.stepped
+
+        def noted(keeper: Keeper, batch: int, sums: torch.Tensor) -> None:
+            stepped(keeper, batch, sums)
+            self._memory[:] = struct.pack("qq", keeper._epoch, batch)
+
+        Keeper.stepped = noted  # type: ignore[method-assign]
+
+
+def wait(pid: int, seconds: float = PATIENCE) -> int:
+    """Wait for the end of a process: its exit code, or minus the signal that killed it; -999 if it hung."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return -999
+
+
+def position(folder: Path) -> tuple[int, int]:
+    """Epoch and batch at which the newest whole checkpoint of a run goes on; (-1, -1) if there is none."""
+    path = newest_whole(folder)
+    if path is None:
+        return -1, -1
+    payload = load_checkpoint(path)
+    return payload["epoch"] + 1, payload["resume"]["batch"]
+
+
+def outcome(folder: Path) -> dict[str, str]:
+    """What a run came to: a digest of the weights, the average, the optimizer and all else to go on from, the best, and results.csv."""
+    last, best = load_checkpoint(folder / "weights" / "last.pt"), load_checkpoint(folder / "weights" / "best.pt")
+    last["resume"].pop("versions")  # the source is being worked on while this runs
+    parts = {key: last[key] for key in ("model", "ema", "resume", "epoch", "metrics")} | {"best": [best["model"], best["epoch"]]}
+    digests = {key: _digest(value) for key, value in parts.items()}
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("results.csv", "metrics.json")}
+    return digests | files
+
+
+def differences(expected: dict[str, str], folder: Path) -> str:
+    """The parts in which a run came to something else, as text; empty if in none."""
+    found = outcome(folder)
+    return ", ".join(key for key in expected if found[key] != expected[key])
+
+
+def _digest(value: object) -> str:
+    digest = hashlib.sha256()
+    for piece in _pieces(value):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(value: object) -> Iterator[bytes]:
+    if isinstance(value, torch.Tensor):
+        yield f"{value.dtype}{tuple(value.shape)}".encode()
+        yield value.contiguous().numpy().tobytes()
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{key!r}:".encode()
+            yield from _pieces(item)
+    elif isinstance(value, list | tuple):
+        yield str(len(value)).encode()
+        for item in value:
+            yield from _pieces(item)
+    else:
+        yield repr(value).encode()
