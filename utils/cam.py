@@ -67,10 +67,14 @@ def layer_cam(
 
 
 def cam_rows(model: Detector) -> list[int]:
-    """The rows that `layer_cam` looks at: those the head reads, and those that are read again further on, the ends of a scale."""
-    spec = model.spec.rows
-    again = {s for row in spec for s in row.sources if 0 <= s != row.index - 1}
-    return sorted(index for index in again | set(spec[-1].sources) if spec[index].name != "Feature")
+    """The rows that `layer_cam` looks at: those the head reads, and those that are read again further on, the ends of a scale.
+
+    Of a backbone or neck with several outputs it is the rows that pick one.
+    """
+    rows = model.spec.rows
+    again = {s for row in rows for s in row.sources if 0 <= s != row.index - 1}
+    several = {s for row in rows if row.name == "Feature" for s in row.sources}
+    return sorted((again | set(rows[-1].sources)) - several)
 
 
 def _score(prediction: Tensor, chosen: Chosen) -> Tensor:

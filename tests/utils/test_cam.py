@@ -245,3 +245,11 @@ def test_energy_inside() -> None:
     assert energy_inside(cam, [(2, 1, 3, 2), (0, 0, 4, 4)]) == 0.75
     assert energy_inside(cam, (2.6, 1, 3, 2)) == 0
     assert np.isnan(energy_inside(cam * 0, (0, 0, 6, 4)))
+
+
+@pytest.mark.parametrize(("name", "rows"), [("hornet", [1, 2, 5, 9, 12, 15, 18]), ("horfpn", None)])
+def test_of_several_outputs_the_picked_ones_are_looked_at(name: str, rows: list[int] | None) -> None:
+    model = build_model(f"yolov5n-{name}", nc=1)
+    assert rows is None or cam_rows(model) == rows
+    assert cam_rows(model)
+    assert layer_cam(model, torch.rand(1, 3, 64, 64), Chosen((0, 0, 32, 32), 0)).max() == 1
