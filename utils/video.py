@@ -125,7 +125,11 @@ class VideoWriter:
         self._writer = self._open(fps)
 
     def _open(self, fps: float) -> cv2.VideoWriter:
-        for code in ("avc1", "mp4v") if h264_works(self.path.parent) else ("mp4v",):
+        try:
+            codes = ("avc1", "mp4v") if h264_works(self.path.parent) else ("mp4v",)
+        except OSError as error:
+            raise VideoError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        for code in codes:
             fourcc = cv2.VideoWriter.fourcc(*code)
             writer = cv2.VideoWriter(_safe(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
             if writer.isOpened():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -143,3 +144,14 @@ def test_a_name_that_is_no_text_is_refused_before_opencv_crashes_on_it(tmp_path)
         VideoReader(path)
     with pytest.raises(VideoError, match="not valid UTF-8"):
         VideoWriter(path, 25, (48, 64))
+
+
+def test_folders_that_cannot_be_written_into(tmp_path):
+    with pytest.raises(VideoError, match=r"a\.mp4: cannot be written \(No such file or directory\)"):
+        VideoWriter(tmp_path / "none" / "a.mp4", 25, (32, 32))
+
+
+def test_a_pipe_is_no_video(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(VideoError, match=r"a\.mp4: cannot be read \(not a file\)"):
+        VideoReader(tmp_path / "a.mp4")
