@@ -171,6 +171,7 @@ class TrainConfig:
     freeze: tuple[int, ...] = option((0,), "N freezes rows 0 to N-1; several numbers freeze those rows", nargs="+", type=int)
     save_period: int = option(-1, "also keep a checkpoint every so many epochs")
     save_interval: float = option(10.0, "save within an epoch every so many minutes; 0 saves after epochs only")
+    rank_timeout: float = option(30.0, "with torchrun: minutes after which a process that does not answer counts as hanging")
     seed: int = option(0, "seed of weights, order and augmentation")
     local_rank: int = option(-1, "GPU of this process, as old launchers set it; torchrun needs no flag")
     amp: str = option(
@@ -185,6 +186,8 @@ class TrainConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"--{name} {getattr(self, name)}: must be at least {low}")
+        if not 0 < self.rank_timeout < 1e6:
+            raise UserError(f"--rank-timeout {self.rank_timeout}: must be a number of minutes above 0")
         if not 0 <= self.save_interval < math.inf:
             raise UserError(f"--save-interval {self.save_interval}: must be 0 or more minutes")
         if self.imgsz > MAX_IMGSZ:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,11 @@ def join(device: torch.device) -> Ranks:
     if ranks.world_size > 1 and not distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        store, rank, world = next(distributed.rendezvous("env://", timeout=_PATIENCE))  # type: ignore[attr-defined]
+        # torchrun's store outlives a restart, and processes must not find the addresses of those before them in it
+        store = distributed.PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=_PATIENCE, store=store, rank=rank, world_size=world)
     return ranks
 
 
@@ -54,6 +59,33 @@ def leave(ranks: Ranks) -> None:
     """Leave the process group."""
     if ranks.world_size > 1 and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def await_ranks(minutes: float, ranks: Ranks) -> None:
+    """From now on let an operation of all ranks fail when one of them does not take part within so many minutes."""
+    if ranks.world_size > 1:
+        limit = getattr(distributed, "set_timeout", None) or distributed.distributed_c10d._set_pg_timeout
+        limit(datetime.timedelta(minutes=minutes))
+
+
+def rank_is_lost(error: BaseException) -> bool:
+    """Whether an operation of all ranks has failed because one of them is gone or hangs."""
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+
+
+def silent_ranks(ranks: Ranks, seconds: float = 3.0) -> list[int]:
+    """Ask which ranks are there no more: those that do not ask the same within some seconds. Empty if that cannot be told."""
+    try:
+        store = distributed.distributed_c10d._get_default_store()
+        store.set(f"asking/{ranks.rank}", "1")
+        deadline = time.monotonic() + seconds
+        silent = list(range(ranks.world_size))
+        while silent and time.monotonic() < deadline:
+            time.sleep(0.2)
+            silent = [rank for rank in silent if not store.check([f"asking/{rank}"])]
+    except (RuntimeError, ValueError):
+        return []  # the store is gone too
+    return silent
 
 
 def barrier(ranks: Ranks) -> None:

@@ -14,7 +14,7 @@ from models.transfer import TransferReport
 from utils.atomic import remove_leftovers
 from utils.config import Hyp, TrainConfig
 from utils.device import select_device
-from utils.distributed import Ranks, barrier, join, leave, ranks_from
+from utils.distributed import Ranks, await_ranks, barrier, join, leave, rank_is_lost, ranks_from, silent_ranks
 from utils.errors import StorageError, UserError
 from utils.gallery import draw_labels
 from utils.heap import keep_freed_memory
@@ -28,6 +28,7 @@ from utils.runs import LOG, start_log
 from utils.signals import StopRequest, stop_requests
 from utils.splits import open_splits, write_findings
 from utils.start import open_model, open_run, open_stopped, read_source, write_settings
+from utils.torchrun import mark, rejoined, unmark
 from utils.trainer import Run, train_epochs, validate_best
 
 TORCHRUN_ECHO = 2.0
@@ -54,6 +55,7 @@ def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[s
     """
     ranks = ranks_from(os.environ)
     start_log(quiet=not ranks.first)
+    config, given = rejoined(config, given, os.environ)
     apart = TORCHRUN_ECHO if ranks.world_size > 1 else 0.0
     with stop_requests(apart=apart, quiet=not ranks.first) as request, ExitStack() as held:
         stopped = _open_stopped_run(config, hyp, given, flags, ranks, held) if config.resume else None
@@ -69,6 +71,10 @@ def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[s
             raise UserError(
                 f"out of GPU memory: lower --batch-size or --imgsz, or give --batch-size -1 ({str(error).split('.')[0]})"
             ) from error
+        except RuntimeError as error:
+            if ranks.world_size == 1 or not rank_is_lost(error):
+                raise
+            raise UserError(_lost(ranks, error)) from error
         except OSError as error:
             place = error.filename or config.project
             raise StorageError(
@@ -76,6 +82,16 @@ def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[s
             ) from error
         finally:
             leave(ranks)
+
+
+def _lost(ranks: Ranks, error: RuntimeError) -> str:
+    """What to say when another process of this training is gone."""
+    silent = silent_ranks(ranks)
+    who = f"rank {', '.join(map(str, silent))} has ended or hangs" if silent else "another rank has ended or hangs"
+    return (
+        f"rank {ranks.rank}: {who} ({str(error).splitlines()[0][:200]}); what was saved before still is. torchrun --max-restarts N starts "
+        "all processes anew, up to N times, and they go on from there; else --resume does"
+    )
 
 
 def _open_stopped_run(
@@ -119,7 +135,9 @@ def _train(order: _Order, device: torch.device, ranks: Ranks) -> None:
             LOG.info("%s", report.summary())
         LOG.info("%s: training on %s, %s", run.folder, device, run.trainee.precision.dtype or torch.float32)
         if ranks.first:
+            mark(run.folder, config, os.environ)
             _begin(run, report, stopped)
+        await_ranks(config.rank_timeout, ranks)
         if stopped:
             bring_best(run, stopped)
         keeper = Keeper(run, order.request)
@@ -158,6 +176,8 @@ def _train_epochs(run: Run, stopped: Stopped | None, keeper: Keeper) -> None:
 def _finish(run: Run, keeper: Keeper) -> None:
     """Measure best.pt, and say where everything is."""
     validate_best(run, keeper)
+    if run.ranks.first:
+        unmark(run.folder)
     weights = run.folder / "weights"
     LOG.info("\nbest epoch %d; results in %s", run.stop.epoch, run.folder)
     for path in (weights / "best.pt", weights / LAST):

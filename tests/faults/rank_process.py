@@ -1,0 +1,54 @@
+"""What torchrun starts in the place of train.py: the same, but one rank comes to harm in its first life.
+
+The environment says which: FAULT is "kill", "stop" (it hangs), "exit" or "raise", FAULT_RANK whom, FAULT_STEP before which step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import train
+from utils import engine
+from utils.cli import run
+
+
+def main() -> None:
+    """Train, with harm at a step."""
+    fault = os.environ.get("FAULT", "")
+    mine = os.environ["RANK"] == os.environ.get("FAULT_RANK") and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    if fault and mine:
+        harm_at(int(os.environ["FAULT_STEP"]), fault)
+    train.main()
+
+
+def harm_at(step: int, fault: str) -> None:
+    """Let a step not be reached."""
+    original, count = engine._step, 0
+
+    def harmed(*arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == step:
+            harm(fault)
+        original(*arguments)
+
+    engine._step = harmed
+
+
+def harm(fault: str) -> None:
+    """Come to harm."""
+    if fault == "exit":
+        os._exit(1)
+    if fault == "raise":
+        raise ValueError("harm")
+    os.kill(os.getpid(), signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+
+
+if __name__ == "__main__":
+    run(main)
