@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,7 @@ class Worker:
         index, same = splits[self.plan.data.measured], best_epoch == int(payload["epoch"])
         scores: dict[str, Any] = measure(self.plan, self.home, index, device, self.config.workers, same=same)
         parts = read_sealed(self.home / PARTS) or {}
+        self.notes += [f"{count} x {kind}" for kind, count in sorted(_mishaps(self.home).items())]
         return dataclasses.replace(
             self._blank("done"),
             split=self.plan.data.measured,
@@ -238,6 +241,16 @@ class Worker:
             seconds, memory = earlier["seconds"] + time.monotonic() - begun, max(earlier["memory_mb"], peak_memory_mb())
             with contextlib.suppress(UserError):
                 write_sealed(self.home / PARTS, {**earlier, "seconds": seconds, "memory_mb": memory})
+
+
+def _mishaps(home: Path) -> Counter[str]:
+    """What went wrong in the training and was dealt with there, by kind."""
+    kinds: Counter[str] = Counter()
+    with contextlib.suppress(OSError):
+        for line in (home / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a kill cut off
+                kinds[str(json.loads(line)["event"])] += 1
+    return kinds
 
 
 def _of_the_machine(error: BaseException) -> bool:

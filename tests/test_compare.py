@@ -1,0 +1,164 @@
+"""compare.py end to end, with processes of its own: a study with every file, killed on the way; its flags; Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import compare
+from tests.utils.compare.forked import write_models
+from utils.compare import load_study
+from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots", "--resamples", "100")
+FILES = ("study.yaml", "results.csv", "results.json", "costs.json", "report.html", "table.md", "table.tex", "models/tiny-se.yaml")
+
+
+@pytest.fixture(scope="module")
+def cfgs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+def line(cfgs: list[str], data: Path, project: Path, *more: str) -> list[str]:
+    own = ("--cfgs", *cfgs, "--data", str(data), "--project", str(project), *FLAGS)
+    return [sys.executable, str(ROOT / "compare.py"), *own, *more]
+
+
+def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def workers(study: Path) -> Iterator[int]:
+    """The processes that carry out runs of a study."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"utils.compare.worker" in words and str(study).encode() in words:
+            yield int(entry.name)
+
+
+def kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def measured(study: Path) -> dict[str, bytes]:
+    files = [study / "results.csv", *study.glob("runs/*/*/*.npz"), *study.glob("runs/*/*/results.csv")]
+    return {str(p.relative_to(study)): p.read_bytes() for p in files}
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+def test_a_study_with_a_killed_run_and_all_its_files(cfgs, tiny_dataset, tmp_path):
+    command = line(cfgs, tiny_dataset, tmp_path, "--epochs", "2", "--seeds", "1", "--jobs", "2")
+    process = start(command, tmp_path / "log")
+    study = tmp_path / "study"
+    while process.poll() is None and not list(study.glob("runs/*/*/results.csv")):
+        time.sleep(0.02)
+    for victim in list(workers(study))[:1]:
+        kill(victim)
+    assert process.wait() == 0, (tmp_path / "log").read_text()
+    assert "its process ended with signal 9; it goes on from its last checkpoint" in (tmp_path / "log").read_text()
+    assert [f for f in FILES if not (study / f).is_file()] == []
+    found = load_study(study)
+    assert [r.state for r in found.runs] == ["done", "done"]
+    cost = found.costs["tiny-se"]
+    assert cost.parameters == found.costs["tiny"].parameters + 16  # squeeze to 1 channel and back: 8 + 8
+    assert min(cost.gflops, cost.latency_ms, cost.images_per_second, cost.memory_mb, cost.train_memory_mb, cost.train_seconds) > 0
+    assert cost.latency_p95_ms >= cost.latency_ms
+    assert found.comparisons["tiny-se"].verdict == "no verdict"  # a single seed
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--cfgs", "yolov5n", "--seeds", "0"), "--seeds 0: a study needs at least one seed"),
+        (("--cfgs", "yolov5n", "--seeds", "1", "2", "1"), "--seeds: 1 is given twice"),
+        (("--cfgs", "yolov5n", "--seeds", "-1", "2"), "--seeds -1: a seed is 0 or more"),
+        (("--cfgs", "yolov5n", "--seed", "4"), "--seed: not here: --seeds says"),
+        (("--cfg", "yolov5n"), "--cfg: not here: --cfgs names all models"),
+        (("--cfgs", "yolov5n", "--resume"), "--resume: not here: the same command again"),
+        (("--cfgs", "yolov5n", "--exist-ok"), "--exist-ok: not here"),
+        (("--cfgs", "yolov5n", "--nosave"), "--nosave: not here"),
+        (("--cfgs", "yolov5n", "--batch-size", "-1"), "--batch-size -1 would give each variant its own"),
+        (("--cfgs", "yolov5n", "--jobs", "-2"), "--jobs -2"),
+        (("--cfgs", "yolov5n", "--resamples", "3"), "--resamples 3"),
+        (("--cfgs", "yolov5n", "--ray-address", "auto"), "--ray-address is for --engine ray"),
+        (("--cfgs", "yolov5n", "--control", "params", "--weights", "a.pt"), "--control widens the baseline"),
+        (("--cfgs", "yolov5n", "--momentum", "2"), "momentum: 2.0 is outside 0 to 0.9999"),
+        (("--cfgs", "yolov5n", "--seedz", "2"), "unknown argument '--seedz'; did you mean '--seed"),
+        ((), "nothing to compare"),
+    ],
+)  # fmt: skip
+def test_flags_that_make_no_sense(flags, message):
+    with pytest.raises(UserError) as error:
+        compare.main(list(flags))
+    assert message in str(error.value)
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_path, capsys):
+    compare.main([*line(cfgs, tiny_dataset, tmp_path, "--seeds", "2", "--dry-run")[2:]])
+    said = capsys.readouterr().out
+    assert "study: 2 variants x 2 seeds (0, 1)" in said
+    assert "all runs: about" in said
+    assert not (tmp_path / "study").exists()
+
+
+def disturb(command: list[str], study: Path, log: Path, kills: int, seed: int) -> None:
+    """Kill compare.py or one of its runs, whichever the dice say, at random moments; each time the same command goes on."""
+    dice = random.Random(seed)
+    process = start(command, log)
+    for _ in range(kills):
+        deadline = time.monotonic() + dice.uniform(1, 12)
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        victims = list(workers(study))
+        if victims and dice.random() < 0.5:
+            kill(dice.choice(victims))
+        elif process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.poll() is not None:
+            process = start(command, log)
+    assert process.wait() == 0, log.read_text()
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(cfgs, tiny_dataset, tmp_path):
+    flags = ("--epochs", "20", "--seeds", "2", "--jobs", "2")
+    subprocess.run(line(cfgs, tiny_dataset, tmp_path, "--name", "straight", *flags), check=True, capture_output=True)
+    study = tmp_path / "disturbed"
+    disturb(line(cfgs, tiny_dataset, tmp_path, "--name", "disturbed", *flags), study, tmp_path / "log", kills=20, seed=0)
+    assert measured(study) == measured(tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_ray_with_its_workers_killed(cfgs, tiny_dataset, tmp_path):
+    pytest.importorskip("ray")
+    flags = ("--epochs", "10", "--seeds", "2", "--jobs", "2")
+    subprocess.run(line(cfgs, tiny_dataset, tmp_path, "--name", "straight", *flags), check=True, capture_output=True)
+    study, log = tmp_path / "ray", tmp_path / "log"
+    process = start(line(cfgs, tiny_dataset, tmp_path, "--name", "ray", "--engine", "ray", *flags), log)
+    killed = 0
+    while process.poll() is None and killed < 3:
+        time.sleep(2)
+        parents = [int((Path("/proc") / str(p) / "stat").read_text().rpartition(")")[2].split()[1]) for p in workers(study)]
+        if parents and list(study.glob("runs/*/*/weights/last.pt")):
+            kill(parents[0])  # Ray's worker: the run's own process notices, saves and ends
+            killed += 1
+            time.sleep(6)
+    assert process.wait() == 0, log.read_text()
+    assert killed == 3
+    assert measured(study) == measured(tmp_path / "straight")

@@ -1,0 +1,122 @@
+"""Real processes for the runs of a study without the seconds that a new interpreter needs to import torch: forks of the test's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.utils.tensorboard.writer  # noqa: F401  what every run imports, a fork finds here already
+import yaml
+
+import utils.compare.measure
+import utils.compare.statistics
+import utils.session  # noqa: F401
+from utils.compare import conduct
+from utils.compare.engines import Exit, Task
+from utils.compare.settings import CompareConfig
+from utils.compare.worker import main as work
+from utils.config import load_hyp
+from utils.errors import StopError, UserError
+
+TINY = {
+    "nc": 80,
+    "depth_multiple": 0.33,
+    "width_multiple": 0.125,
+    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
+    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
+    "head": [[-1, 1, "Conv", [128, 3, 2]], [[3, 4], 1, "Detect", ["nc", "anchors"]]],
+}
+FAST: dict[str, Any] = {"imgsz": 64, "batch_size": 4, "epochs": 2, "workers": 0, "device": "cpu", "noplots": True, "seeds": (2,)}
+
+
+def write_models(folder: Path) -> list[str]:
+    """A tiny model and a variant of it; their paths."""
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    variant = {"base": "tiny.yaml", "edits": [{"after": 2, "insert": [1, "SE", []]}]}
+    (folder / "tiny-se.yaml").write_text(yaml.safe_dump(variant))
+    return [str(folder / "tiny.yaml"), str(folder / "tiny-se.yaml")]
+
+
+def settings(cfgs: Sequence[str], data: Path, project: Path, **more: Any) -> CompareConfig:
+    """The flags of a quick study."""
+    return CompareConfig(**{**FAST, "cfgs": tuple(cfgs), "data": str(data), "project": str(project), "resamples": 100, "jobs": 2, **more})
+
+
+def study_of(config: CompareConfig, **hyp: float) -> None:
+    """What compare.py does once its command line is read."""
+    conduct.conduct(config, load_hyp(config.hyp, hyp), frozenset({"workers"}), "python compare.py ...")
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Do something in a fork; its process number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_DFL)
+    try:
+        work()
+        code = 0
+    except UserError as error:
+        os.write(2, f"error: {error}\n".encode())
+        code = 2
+    except StopError:
+        code = 75
+    except BaseException:  # noqa: BLE001  a fork must never return into the test
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
+def ended(child: int) -> int | None:
+    """The exit status of a fork, negative for a signal; None while it runs."""
+    found, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+class ForkEngine:
+    """`LocalEngine` with forks for processes; `kills` says after how many seconds which of them is killed, in order."""
+
+    kills: Sequence[float] = ()
+
+    def __init__(self, jobs: int, flags: dict[str, Any], devices: Sequence[str]) -> None:
+        self.slots, self.started = jobs, 0
+        self._flags, self._running = [*devices], dict[Task, tuple[int, float]]()
+
+    def start(self, task: Task) -> None:
+        def run() -> None:
+            task.log.parent.mkdir(parents=True, exist_ok=True)
+            log = os.open(task.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            work([str(task.study), task.variant, str(task.seed), "--device", "cpu", "--workers", "0", "--noplots"])
+
+        life = self.kills[self.started] if self.started < len(self.kills) else float("inf")
+        self.started += 1
+        self._running[task] = forked(run), time.monotonic() + life
+
+    def wait(self, seconds: float) -> list[Exit]:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for task, (child, life) in self._running.items():
+                if time.monotonic() > life:
+                    os.kill(child, signal.SIGKILL)
+                if (code := ended(child)) is not None:
+                    del self._running[task]
+                    return [Exit(task, code)]
+            time.sleep(0.005)
+        return []
+
+    def stop(self) -> None:
+        for child, _ in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+        self._running.clear()
