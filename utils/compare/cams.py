@@ -128,7 +128,7 @@ class _Painter:
         maps = attention_maps(model, tensor, at)
         for label, values in [maps[i] for i in _few(len(maps))]:
             shown = _cropped(cv2.resize(values, box.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32), box)
-            caption = f"row {printable(label)}, {values.min():.2f} to {values.max():.2f}"
+            caption = f"row {printable(label)}, {values.min():.3g} to {values.max():.3g}"
             yield Picture(view="attention", jpeg=_jpeg(_overlay(small, _stretched(shown), None)), caption=caption)
         if not maps:
             yield Picture(view="attention", jpeg=b"", caption="no block of it shows a map")
@@ -220,8 +220,10 @@ def _few(count: int) -> list[int]:
 
 
 def _stretched(values: Map) -> Map:
+    """The map from its least to its largest value; one that is all but flat keeps looking flat."""
     low, high = float(values.min()), float(values.max())
-    return ((values - low) / max(high - low, 1e-9)).astype(np.float32)
+    span = max(high - low, 0.1 * abs(high), 1e-9)
+    return (0.5 + (values - (low + high) / 2) / span).astype(np.float32)
 
 
 def _small(image: Image) -> Image:

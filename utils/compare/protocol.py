@@ -23,7 +23,7 @@ def plan_rows(study: Study) -> Rows:
         ("Seeds", ", ".join(map(str, plan.seeds))),
         ("Runs", f"{done} of {len(study.runs)} done"),
         ("Data", data.source),
-        *((f"Split {name}", f"{s.images} images, {s.objects} objects, SHA-256 {s.digest}") for name, s in data.splits.items()),
+        *((f"Split {name}", f"{s.images} images, {s.objects} objects, digest {s.digest}") for name, s in data.splits.items()),
         (
             "Measured on",
             f"{data.measured}; " + ("epochs selected on val" if data.measured == "test" else "the best epoch is selected on it, too"),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from utils.compare.digest import LEVEL, Digest
+from utils.compare.digest import Digest
 
 NOTHING = "–"
 
@@ -38,7 +38,7 @@ def headline(data: Digest) -> str:
     words = {word: [v for v in arms if v["word"] == word] for word in ("better", "worse", "not distinguishable", "no verdict")}
     better, worse, alike, silent = words.values()
     if len(silent) == total:
-        return f"No verdict on {arms[0]['name'] if total == 1 else f'any of the {total} variants'}"
+        return f"No verdict on {arms[0]['name'] if total == 1 else f'any of the {_number(total)} variants'}"
     if len(better) == 1:
         start = f"{better[0]['name']} is better than {base} by {points(better[0]['differences']['ap']['mean'])} AP"
     elif better:
@@ -79,8 +79,7 @@ def finding(variant: Digest, data: Digest) -> str:
     gap = variant["differences"].get("ap", {})
     sentences = []
     if gap and not math.isnan(gap["mean"]):
-        intervals = f"{LEVEL} interval {ends(gap['seeds'])} over seeds, {ends(gap['images'])} over images"
-        sentences.append(f"{signed(gap['mean'])} AP ({intervals}).")
+        sentences.append(f"{signed(gap['mean'])} AP.")
     if variant["reason"]:
         sentences.append(_sentence(variant["reason"]))
     sentences += [_control(variant, v) for v in data["variants"] if v["control_of"] == variant["name"]]
@@ -133,8 +132,8 @@ def legend(data: Digest) -> str:
         for v in data["variants"]
         if v["differences"] and not math.isnan(v["differences"]["ap"]["visible"])
     ]
-    sizes = sorted({points(min(visible, default=0)), points(max(visible, default=0))})
-    seen = f" This study could see differences of about {' to '.join(sizes)} AP." if visible else ""
+    sizes = sorted({points(size) for size in (min(visible, default=0.0), max(visible, default=0.0))}, key=float)
+    seen = f" This study could see differences of about {' to '.join(sizes)} AP." if max(visible, default=0.0) >= 0.0001 else ""
     return (
         "The verdict rests on AP alone: better or worse only where both intervals, and the p-value corrected by Holm for the number of "
         "variants, say so. The interval over images and the p-value against both sources of noise are given for AP; the p-value of another "

@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.compare.ap import Scores
 from utils.compare.gallery import Focus, Gallery, Picture, Scene
-from utils.compare.statistics import Comparison, Interval
+from utils.compare.statistics import Comparison, Interval, verdict
 from utils.compare.study import FIGURES, Cost, DataPlan, Plan, RunResult, SplitPlan, Study, Variant
 
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1|`$\\input{x}$&_"
@@ -137,6 +137,8 @@ def _comparison(rng: np.random.Generator, name: str, gain: float, runs: tuple[Ru
         word, "the interval over seeds covers zero"
     )
     images = Interval(gain, gain - 0.0065, gain + 0.0065, 0.0033, 60, p)
+    said, reason = verdict(figures["ap"], images, min(6 * p, 1), variants=6)
+    assert said == word
     better = 0.5 + 0.498 * math.copysign(1 - p, gain)
     return Comparison(
         name,

@@ -97,7 +97,7 @@ def test_no_other_curve_than_that_of_the_seeds(study: Study) -> None:
         (("worse", "worse"), "All two variants are worse than base"),
         (("worse",), "a is worse than base"),
         (("no verdict",), "No verdict on a"),
-        (("no verdict", "no verdict"), "No verdict on any of the 2 variants"),
+        (("no verdict", "no verdict"), "No verdict on any of the two variants"),
     ],
 )
 def test_the_headline_follows_from_the_verdicts(found: tuple[str, ...], sentence: str) -> None:
@@ -168,7 +168,7 @@ def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
     runs = tuple(dataclasses.replace(r, state="missing", last=None, best=None, curve=()) for r in study.runs)
     empty = dataclasses.replace(study, runs=runs, costs={}, comparisons={})
     report.write_report(empty)
-    assert "No verdict on any of the 5 variants" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No verdict on any of the five variants" in (tmp_path / "report.html").read_text(encoding="utf-8")
     expected = {"report.html", "results.json", "table.md", "table.tex", "figures"}
     assert {p.name for p in tmp_path.iterdir()} == expected
     names = {"forest", "pareto", "curves", "classes"}

@@ -35,10 +35,11 @@ function drawForest() {
 
 /* An empty chart with axes; `x` and `y` map values to pixels. */
 function frame(width, height, xs, ys, titles, describe) {
-  const space = { left: 48, right: 14, top: 22, bottom: 40 };
+  const across = ticks(xs[0], xs[1], width / 85), upwards = ticks(ys[0], ys[1], 6);
+  const longest = Math.max(...upwards.values.map((t) => t.toFixed(upwards.digits).length), 2);
+  const space = { left: 18 + 8 * longest, right: 14, top: 22, bottom: 40 };
   const x = (value) => space.left + (width - space.left - space.right) * (value - xs[0]) / (xs[1] - xs[0]);
   const y = (value) => height - space.bottom - (height - space.top - space.bottom) * (value - ys[0]) / (ys[1] - ys[0]);
-  const across = ticks(xs[0], xs[1], width / 85), upwards = ticks(ys[0], ys[1], 6);
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": describe },
     upwards.values.map((t) => [svg("line", { x1: space.left, x2: width - space.right, y1: y(t), y2: y(t), class: "grid" }), svg("text", { x: space.left - 8, y: y(t) + 4, "text-anchor": "end" }, sign(t.toFixed(upwards.digits)))]),
     across.values.map((t) => svg("text", { x: x(t), y: height - space.bottom + 18, "text-anchor": "middle" }, sign(t.toFixed(across.digits)))),
@@ -46,7 +47,12 @@ function frame(width, height, xs, ys, titles, describe) {
     svg("text", { x: width - space.right, y: height - 5, "text-anchor": "end" }, titles[0]), svg("text", { x: 4, y: 13 }, titles[1]));
   return { picture, x, y };
 }
-const spread = (values, share) => { const low = Math.min(...values), high = Math.max(...values), room = share * (high - low || Math.abs(high) || 1); return [low - room, high + room]; };
+/* The ends of an axis for these values: some room, and no less than `least` in all. */
+function spread(values, share, least = 0) {
+  const low = Math.min(...values), high = Math.max(...values);
+  const room = Math.max(share * (high - low), (least - (high - low)) / 2) || share * Math.abs(high) || 1;
+  return [low - room, high + room];
+}
 
 const axes = [["parameters", "Parameters", "million parameters", 1e-6], ["gflops", "GFLOPs", "GFLOPs an image", 1], ["latency_ms", "Latency", "ms an image, median", 1]];
 
@@ -73,7 +79,7 @@ function drawPareto() {
     const width = Math.max(panel.clientWidth - 34, 250), height = Math.round(Math.min(0.8 * width, 360));
     const dots = data.variants.filter((v) => known(v.cost[key]) && known(score(v).mean)).map((v) => ({ v, c: factor * v.cost[key], m: 100 * score(v).mean, s: known(score(v).sd) ? 100 * score(v).sd : 0 }));
     if (!dots.length) { panel.append(html("p", { class: "small" }, "Not measured.")); return; }
-    const { picture, x, y } = frame(width, height, spread(dots.map((d) => d.c), 0.16), spread(dots.flatMap((d) => [d.m - d.s, d.m + d.s]), 0.12), [unit, metricLabel()], `${metricLabel()} against ${title}: ${dots.length} variants`);
+    const { picture, x, y } = frame(width, height, spread(dots.map((d) => d.c), 0.16), spread(dots.flatMap((d) => [d.m - d.s, d.m + d.s]), 0.12, 0.5), [unit, metricLabel()], `${metricLabel()} against ${title}: ${dots.length} variants`);
     const front = dots.filter((d) => !dots.some((o) => o !== d && o.c <= d.c && o.m >= d.m && (o.c < d.c || o.m > d.m))).sort((a, b) => a.c - b.c);
     picture.append(svg("path", { class: "front", d: front.map((d, i) => `${i ? `H${x(d.c)}V` : `M${x(d.c)} `}${y(d.m)}`).join("") }));
     for (const d of dots) {
