@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from models.files import find_model
 from utils import config
 from utils.cli import parse, parse_with
+from utils.compare.settings import CompareConfig, check_given
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,6 +51,10 @@ def test_flags_and_files_of_a_command_exist(page: str, command: str) -> None:
 
             assert ModelSpec.from_yaml(settings.cfg).rows
         config.load_hyp(settings.hyp)
+    elif script == "compare.py":
+        study, given, _ = parse_with(CompareConfig, config.Hyp, argv)
+        check_given(given)
+        assert all(name.startswith("my") or find_model(Path(name)) for name in study.cfgs)
     elif script in ("val.py", "detect.py"):
         parse(config.ValConfig if script == "val.py" else config.DetectConfig, argv)
     elif words[:2] == ["python", "-m"]:

@@ -37,7 +37,7 @@ class CompareConfig(TrainConfig):
     engine: str = option("local", "where runs are carried out: on this machine, or on a Ray cluster", choices=("local", "ray"))
     ray_address: str = option("", "Ray cluster to join (auto, HOST:PORT); '' starts Ray on this machine")
     control: str = option("", "add the baseline widened to each variant's parameters or GFLOPs", choices=("params", "gflops"))
-    resamples: int = option(2000, "resamples of the images in the bootstrap")
+    resamples: int = option(1000, "resamples of the images in the bootstrap")
     dry_run: bool = option(False, "print the plan with an estimate of its time, and do nothing")
 
     cfg: str = option("", _REFUSED["cfg"])
