@@ -65,6 +65,8 @@ class ModelSpec:
         Raises:
             UserError: names the key or the row.
         """
+        if not isinstance(content, Mapping):
+            raise UserError(f"{where}: a model is a mapping of settings, not {type(content).__name__}")
         merged = _merge(dict(content), where, Path(), ())
         rows: tuple[Row, ...] = merged["rows"]
         return cls(

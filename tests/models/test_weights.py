@@ -258,6 +258,8 @@ def test_other_torch_files(tmp_path: Path, content: Any, message: str) -> None:
         ({"spec": {}}, "."),
         ({"spec": {**TINY, "head": [[-1, 1, "Nothing", []]]}}, "."),
         ({"names": None}, "."),
+        ({"spec": 5}, "a mapping of settings, not int"),
+        ({"spec": [[1, 2, 3]]}, "a mapping of settings, not list"),
         ({"names": "x"}, "'names' is a list"),
         ({"model": {"a": 1}}, "without weights"),
         ({"model": {"model.0.conv.weight": torch.ones(1)}}, "does not fit"),
