@@ -7,11 +7,14 @@ again, after pauses that grow; the others never notice. No frame is handed out t
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -39,6 +42,8 @@ class Patience:
 
 PATIENCE = Patience()
 
+_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
+
 
 def check_address(text: str) -> str:
     """Return a webcam number or stream address as it is.
@@ -57,6 +62,25 @@ def check_address(text: str) -> str:
     if not text.isprintable():  # OpenCV crashes on what is not text
         raise UserError(f"{without_secrets(text)!a}: an address has no control characters and no broken UTF-8")
     return text
+
+
+def answers(address: str, timeout: float) -> bool:
+    """Whether the host of an address takes a connection within `timeout` seconds; True where that is not for us to find out.
+
+    OpenCV opens one stream at a time in a process, so waiting for a host that is gone is not left to it.
+    """
+    try:
+        parts = urlsplit(address)
+        place = parts.hostname, parts.port or _PORTS[parts.scheme.lower()]
+    except ValueError:
+        return True  # FFmpeg has its own opinion of what is an address
+    if place[0] is None or os.environ.get("http_proxy"):
+        return True
+    try:
+        socket.create_connection(place, timeout).close()
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 class Stream:
@@ -96,6 +120,8 @@ class Stream:
     def _connect(self) -> cv2.VideoCapture | None:
         if self._address.isdecimal():
             capture = cv2.VideoCapture(int(self._address))
+        elif not answers(self._address, self._patience.timeout):
+            return None
         else:
             limit = int(self._patience.timeout * 1000)
             options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]

@@ -2,6 +2,7 @@
 
 import http.server
 import itertools
+import socket
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 
 from utils.errors import UserError
 from utils.sources import open_source
-from utils.streams import Patience, Streams, _stream_keys, check_address
+from utils.streams import Patience, Streams, _stream_keys, answers, check_address
 
 QUICK = Patience(first_pause=0.05, longest_pause=0.1, timeout=1.0, give_up=1.5)
 
@@ -150,3 +151,40 @@ def test_addresses_that_are_none(address):
 def test_keys_are_file_names_without_secrets():
     names = ["webcam 0", "rtsp://10.0.0.5:554/live", "rtsp://10.0.0.5:554_live", "http://x/../.."]
     assert _stream_keys(names) == ["webcam_0", "rtsp_10.0.0.5_554_live", "rtsp_10.0.0.5_554_live-2", "http_x"]
+
+
+def test_a_host_is_asked_before_it_is_waited_for(site, monkeypatch):
+    monkeypatch.delenv("http_proxy", raising=False)
+    assert answers(f"{site}/live", 1.0)
+    with socket.socket() as taken:  # a port that nobody listens on
+        taken.bind(("127.0.0.1", 0))
+        refused = f"127.0.0.1:{taken.getsockname()[1]}"
+        for scheme in ("http", "rtsp", "rtmp"):
+            assert not answers(f"{scheme}://me:secret@{refused}/x", 1.0)
+        assert answers("http://[broken/x", 1.0), "FFmpeg has the last word"
+        assert not answers("http://" + "a" * 300 + "/x", 1.0)
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:3128")
+        assert answers(f"http://{refused}/x", 1.0), "not for us to find out"
+
+
+def test_a_frame_that_memory_cannot_hold_is_passed_over(site, monkeypatch, capfd):
+    count = itertools.count()
+    capture = cv2.VideoCapture
+
+    class Failing:
+        def __init__(self, *arguments):
+            self._inner = capture(*arguments)
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
+        def retrieve(self):
+            if next(count) % 2:
+                raise cv2.error("out of memory")
+            return self._inner.retrieve()
+
+    monkeypatch.setattr(cv2, "VideoCapture", Failing)
+    source = Streams([f"{site}/live"], patience=QUICK)
+    assert len(take(source, 10, enough=4)) == 4
+    assert not source.failures
+    source.close()
