@@ -110,30 +110,47 @@ class Training:
 
 
 class Progress:
-    """How far the training in a forked process has come, in memory that both see: epoch and batch of the last step it had saved."""
+    """How far the training in a forked process has come, in memory that both processes see."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 16)
+        self._memory = mmap.mmap(-1, 32)
         self.clear()
 
     def clear(self) -> None:
         """Forget it."""
-        self._memory[:] = struct.pack("qq", -1, -1)
+        self._write(-1, -1, 0, 0)
 
     def read(self) -> tuple[int, int]:
-        """Return epoch and batch; (-1, -1) before the first."""
-        epoch, batch = struct.unpack("qq", self._memory)
-        return epoch, batch
+        """Return epoch and batch of the last step that was saved; (-1, -1) before the first."""
+        return self._fields()[:2]
+
+    def strike(self) -> None:
+        """Note that something strikes now."""
+        epoch, batch, steps, _ = self._fields()
+        self._write(epoch, batch, steps, steps)
+
+    def late(self) -> int:
+        """Return the optimizer's steps since it struck."""
+        _, _, steps, struck = self._fields()
+        return steps - struck
 
     def watch(self) -> None:
-        """Note every step from now on, once it is saved."""
+        """Note every step from now on."""
         stepped = Keeper.stepped
 
         def noted(keeper: Keeper, batch: int, sums: torch.Tensor) -> None:
+            epoch, before, steps, struck = self._fields()
+            self._write(epoch, before, steps + 1, struck)
             stepped(keeper, batch, sums)
-            self._memory[:] = struct.pack("qq", keeper._epoch, batch)
+            self._write(keeper._epoch, batch, steps + 1, struck)
 
         Keeper.stepped = noted  # type: ignore[method-assign]
+
+    def _fields(self) -> tuple[int, int, int, int]:
+        return struct.unpack("4q", self._memory)
+
+    def _write(self, *fields: int) -> None:
+        self._memory[:] = struct.pack("4q", *fields)
 
 
 def wait(pid: int, seconds: float = PATIENCE) -> int:
