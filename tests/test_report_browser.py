@@ -97,7 +97,9 @@ def numbers(texts: list[str]) -> list[float]:
 
 def test_everything_is_there_and_nothing_sticks_out(opened: Opened) -> None:
     page = opened.page
-    assert page.locator("h1").inner_text() == "yolov5n-ca is better than yolov5n by 1.31 AP; one is worse; on one there is no verdict"
+    assert (
+        page.locator("h1").text_content() == "yolov5n-ca is better than yolov5n by 1.31\u00a0AP; one is worse; on two there is no verdict"
+    )
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert len(opened.names()) == 8
     assert page.locator("#forest .forest-row:not(.axis) svg[role=img]").count() == 7

@@ -48,7 +48,7 @@ def page(study: Study, data: Digest, gallery: Gallery) -> str:
     parts = {
         "title": html(study.plan.name),
         "kicker": html(protocol.kicker(study.plan)),
-        "headline": html(words.headline(data)),
+        "headline": html(words.headline(data)).replace(" AP", "\u00a0AP"),  # a number keeps its unit
         "baseline": html(data["baseline"]),
         "level": html(data["level"]),
         "verdict": sections.verdict(data),
