@@ -120,7 +120,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        x = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C), in which norms, linear layers and sums run without copies of their own
         mixed = self.attn(_padded(self.norm1(x), self.patch_size))[:, :height, :width]
         x = x + self.drop_path(mixed)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
