@@ -140,7 +140,8 @@ class Worker:
                 if _of_the_machine(error):
                     raise
                 LOG.warning("%s, seed %d failed: %s", self.variant.name, self.config.seed, error)
-                result = self._blank("failed", error=" ".join(str(error).split()))
+                text = str(error).replace(f"{self.study}{os.sep}", "")  # the row is the same wherever the study lies
+                result = self._blank("failed", error=" ".join(text.split()))
             self.home.mkdir(parents=True, exist_ok=True)
             write_outcome(self.home, dataclasses.replace(result, notes=tuple(self.notes)))
 
