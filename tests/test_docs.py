@@ -58,7 +58,8 @@ def test_flags_and_files_of_a_command_exist(page: str, command: str) -> None:
     elif script in ("val.py", "detect.py"):
         parse(config.ValConfig if script == "val.py" else config.DetectConfig, argv)
     elif words[:2] == ["python", "-m"]:
-        assert (ROOT / words[2].replace(".", "/")).with_suffix(".py").is_file()
+        module = ROOT / words[2].replace(".", "/")
+        assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file()
     else:
         assert script == "my_block.py" or (ROOT / script).is_file(), f"{page}: {command}"
 
