@@ -282,5 +282,6 @@ def contrast(one: str, other: str) -> float:
 def test_print_shows_every_image_and_no_control(wide: Opened) -> None:
     wide.page.emulate_media(media="print")
     assert wide.page.locator(".scene:visible").count() == 3
+    assert wide.page.get_by_text("momentum", exact=True).is_visible()  # hyper-parameters, folded on the screen
     assert not wide.page.locator("#theme, #controls, #gallery-controls").filter(visible=True).count()
     assert brightness(wide.page.evaluate("getComputedStyle(document.body).backgroundColor")) == pytest.approx(1)

@@ -15,6 +15,7 @@ from models.predict import to_tensor
 from utils import letterbox
 from utils.annotate import draw_boxes
 from utils.cam import Chosen, attention_maps, energy_inside, layer_cam
+from utils.compare.fingerprint import data_digest
 from utils.compare.gallery import Focus, Gallery, Picture, Scene
 from utils.compare.scenes import SHOWN_CONF, Choice, choose, spread_out
 from utils.data.config import load_data
@@ -64,8 +65,11 @@ def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
 
 
 def _index(study: Study) -> Index:
-    data, flags = load_data(study.plan.data.source), study.plan.flags
-    return load_index(data, study.plan.data.measured, single_cls=bool(flags.get("single_cls")), classes=flags.get("classes"))
+    data, flags, split = load_data(study.plan.data.source), study.plan.flags, study.plan.data.measured
+    index = load_index(data, split, single_cls=bool(flags.get("single_cls")), classes=flags.get("classes"))
+    if data_digest(index) != study.plan.data.splits[split].digest:
+        raise UserError(f"{study.plan.data.source}: the {split} split is not the one that was measured")
+    return index
 
 
 class _Painter:

@@ -32,7 +32,7 @@ def choose(matches: Sequence[Matches], *, differing: int = 4, blind: int = 2) ->
         blind: how many of the rest, drawn with a fixed seed.
     """
     images = matches[0].images
-    scores = np.stack([balance(m) for m in matches])
+    scores = np.stack([balance(m) for m in matches if m.same_truth(matches[0])])
     gap = scores.max(0) - scores.min(0)
     ranked = np.argsort(-gap, kind="stable")
     first = [int(i) for i in ranked[:differing] if gap[i] > 0]

@@ -20,7 +20,7 @@ from utils.compare.digest import digest
 from utils.compare.escape import html as escaped
 from utils.compare.gallery import Gallery
 from utils.compare.scenes import balance, choose, spread_out
-from utils.compare.study import Study
+from utils.compare.study import SplitPlan, Study
 
 
 @pytest.fixture(scope="module")
@@ -222,16 +222,34 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     assert {f.images for f in shown.focus.values()} <= {0, 1, 2}
     assert 0 < shown.chance < 1
     assert "Images" in report.page(study, digest(study), shown)
+    other = {"val": SplitPlan(images=4, objects=0, digest="another")}
+    changed = dataclasses.replace(study, plan=dataclasses.replace(study.plan, data=dataclasses.replace(study.plan.data, splits=other)))
+    assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split is not the one that was measured",)
+    (study.runs[1].folder / "weights" / "last.pt").write_bytes(b"damaged")
+    some = build_gallery(study, focus_images=1)
+    assert some.notes[0].startswith("Nothing of yolov5n-ca can be shown: ")
+    assert set(some.scenes[0].pictures) == {"yolov5n"}
+
+
+def test_data_that_are_gone_are_told_and_the_report_goes_on(tmp_path: Path) -> None:
+    from utils.compare.cams import build_gallery
+
+    notes = build_gallery(make_study(tmp_path, hostile=False)).notes
+    assert len(notes) == 1
+    assert notes[0].startswith("No images can be shown: ")
 
 
 def _trained(folder: Path, data: Path, build_model: object) -> Study:
     from utils.checkpoint import save_checkpoint
+    from utils.compare.fingerprint import data_digest
     from utils.data.config import load_data
+    from utils.data.index import load_index
 
     names = tuple(load_data(data).names.values())
     study = make_study(folder, hostile=False, names=names)
     flags = {"imgsz": 64, "batch_size": 4, "epochs": 1, "single_cls": False, "classes": None}
-    plan_data = dataclasses.replace(study.plan.data, source=str(data), names=names)
+    splits = {"val": SplitPlan(images=4, objects=0, digest=data_digest(load_index(load_data(data), "val")))}
+    plan_data = dataclasses.replace(study.plan.data, source=str(data), names=names, splits=splits)
     plan = dataclasses.replace(study.plan, data=plan_data, flags=flags, variants=study.plan.variants[:2], seeds=(0,))
     runs = tuple(dataclasses.replace(r, curve=()) for r in study.runs if r.seed == 0 and r.variant in ("yolov5n", "yolov5n-ca"))
     for run in runs:
