@@ -17,6 +17,7 @@ from tests.faults.image_files import Case, Verdict, absent, broken, content, enc
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.config import Hyp
 from utils.data.config import load_data
+from utils.data.diagnosis import diagnose
 from utils.data.index import Index, load_index
 from utils.data.loader import Loader, train_loader, val_loader
 from utils.errors import UserError
@@ -78,6 +79,9 @@ def _data_set(root: Path, tally: Tally, short: bool) -> None:
         seen = [number for batch in loader.epoch(0) for number in batch.indices]
         tally.fault(sorted(seen) == list(range(wanted)) and not loader.faults, f"loading: {len(seen)} of {wanted}, faults {loader.faults}")
         loader.close()
+    found = diagnose(source, imgsz=64, distance=10, progress=lambda _: lambda _: None)
+    errors = {group.kind: group.count for group in found.groups if group.severity == "error"}
+    tally.fault(errors.get("image") == len(unusable) + loops, f"the doctor's errors: {errors}, expected {len(unusable) + loops}")
     tally.bytes_changed += bytes_changed(before, root)
 
 

@@ -17,7 +17,9 @@ from PIL import Image
 
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.data.config import load_data
+from utils.data.diagnosis import diagnose
 from utils.data.index import Index, load_index
+from utils.data.report import KINDS
 from utils.errors import UserError
 from utils.runs import LOG
 
@@ -233,6 +235,12 @@ def _files(root: Path, kind: str, cases: list[Case], tally: Tally) -> None:
     found = _report(index.report.images, index.report.boxes, index.report.dropped, index.report.kinds)
     wrong = {name: (boxes.get(name), count) for name, count in expected.items() if boxes.get(name) != count}
     tally.fault(not wrong and found == exact, f"{root.name}: boxes found and expected {wrong}; report {found}, expected {exact}")
+    if len(cases) > 1:
+        groups = diagnose(root / "data.yaml", imgsz=64, distance=10, progress=lambda _: lambda _: None).groups
+        said = {kind: sum(group.count for group in groups if (group.kind, group.title) == (kind, KINDS[kind])) for kind in kinds}
+        tally.fault(
+            {kind: count for kind, count in kinds.items() if count} == said, f"{root.name}: the doctor counts {said}, expected {kinds}"
+        )
     tally.bytes_changed += bytes_changed(before, root)
 
 

@@ -64,11 +64,9 @@ def run(folder: Path, *, short: bool) -> Tally:
     tally = Tally("streams")
     LOG.setLevel(logging.CRITICAL)
     names = [*DOWN, *PARTLY, "circling"]
-    size = 6 if short else 1
-    for first in range(0, len(names), size):
-        _beside(names[first : first + size], tally)
-    if not short:
-        _beside(names, tally)
+    for size in (6,) if short else (6, 1):
+        for first in range(0, len(names), size):
+            _beside(names[first : first + size], tally)
     _flapping(tally)
     _dying(tally)
     _all_dead(tally)
