@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError, nearest
 from utils.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_image
+from utils.regular import read_regular
 from utils.video import VideoError, VideoReader
 
 LISTS = (".txt", ".streams")
@@ -227,9 +228,7 @@ def _existing(text: str) -> Path:
 def _lines(path: Path) -> list[str]:
     """The lines of a list, without empty ones and comments (#)."""
     try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise UserError(f"{path}: larger than {MAX_LIST_BYTES >> 20} MiB; is it a list of sources?")
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_regular(path, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list ({error})") from error
     lines = [line for line in lines if line and not line.startswith("#")]

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -182,3 +183,16 @@ def test_an_animated_gif_is_played(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=200)
     found = list(open_source(str(tmp_path / "a.gif")))
     assert [(frame.number, round(float(frame.image.mean()), -1), frame.fps) for frame in found] == [(1, 20, 5), (2, 120, 5), (3, 220, 5)]
+
+
+@pytest.mark.parametrize("name", ["list.txt", "cams.streams", "a.jpg", "a.mp4"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    picture(tmp_path / "b.jpg")
+    if name.startswith("a"):
+        source = open_source(str(tmp_path))
+        assert names(source) == ["b.jpg"]
+        assert source.failures == {str(tmp_path / name): "cannot be read (not a file)"}
+    else:
+        with pytest.raises(UserError, match="not a file"):
+            open_source(str(tmp_path / name))
