@@ -46,7 +46,7 @@ class Opened:
 
     def __init__(self, browser: Any, report: Path, width: int, scheme: str = "light") -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.context.set_default_timeout(5000)
+        self.context.set_default_timeout(20000)  # milliseconds; a loaded machine is slow
         self.page = self.context.new_page()
         self.said: list[str] = []
         self.asked: list[str] = []

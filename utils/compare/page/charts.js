@@ -24,7 +24,7 @@ function drawForest() {
       svg("line", { x1: at(0), x2: at(0), y1: 0, y2: 52, class: "zero" }),
       bar(d.seeds, 19, tone(v), 3), bar(d.images, 36, "var(--faint)", 1.5),
       known(d.mean) ? [svg("circle", { cx: at(d.mean), cy: 19, r: 5.5, css: { fill: tone(v) } }),
-        svg("svg", { x: at(d.mean), y: 36, overflow: "visible" }, svg("rect", { x: -4, y: -4, width: 8, height: 8, "stroke-width": 1.5, css: { fill: "var(--card)", stroke: "var(--faint)" } }))] : svg("text", { x: at(0), dx: 10, y: 30 }, "no difference can be given"));
+        svg("svg", { x: at(d.mean), y: 36, overflow: "visible" }, svg("rect", { x: -4, y: -4, width: 8, height: 8, "stroke-width": 1.5, css: { fill: "var(--card)", stroke: "var(--faint)" } }))] : svg("text", { x: "50%", y: 31, "text-anchor": "middle" }, "no difference can be given"));
     for (const arrow of drawing.querySelectorAll(".arrow")) arrow.replaceWith(svg("svg", { x: arrow.classList.contains("right") ? "100%" : "0", overflow: "visible" }, arrow.cloneNode()));
     return html("div", { class: "forest-row", on: tells(text) }, html("div", { class: "name" }, v.name, html("small", {}, v.word)), drawing,
       html("div", { class: "value" }, html("b", {}, signed(d.mean)), html("small", {}, `seeds ${range(d.seeds)}`), html("small", {}, `images ${range(d.images)}`)));

@@ -21,7 +21,7 @@ const columns = [
   cost("latency_p95_ms", "p95", "Slower than this is one image in twenty", (x) => (known(x) ? `${x.toFixed(1)} ms` : "–")),
   cost("images_per_second", "Throughput", "Images a second, in batches", (x) => (known(x) ? `${x.toFixed(1)} /s` : "–")),
   cost("memory_mb", "Memory", "Peak in inference", (x) => (known(x) ? `${x.toFixed(0)} MB` : "–")),
-  cost("train_memory_mb", "in training", "Peak in training", (x) => (known(x) ? `${x.toFixed(0)} MB` : "–")),
+  cost("train_memory_mb", "Memory, training", "Peak in training", (x) => (known(x) ? `${x.toFixed(0)} MB` : "–")),
   cost("train_seconds", "Training time", "Of one run", duration),
 ];
 const label = (column) => (typeof column.label === "function" ? column.label() : column.label);
