@@ -99,8 +99,8 @@ def _bring_best(run: Run, stopped: Stopped) -> bool:
     if run.stop.best < 0 or (path.is_file() and is_whole(path)):
         return False
     payload, state = stopped.payload, stopped.payload["resume"]
-    if payload["epoch"] == run.stop.epoch and not state.get("batch"):
-        LOG.warning("%s is missing or damaged; it is written again", path)
+    if run.done or (payload["epoch"] == run.stop.epoch and not state.get("batch")):
+        LOG.warning("%s is missing or damaged; it is written again from %s", path, stopped.path)
         save_checkpoint(path, averaged(payload))
         return False
     LOG.warning("%s is missing or damaged; the best epoch from here on takes its place", path)
