@@ -14,6 +14,7 @@ from typing import Any
 
 from utils.cli import option
 from utils.errors import UserError, nearest
+from utils.regular import open_regular
 from utils.plain_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,7 +109,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: unreadable, not YAML, tagged, larger than any list of settings, or not a mapping.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(MAX_YAML_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
