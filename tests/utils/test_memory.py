@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import nn
 
+from tests.harm import ERRORS, small_memory
 from tests.trainees import Noise, differing, new_trainee, state_of, train
 from utils.distributed import Ranks
 from utils.engine import Trainee
@@ -17,41 +16,12 @@ from utils.errors import UserError
 from utils.events import Events
 from utils.memory import out_of_memory
 
-ERRORS = (
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
-    RuntimeError("not enough memory: you tried to allocate 100 bytes."),
-    MemoryError("Unable to allocate 1 GiB"),
-)
-
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, torch.Tensor]:
     trainee = new_trainee()
     train(trainee)
     return state_of(trainee)
-
-
-@contextmanager
-def small_memory(trainee: Trainee, row: int, *, images: int = 0, calls: tuple[int, ...] = (), backward: bool = False) -> Iterator[None]:
-    """Fail in `row` for more than `images` images at once, or in its calls of these numbers."""
-    count = 0
-
-    def forward(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-        nonlocal count
-        count += 1
-        wrong = count in calls if calls else len(output) > images
-        if wrong and backward:
-            output.register_hook(fail)
-        elif wrong:
-            fail()
-
-    def fail(_: object = None) -> None:
-        raise ERRORS[count % len(ERRORS)]
-
-    handle = trainee.layers[row].register_forward_hook(forward)
-    yield
-    handle.remove()
 
 
 @pytest.mark.parametrize(("call", "row", "backward"), [(1, 0, False), (5, 3, False), (5, 2, True), (12, 8, False), (9, 0, True)])

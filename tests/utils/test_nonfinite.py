@@ -2,59 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 
-from tests.trainees import Noise, differing, new_trainee, state_of, train
-from utils.engine import Trainee
+from tests.harm import INF, NAN, Spoilt, factor, poison, spoil_labels, with_checkpoint
+from tests.trainees import differing, new_trainee, state_of, train
 from utils.errors import UserError
 from utils.events import Events
 from utils.nonfinite import Guard, sound
-
-NAN, INF = math.nan, math.inf
-
-
-class Spoilt(Noise):
-    """Does something before the given batches of an epoch 0."""
-
-    def __init__(self, spoil: dict[int, Callable[[], object]]) -> None:
-        super().__init__()
-        self.spoil = spoil
-
-    def epoch(self, epoch, start=0):
-        for number, batch in enumerate(super().epoch(epoch, start), start):
-            if epoch == 0 and number in self.spoil:
-                changed = self.spoil[number]()
-                yield batch if changed is None else changed(batch)
-            else:
-                yield batch
-
-
-def spoil_labels(batch):
-    targets = batch.targets.clone()
-    targets[0, 2:] = torch.tensor([0.5, 0.5, INF, NAN])
-    targets[1] = NAN
-    return type(batch)(batch.images, targets, batch.indices, batch.paths)
-
-
-def factor(trainee: Trainee, value: float) -> Callable[[], None]:
-    """Multiply the next loss."""
-    criterion = trainee.criterion
-
-    def once() -> None:
-        def call(*arguments):
-            trainee.criterion = criterion
-            total, terms = criterion(*arguments)
-            return total * value, terms
-
-        trainee.criterion = call
-
-    return once
 
 
 def test_a_skipped_step_leaves_no_trace(tmp_path):
@@ -75,36 +33,6 @@ def test_a_bad_batch_does_not_show_in_the_mean_loss():
     a = train(good, 1)[0]
     b = train(bad, 1, Spoilt({3: factor(bad, NAN)}))[0]
     assert all(math.isfinite(v) and v == pytest.approx(a[k], rel=0.1) for k, v in b.items())
-
-
-def poison(trainee: Trainee, where: str) -> None:
-    with torch.no_grad():
-        if where == "weight":
-            next(trainee.model.parameters()).view(-1)[3] = NAN
-        elif where == "class weight":  # which a batch without objects never looks at
-            trainee.layers[-1].m[0].bias[7] = INF
-        elif where == "statistics":
-            trainee.layers[3].bn.running_var[1] = INF
-        elif where == "momentum":
-            next(iter(trainee.optimizer.state.values()))["momentum_buffer"].view(-1)[0] = NAN
-        else:
-            next(iter(trainee.ema.module.state_dict().values())).view(-1)[0] = NAN
-
-
-def with_checkpoint(trainee: Trainee) -> list[tuple[int, int]]:
-    """Give the trainee a checkpoint of now; the list takes the times it is gone back to."""
-    model, ema, optimizer = (copy.deepcopy(x.state_dict()) for x in (trainee.model, trainee.ema.module, trainee.optimizer))
-    times = []
-
-    def back() -> tuple[int, int]:
-        trainee.model.load_state_dict(model)
-        trainee.ema.module.load_state_dict(ema)
-        trainee.optimizer.load_state_dict(copy.deepcopy(optimizer))
-        times.append((0, 0))
-        return 0, 0
-
-    trainee.guard.roll_back = back
-    return times
 
 
 @pytest.mark.parametrize("where", ["weight", "class weight", "statistics", "momentum"])

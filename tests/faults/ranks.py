@@ -1,0 +1,72 @@
+"""Ranks that are killed, end or hang under ``torchrun --max-restarts``: as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.faults.tally import Tally, bytes_changed, snapshot
+from tests.faults.training import Training, differences, outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+FAULTS = (
+    ("kill", 1, 3),
+    ("kill", 0, 8),
+    ("exit", 1, 12),
+    ("raise", 0, 7),
+    ("kill", 0, 1),
+    ("kill", 1, 10),
+    ("stop", 1, 5),
+    ("stop", 0, 9),
+)
+"""What happens, to which rank, before which of 12 steps."""
+HANGS_AFTER = "0.2"
+"""Minutes."""
+LONGEST = 400.0
+"""Seconds for one run with its restart."""
+
+
+def run(folder: Path, *, short: bool) -> Tally:
+    """Harm one rank of two in its first life, and compare what came of it with a run that was left alone."""
+    tally = Tally("ranks")
+    shorter = ["--epochs", "1"] if short else []
+    training = Training(folder, "--noplots", "--workers", "1", "--rank-timeout", HANGS_AFTER, *shorter)
+    before = snapshot(training.data.parent)
+    wrong = _torchrun(training, "straight", {})
+    if wrong:
+        tally.fault(False, f"the undisturbed run: {wrong}")
+        return tally
+    expected = outcome(training.run_folder("straight"))
+    for fault, rank, step in FAULTS[:1] if short else FAULTS:
+        name = f"{fault}{rank}{step}"
+        wrong = _torchrun(training, name, {"FAULT": fault, "FAULT_RANK": str(rank), "FAULT_STEP": str(step)})
+        wrong = wrong or differences(expected, training.run_folder(name))
+        tally.fault(not wrong, f"rank {rank}, {fault} before step {step}: {wrong}")
+    tally.bytes_changed += bytes_changed(before, training.data.parent)
+    return tally
+
+
+def _torchrun(training: Training, name: str, fault: dict[str, str]) -> str:
+    """Train in two processes; what went wrong in words, if anything."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max-restarts", "1"]
+    script = ["--monitor-interval", "0.2", str(ROOT / "tests" / "faults" / "rank_process.py")]
+    log, began = training.folder / f"{name}.log", time.monotonic()
+    with log.open("w") as file:
+        try:
+            code = subprocess.run(
+                [*launcher, *script, *training.command(name)],
+                cwd=ROOT,
+                env=os.environ | fault,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=LONGEST,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return f"no end after {time.monotonic() - began:.0f} s: {training.log(name)}"
+    if code:
+        return f"ended with {code}: {training.log(name)}"
+    return "" if not fault or "going on in" in log.read_text(errors="replace") else "no restart that goes on"
