@@ -77,7 +77,7 @@ class ImageStore:
         self.sizes = [kept_size((int(h), int(w)), side, enlarge=exact) for h, w in sizes]
         self._last: collections.OrderedDict[int, Image] = collections.OrderedDict()
         total = sum(3 * h * w for h, w in self.sizes)
-        self._shared = SharedImages(self.sizes) if total and _in_memory(cache, total) else None
+        self._shared = _share(self.sizes) if total and _in_memory(cache, total) else None
         self._folder = _disk_folder(total) if cache == "disk" else None
 
     def __call__(self, i: int) -> Image:
@@ -158,6 +158,14 @@ class SharedImages:
     def _place(self, i: int) -> Image:
         flat = self._bytes.numpy()[self._starts[i] : self._starts[i + 1]]
         return flat.reshape(*self._sizes[i], 3)
+
+
+def _share(sizes: Sequence[Size]) -> SharedImages | None:
+    try:
+        return SharedImages(sizes)
+    except RuntimeError as error:
+        LOG.warning("images are not kept in memory: %s", error)
+        return None
 
 
 def _in_memory(cache: str, total: int) -> bool:
