@@ -120,6 +120,14 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_pa
     assert not (tmp_path / "study").exists()
 
 
+def test_without_ray_there_is_a_hint(monkeypatch):
+    from utils.compare.cluster import RayEngine
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):
+        RayEngine("", {}, jobs=1, threads=1, runs=1, device="cpu")
+
+
 def disturb(command: list[str], study: Path, log: Path, kills: int, seed: int) -> None:
     """Kill compare.py or one of its runs, whichever the dice say, at random moments; each time the same command goes on."""
     dice = random.Random(seed)

@@ -10,6 +10,7 @@ import torch
 from utils.compare.costing import estimates, measure_costs
 from utils.compare.engines import Engine, LocalEngine
 from utils.compare.fingerprint import versions
+from utils.compare.outcome import RESULT
 from utils.compare.plan import jobs_for, make_plan, processors, settle
 from utils.compare.planfile import read_plan, write_plan
 from utils.compare.progress import Progress
@@ -17,7 +18,7 @@ from utils.compare.report import write_report
 from utils.compare.results import write_results
 from utils.compare.runner import Runner, fail_unbuildable, tasks_left
 from utils.compare.settings import CompareConfig, local_flags
-from utils.compare.study import PLAN, Plan, Study, load_study
+from utils.compare.study import PLAN, Plan, Study, load_study, run_folder
 from utils.compare.verdicts import compare
 from utils.config import Hyp
 from utils.device import select_device
@@ -93,8 +94,17 @@ def _begin(folder: Path, plan: Plan, baseline: str) -> Plan:
         changed = ", ".join(k for k in now if now[k] != old.versions.get(k))
         LOG.warning("%s: the study began with other versions (%s); runs that differ in them are not compared", folder, changed)
     if old != plan:
+        _forget_failures(folder, old, plan)
         write_plan(folder, plan)
     return plan
+
+
+def _forget_failures(folder: Path, old: Plan | None, plan: Plan) -> None:
+    """Take away the results of variants that could not be built and have been changed since; before the new plan is there."""
+    for variant in old.variants if old else ():
+        if variant.error and plan.variant(variant.name).error != variant.error:
+            for result in run_folder(folder, variant.name, 0).parent.glob(f"seed*/{RESULT}"):
+                result.unlink(missing_ok=True)
 
 
 def _carry_out(

@@ -216,6 +216,8 @@ def test_a_variant_that_fails_does_not_stop_the_others(cfgs, tiny_dataset, tmp_p
     variant("unknown", "ECA")  # the file is mended, and the same command goes on with it
     study_of(config)
     assert [r.state for r in load_study(tmp_path / "study").runs] == ["done", "done", "done", "failed", "failed"]
+    study_of(dataclasses.replace(config, cfgs=(models[3], cfgs[0]), name="baseless"))
+    assert load_study(tmp_path / "baseless").comparisons["tiny"].verdict == "no verdict"
 
 
 def test_figures_are_those_of_the_test_split_where_there_is_one(cfgs, tmp_path):
