@@ -57,7 +57,8 @@ class Detector(nn.Module):
         self.names = _names(names if names is not None else spec.names, spec)
         self.model, widths = build_layers(spec, seed)
         self._check_head()
-        self.head.set_strides(measure_strides(self.model, spec, widths))
+        strides, self._deepest = measure_strides(self.model, spec, widths)
+        self.head.set_strides(strides)
         self._steps = tuple(_steps(spec.rows))
 
     def _check_head(self) -> None:
@@ -92,8 +93,8 @@ class Detector(nn.Module):
 
     @property
     def max_stride(self) -> int:
-        """The number that the sides of an image must be multiples of."""
-        return int(self.head.stride.max())
+        """The number that the sides of an image must be multiples of: the stride of the deepest row, which the head need not read."""
+        return self._deepest
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Raw maps (B, A, H_i, W_i, 5 + K) of (B, ch, H, W), in any mode."""

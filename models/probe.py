@@ -55,8 +55,8 @@ def _check(spec: ModelSpec, row: Row, output: Any, width: Width) -> None:
         raise UserError(f"{place}: gives {found} channels, but its rule says {width}; it has the wrong rule, or the wrong arguments")
 
 
-def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width]) -> list[float]:
-    """Pixels per cell of each level of the head, from a forward pass of an image as small as it may be.
+def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width]) -> tuple[list[float], int]:
+    """Pixels per cell of each level of the head, and of the deepest row, which the head need not read: from a forward pass.
 
     An image smaller than the largest stride may not pass, and tells nothing where it leaves one cell: then a larger one is tried.
 
@@ -65,21 +65,26 @@ def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Wid
     """
     for size in _SIZES[:-1]:
         try:
-            sides = _level_sizes(layers, spec, widths, size)
+            strides, deepest = _strides(layers, spec, widths, size)
         except UserError:
             continue
-        if min(sides) > 1:
-            return [size / side for side in sides]
-    return [_SIZES[-1] / side for side in _level_sizes(layers, spec, widths, _SIZES[-1])]
+        if max(strides) < size:
+            return strides, deepest
+    return _strides(layers, spec, widths, _SIZES[-1])
 
 
-def _level_sizes(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width], size: int) -> list[int]:
+def _strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width], size: int) -> tuple[list[float], int]:
     device = next(layers.parameters()).device
     maps: list[Tensor] = []
+    deepest = 1
     for row, _, output in run_rows(layers, spec, torch.zeros(1, spec.ch, size, size, device=device)):
         layer = layers[row.index]
         if isinstance(layer, Detect):
             maps = output
         else:
             _check(spec, row, output, widths[row.index])
-    return [level.shape[2] for level in maps]
+            sides = [t.shape[2] for t in ([output] if isinstance(output, Tensor) else output) if t.dim() == 4]
+            # A map of one cell may be pooled, which is no stride.
+            deepest = max([deepest, *(size // side for side in sides if side > 1 and size % side == 0)])
+    strides = [size / level.shape[2] for level in maps]
+    return strides, max(deepest, int(max(strides)))

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def test_outputs_are_kept_until_their_last_reader() -> None:
 def test_strides(name: str, strides: list[int]) -> None:
     model = build_model(name, nc=1)
     assert model.stride.tolist() == strides
-    assert model.max_stride == max(strides)
+    assert model.max_stride == max(*strides, 32)  # p34 goes down to 32 and reads no map of it
     assert model.training
 
 
@@ -241,3 +242,10 @@ def test_a_spec_builds_the_same_model_again() -> None:
     model = build_model("yolov5n-ca", nc=2)
     again = Detector(ModelSpec.from_dict(model.spec.to_dict(), "again"))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+@torch.no_grad()
+def test_a_row_deeper_than_the_head_counts_for_the_size_of_an_image() -> None:
+    model = build_model("yolov5-p34", nc=1).eval()
+    assert (model.stride.tolist(), model.max_stride) == ([8, 16], 32)
+    assert len(model.predict(np.zeros((100, 260, 3), np.uint8), imgsz=256)) == 1
