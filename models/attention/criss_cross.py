@@ -58,7 +58,8 @@ class CrissCross(nn.Module):
         column = torch.einsum("bcyx,bcjx->byxj", q, k)
         row = torch.einsum("bcyx,bcyj->byxj", q, k)
         # The position itself stands in its row already. The mask is made where the map is: copies make it on the CPU.
-        itself = torch.eye(x.shape[2], dtype=torch.bool, device=x.device)[None, :, None]
+        index = torch.arange(x.shape[2], device=x.device)
+        itself = (index[:, None] == index)[None, :, None]
         return torch.cat((column.masked_fill(itself, float("-inf")), row), 3).softmax(3)
 
     def _once(self, x: Tensor) -> Tensor:

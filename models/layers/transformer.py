@@ -101,4 +101,5 @@ class TransformerBlock(nn.Module):
         return last.shares(tokens, None if at is None else at[0] * x.shape[3] + at[1]).unflatten(2, x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.tr(self._tokens(x)).transpose(1, 2).unflatten(2, x.shape[2:])
+        out = self.tr(self._tokens(x)).transpose(1, 2)
+        return out.reshape(*out.shape[:2], *x.shape[2:])  # unflatten would fix the map's size in an exported graph
