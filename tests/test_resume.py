@@ -14,9 +14,10 @@ import torch
 import yaml
 
 import train
-from utils import engine, evaluate, session
+from utils import engine, evaluate, session, trainer
 from utils.checkpoint import load_checkpoint
-from utils.errors import StopError, UserError
+from utils.errors import StopError, StorageError, UserError
+from utils.history import History
 from utils.keeper import Keeper
 from utils.lock import hold
 from utils.metrics import Evaluator
@@ -180,6 +181,23 @@ def test_best_weights_that_are_lost_are_replaced(finished, damaged):
     path.unlink()
     train.main(["--resume", str(finished), "--epochs", "4"])
     assert load_checkpoint(path)["epoch"] in (2, 3)
+
+
+@pytest.mark.parametrize("best", [1, 2])
+def test_the_best_weights_are_kept_when_their_row_cannot_be_written(command, tmp_path, monkeypatch, best):
+    fitness, calls, flush = iter([0.9 if epoch == best else 0.1 for epoch in range(4)]), [], History.flush
+
+    def full(history: History) -> None:
+        calls.append(history)
+        if len(calls) in (2, 3):  # in epochs 1 and 2
+            raise StorageError("results.csv: no space")
+        flush(history)
+
+    monkeypatch.setattr(trainer, "fitness", lambda *_: next(fitness))
+    monkeypatch.setattr(History, "flush", full)
+    train.main([*command, "--project", str(tmp_path), "--epochs", "4"])
+    assert load_checkpoint(tmp_path / "exp" / "weights" / "best.pt")["epoch"] == best
+    assert [line.split(",")[0].strip() for line in (tmp_path / "exp" / "results.csv").read_text().splitlines()[1:]] == ["0", "1", "2", "3"]
 
 
 def test_the_final_files_of_a_finished_run_are_made_up_for(finished, straight):

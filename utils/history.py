@@ -40,14 +40,9 @@ class History:
         self._board = _tensorboard(folder, start)
 
     def append(self, values: Mapping[str, float]) -> None:
-        """Write the row of an epoch; `values` holds every column. It is on the disk before the checkpoint that counts on it.
-
-        Raises:
-            StorageError: it cannot be written; it is kept for the next time, see `flush`.
-        """
+        """Note the row of an epoch, which `flush` writes; `values` holds every column."""
         self._unwritten.append(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
         self._draw(values)
-        self.flush()
 
     def flush(self) -> None:
         """Write the rows that are not on the disk yet, in place of what is left of a try that failed.

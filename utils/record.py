@@ -43,10 +43,11 @@ def save_epoch(run: Run, epoch: int, result: Evaluation | None, *, best: bool, l
     """
     config, folder = run.config, run.folder / "weights"
     payload = _payload(run, epoch, result)
-    settle(run)
     # --nosave keeps one epoch only; a best.pt that lies there with --exist-ok is another run's
     if best or (last and (config.nosave or not (folder / "best.pt").exists())):
         _save_best(run, averaged(payload))
+    else:
+        settle(run)
     if config.save_period > 0 and epoch % config.save_period == 0:
         save_checkpoint(folder / f"epoch{epoch}.pt", payload)
     _save_last(run, payload)
@@ -77,7 +78,9 @@ def settle(run: Run) -> None:
 
 def _save_best(run: Run, payload: dict[str, Any]) -> None:
     path = run.folder / "weights" / "best.pt"
+    run.owed.pop("best", None)  # better ones take their place
     try:
+        settle(run)
         save_checkpoint(path, payload)
     except StorageError:
         run.owed["best"] = functools.partial(save_checkpoint, path, copy.deepcopy(payload))  # later weights will not be the best

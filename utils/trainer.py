@@ -24,7 +24,7 @@ from utils.gallery import draw_results, draw_train_batch, write_tables
 from utils.history import History
 from utils.keeper import Keeper
 from utils.loss import DetectionLoss
-from utils.record import row, save_epoch
+from utils.record import row, save_epoch, settle
 from utils.runs import LOG
 from utils.splits import Splits
 from utils.stopping import EarlyStop, fitness
@@ -117,14 +117,16 @@ def _write_down(
     """
     failure, epoch = "", int(values["epoch"])
     if history is not None:
+        history.append(values)
+        run.owed["history"] = history.flush
         try:
-            history.append(values)
             if saved:
                 save_epoch(run, epoch, result, best=best, last=last)
+            else:
+                settle(run)
         except StorageError as error:
             if last:
                 raise
-            run.owed["history"] = history.flush
             failure = str(error)
             run.trainee.events.record("not saved", f"{failure}. Training goes on, and tries again at the next save", epoch=epoch)
     return not any(gather(failure, run.ranks))

@@ -10,6 +10,7 @@ def row(epoch: int) -> dict[str, float]:
 def test_columns_and_format(tmp_path):
     history = History(tmp_path)
     history.append(row(0))
+    history.flush()
     history.close()
     head, first = (tmp_path / "results.csv").read_text().splitlines()
     assert head == (
@@ -25,10 +26,12 @@ def test_going_on_drops_later_and_broken_rows(tmp_path):
     history = History(tmp_path)
     for epoch in range(3):
         history.append(row(epoch))
+    history.flush()
     history.close()
     with (tmp_path / "results.csv").open("a") as file:
         file.write("         3,   0.5")
     again = History(tmp_path, start=2)
     again.append(row(2))
+    again.flush()
     again.close()
     assert [line.split(",")[0].strip() for line in (tmp_path / "results.csv").read_text().splitlines()] == ["epoch", "0", "1", "2"]
