@@ -6,6 +6,7 @@ is gone on with elsewhere; the claim on the run keeps two of them from working o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ class RayEngine:
     Args:
         address: of the cluster; "" starts Ray on this machine, with `threads` x `jobs` processors.
         threads: processors of a task.
+        device: what ``--device`` names; "" takes a GPU of the cluster where it has any, even if this machine has none.
         runs: most tasks there will be; Ray itself decides how many run at a time.
 
     Raises:
@@ -59,13 +61,14 @@ class RayEngine:
         gpus = 1 if resources.get("GPU", 0) and device != "cpu" else 0
         remote = ray.remote(carry_out)
         self._remote = remote.options(num_cpus=threads, num_gpus=gpus, max_retries=_RETRIES, retry_exceptions=False)
-        self._flags, self._device = dict(flags), "0" if gpus else device
+        self._flags, self._device = dict(flags), "0" if gpus else device or "cpu"
         self._running: dict[Any, Task] = {}
         self.slots = max(runs, 1)
 
     def start(self, task: Task) -> None:
-        """Hand a task to Ray."""
-        self._running[self._remote.remote(task, self._flags, self._device)] = task
+        """Hand a task to Ray, whose workers have a working folder of their own."""
+        there = dataclasses.replace(task, study=task.study.resolve())
+        self._running[self._remote.remote(there, self._flags, self._device)] = task
 
     def wait(self, seconds: float) -> list[Exit]:
         """Return the tasks that have ended; at once when there are any, else after `seconds`."""

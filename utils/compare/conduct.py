@@ -131,7 +131,7 @@ def _engine(plan: Plan, config: CompareConfig, given: frozenset[str], devices: l
     if config.engine == "ray":
         from utils.compare.cluster import RayEngine
 
-        return RayEngine(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=runs, device=devices[0])
+        return RayEngine(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=runs, device=config.device and devices[0])
     return LocalEngine(jobs, flags, devices)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from utils.config import ROOT
+from utils.errors import UserError
 
 _GRACE = 120.0  # seconds to finish the step, save, and leave
 
@@ -69,8 +70,8 @@ def command(task: Task, flags: Mapping[str, Any], device: str) -> list[str]:
         flag = "--" + name.replace("_", "-")
         if value is True:
             line.append(flag)
-        elif value not in (False, ""):
-            line += [f"{flag}={value}"]
+        elif value is not False and value != "":  # a 0 says something: no loader processes, no saving within epochs
+            line.append(f"{flag}={value}")
     return line
 
 
@@ -116,11 +117,19 @@ class LocalEngine:
         self._running: dict[Task, tuple[subprocess.Popen[bytes], str]] = {}
 
     def start(self, task: Task) -> None:
-        """Begin with a task; there is a free slot."""
+        """Begin with a task; there is a free slot.
+
+        Raises:
+            UserError: no room for its log, or for another process.
+        """
         device = self._free.pop(0)
-        task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("ab") as log:
-            self._running[task] = (launch(command(task, self._flags, device), log), device)
+        try:
+            task.log.parent.mkdir(parents=True, exist_ok=True)
+            with task.log.open("ab") as log:
+                self._running[task] = (launch(command(task, self._flags, device), log), device)
+        except OSError as error:
+            why = f"its process cannot be started ({error.strerror or error}: {error.filename or task.log})"
+            raise UserError(f"{task}: {why}; the same command goes on with the study") from error
 
     def wait(self, seconds: float) -> list[Exit]:
         """Return the tasks that have ended; at once when there are any, else after `seconds`."""
