@@ -51,7 +51,7 @@ def variant_name(cfg: str) -> str:
     path = Path(cfg)
     name = path.stem if path.suffix in (".yaml", ".yml") else path.name
     name = printable(name).replace("/", "?").strip()
-    if not name or name.startswith((".", CONTROL)):
+    if not name or name.startswith((".", "-", CONTROL)):
         raise UserError(f"--cfgs: {cfg}: a variant cannot be called {name!r}; rename the file")
     return name
 

@@ -34,7 +34,7 @@ SIDE = 320
 """Of a picture, in pixels, at most."""
 BUDGET = 6_000_000
 """Bytes of all pictures together; scenes beyond it are left out."""
-FOCUS_IMAGES = 32
+FOCUS_IMAGES = 100
 """Images, at most, over which the energy inside true boxes is averaged."""
 BLOCKS = 3
 """Attention blocks of a variant whose maps are shown, at most: the first, the last and one between."""

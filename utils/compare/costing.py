@@ -38,7 +38,11 @@ def measure_costs(folder: Path, plan: Plan, device: str, request: StopRequest) -
         if variant.error or variant.name in known:
             continue
         LOG.info("measuring the cost of %s", variant.name)
-        values = {part: _part(folder, variant, part, device, request) for part in ("inference", "training")}
+        try:
+            values = {part: _part(folder, variant, part, device, request) for part in ("inference", "training")}
+        except OSError as error:  # no room for temporary files: a report without costs is better than none
+            LOG.warning("%s: its cost cannot be measured (%s)", variant.name, error.strerror or error)
+            continue
         if None in values.values():
             continue
         merged: dict[str, Any] = {**(values["training"] or {}), **(values["inference"] or {})}

@@ -85,6 +85,7 @@ def _variant(study: Study, variant: Variant, number: int, base: Cost | None) -> 
     comparison = study.comparisons.get(variant.name)
     word = "baseline" if variant.baseline else comparison.verdict if comparison else "no verdict"
     cost = _costs(variant, study.costs.get(variant.name))
+    per_class = _per_class(done, len(study.plan.data.names))
     return {
         "index": number,
         "name": variant.name,
@@ -100,7 +101,8 @@ def _variant(study: Study, variant: Variant, number: int, base: Cost | None) -> 
         "scores": {m.key: spread([getattr(run.last, m.key) for run in done if run.last]) for m in METRICS},
         "best": {m.key: spread([getattr(run.best, m.key) for run in done if run.best]) for m in METRICS},
         "best_epochs": ", ".join(str(run.best_epoch) for run in done),
-        "class_ap": _per_class(done, len(study.plan.data.names)),
+        "class_ap": [c["mean"] for c in per_class],
+        "class_sd": [c["sd"] for c in per_class],
         "differences": {m.key: _difference(comparison, m.key) for m in METRICS} if comparison else {},
         "classes": [i.mean if i else math.nan for i in comparison.class_seeds] if comparison else [],
         "class_intervals": [[_ends(s), _ends(i)] for s, i in zip(comparison.class_seeds, comparison.class_images, strict=True)]
@@ -149,9 +151,9 @@ def _ends(interval: Interval | None) -> list[float] | None:
     return [interval.low, interval.high] if interval else None
 
 
-def _per_class(done: Sequence[RunResult], classes: int) -> list[float]:
+def _per_class(done: Sequence[RunResult], classes: int) -> list[Digest]:
     scores: list[Scores] = [run.last for run in done if run.last]
-    return [spread([float(s.per_class[c]) for s in scores])["mean"] for c in range(classes)]
+    return [spread([float(s.per_class[c]) for s in scores]) for c in range(classes)]
 
 
 def _costs(variant: Variant, cost: Cost | None) -> dict[str, float]:

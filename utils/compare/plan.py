@@ -10,7 +10,7 @@ from typing import Any
 
 from models import load_plugins
 from models.weights import read_weights
-from utils.compare.arms import choose_baseline, described, read_variants
+from utils.compare.arms import choose_baseline, described, read_variants, variant_name
 from utils.compare.control import controls
 from utils.compare.fingerprint import data_digest, image_digest, versions
 from utils.compare.sealed import file_digest
@@ -159,7 +159,7 @@ def differences(old: Plan, new: Plan, baseline: str) -> list[str]:
         lines.append(f"--weights: {old.weights or 'none'} before, {new.weights or 'none'} now (other content)")
     if old.control != new.control:
         lines.append(f"--control: {old.control or 'none'} before, {new.control or 'none'} now")
-    if baseline and baseline not in (old.baseline.name, old.baseline.cfg):
+    if baseline and baseline != old.baseline.cfg and variant_name(baseline) != old.baseline.name:
         lines.append(f"--baseline: {old.baseline.name} before, {baseline} now")
     for variant in new.variants:
         before = next((v for v in old.variants if v.name == variant.name and not v.error), None)

@@ -82,7 +82,7 @@ def read_plan(folder: Path) -> Plan:
 
 def _variant(content: dict[str, Any], folder: Path) -> Variant:
     variant = Variant(**{**content, "edits": tuple(content["edits"])})
-    if Path(variant.name).name != variant.name:
+    if Path(variant.name).name != variant.name or variant.name in ("", ".."):
         raise ValueError(f"variant {variant.name!r}")
     return dataclasses.replace(variant, spec=_read_model(folder, variant.name, variant.digest)) if not variant.error else variant
 

@@ -1,19 +1,25 @@
-"""Everything a study hands out for reading: report.html, table.md, table.tex, results.json and the figures."""
+"""Everything a study hands out for reading: report.html, table.md, table.tex, results.json and the figures.
+
+``python -m utils.compare.report STUDY`` writes them again, finished or not, from what lies in the study's folder. It plans, trains and
+measures nothing, so it does not mind that code, flags or data have changed since.
+"""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.cli import option, parse, run
 from utils.compare import protocol, sections, words
 from utils.compare.digest import Digest, digest
 from utils.compare.escape import finite, html, json_script
 from utils.compare.gallery import Gallery
-from utils.compare.sealed import write_text
+from utils.compare.sealed import read_sealed, write_text
 
 if TYPE_CHECKING:
     from utils.compare.study import Study
@@ -21,6 +27,39 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("base.js", "table.js", "charts.js", "gallery.js", "main.js")
 """Joined in this order into the page's one script."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ReportConfig:
+    """Arguments of ``python -m utils.compare.report``."""
+
+    study: str = option("", "study folder", positional=True)
+    plugins: tuple[str, ...] = option((), "your own modules, for the pictures of models that use them", nargs="+", type=str)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Compare the runs of a study folder once more, and write the report anew.
+
+    Raises:
+        UserError: no study there, compare.py is at work on it, or a file cannot be written.
+    """
+    config, _ = parse(ReportConfig, argv, description=__doc__ or "")
+    from models import load_plugins
+    from utils.compare.results import write_results
+    from utils.compare.study import COMPARISONS, load_study
+    from utils.compare.verdicts import compare
+    from utils.lock import hold
+    from utils.runs import LOG, start_log
+
+    start_log()
+    folder = Path(config.study)
+    load_study(folder)  # before a lock is left where there is no study
+    load_plugins(config.plugins)
+    with hold(folder):
+        study = load_study(folder)
+        write_results(study)
+        write_report(compare(study, (read_sealed(folder / COMPARISONS) or {}).get("resamples", 1000)))
+    LOG.info("report: %s", folder / "report.html")
 
 
 def write_report(study: Study) -> None:
@@ -93,3 +132,7 @@ def results_json(study: Study, data: Digest) -> str:
         "protocol": {"command": plan.command, **dict(protocol.plan_rows(study)), **{k: dict(v) for k, v in protocol.tables(study).items()}},
     }
     return json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+if __name__ == "__main__":
+    run(main)

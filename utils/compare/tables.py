@@ -37,8 +37,8 @@ def markdown_table(study: Study, data: Digest) -> str:
         *(_main(v, markdown) for v in variants),
     ]
     every = [
-        ["Variant", *(m.label for m in METRICS)],
-        *([markdown(v["name"]), *(_spread(v["scores"][m.key]) for m in METRICS)] for v in variants),
+        ["Variant", *(m.label for m in METRICS), "AP, best epoch"],
+        *([markdown(v["name"]), *(_spread(v["scores"][m.key]) for m in METRICS), _spread(v["best"]["ap"])] for v in variants),
     ]
     notes = [f"- {markdown(note)}" for note in words.notes(data, study.runs, study.plan.data.overlap)]
     parts = [

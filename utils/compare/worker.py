@@ -23,7 +23,7 @@ from typing import Any
 from utils.cli import option, parse, run
 from utils.compare.outcome import RESULT, read_outcome, write_outcome
 from utils.compare.planfile import read_plan
-from utils.compare.sealed import digest, read_sealed, write_sealed
+from utils.compare.sealed import digest, file_digest, read_sealed, write_sealed
 from utils.compare.study import Plan, RunResult, Variant, model_file, run_folder
 from utils.errors import UserError
 from utils.lock import hold
@@ -135,14 +135,16 @@ class Worker:
                 self.notes.append(f"{before.error}; carried out again")
                 LOG.warning("%s: %s; carrying it out again", self.home, before.error)
             try:
+                self.home.mkdir(parents=True, exist_ok=True)
                 result = self._result()
+            except OSError as error:
+                raise UserError(f"{error.filename or self.home}: {error.strerror or error}; the same command tries again") from error
             except UserError as error:
                 if _of_the_machine(error):
                     raise
                 LOG.warning("%s, seed %d failed: %s", self.variant.name, self.config.seed, error)
                 text = str(error).replace(f"{self.study}{os.sep}", "")  # the row is the same wherever the study lies
                 result = self._blank("failed", error=" ".join(text.split()))
-            self.home.mkdir(parents=True, exist_ok=True)
             write_outcome(self.home, dataclasses.replace(result, notes=tuple(self.notes)))
 
     def _blank(self, state: str, error: str = "") -> RunResult:
@@ -165,7 +167,7 @@ class Worker:
         splits = open_splits(self.plan)
         found = {split: data_digest(index) for split, index in splits.items()}
         made_with = {**versions(), "data": digest(found)[:16], "device": device_name(device)}
-        made_with["threads"] = str(self.plan.threads)
+        made_with |= {"threads": str(self.plan.threads), **self._inputs()}
         payload = self._trained()
         best_epoch = int(load_checkpoint(self.home / "weights" / "best.pt")["epoch"])
         (self.home / RESULT).unlink(missing_ok=True)
@@ -183,6 +185,11 @@ class Worker:
             train_memory_mb=float(parts.get("memory_mb", 0.0)),
             made_with=made_with,
         )
+
+    def _inputs(self) -> dict[str, str]:
+        """Digests of the user's own files that a run rests on: one that is edited while the study is under way shows."""
+        found = {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}
+        return found | ({"start weights": file_digest(Path(self.plan.weights))[:16]} if self.plan.weights else {})
 
     def _trained(self) -> dict[str, Any]:
         """Train to the end, on from where an earlier process was stopped; the last checkpoint's content."""
@@ -255,7 +262,7 @@ def _mishaps(home: Path) -> Counter[str]:
 
 
 def _of_the_machine(error: BaseException) -> bool:
-    """Whether the disk, a file or the GPU's memory is to blame, rather than the variant: that may be mended and tried again."""
+    """Whether the disk or a file is to blame, rather than the variant: that may be mended and tried again."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):

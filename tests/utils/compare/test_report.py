@@ -67,6 +67,8 @@ def test_means_and_deviations_are_those_of_the_runs(study: Study) -> None:
     assert row["differences"]["ap"] | {"visible": 0.0124} == row["differences"]["ap"]
     assert row["ratio"]["gflops"] == pytest.approx((1.03 + 0.06) / 1.03)
     assert math.isnan(row["scores"]["small"]["mean"])
+    first = [run.last.per_class[0] for run in study.runs_of("yolov5n-ca") if run.last]
+    assert (row["class_ap"][0], row["class_sd"][0]) == pytest.approx((np.mean(first), np.std(first, ddof=1)), abs=1e-12)
 
 
 def test_a_failed_variant_and_a_missing_seed_stay_in_sight(study: Study, page: str) -> None:

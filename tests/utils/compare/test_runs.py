@@ -16,7 +16,9 @@ import yaml
 
 from tests.utils.compare.forked import ForkEngine, ended, forked, settings, study_of, write_models
 from utils.compare import conduct, load_study
+from utils.compare.engines import Task
 from utils.compare.outcome import read_outcome
+from utils.compare.study import run_folder
 from utils.errors import StopError, UserError
 from utils.lock import hold
 
@@ -156,6 +158,60 @@ def test_another_plan_is_refused_with_the_differences(copied, cfgs, tiny_dataset
     with pytest.raises(UserError, match=r"tiny-se: another model \(6,228 parameters before, "):
         study_of(settings(other, tiny_dataset, tmp_path))
     assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file() and p.name != ".lock"} == before
+
+
+def test_the_baseline_may_be_named_by_any_path(copied, cfgs, tiny_dataset, tmp_path):
+    for name in ("tiny", "tiny.yaml", cfgs[0]):
+        study_of(settings(cfgs, tiny_dataset, tmp_path, baseline=name))
+
+
+def test_the_report_is_written_again_from_the_folder_alone(straight, copied, capsys):
+    from utils.compare import report
+
+    expected = (copied / "results.csv").read_bytes()
+    before = load_study(copied).comparisons
+    for path in (copied / "results.csv", copied / "comparisons.json"):
+        path.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.compare.fingerprint.code_digest", lambda: "other code")
+        report.main([str(copied)])
+    assert (copied / "results.csv").read_bytes() == expected
+    after = load_study(copied).comparisons
+    assert {name: c.verdict for name, c in after.items()} == {name: c.verdict for name, c in before.items()}
+    assert "<h1>" in (copied / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="no study there"):
+        report.main([str(copied / "runs")])
+    assert not (copied / "runs" / ".lock").exists()
+
+
+def test_a_plugin_that_changes_between_runs_forbids_the_verdict(cfgs, tiny_dataset, tmp_path, monkeypatch):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("")
+    begin = ForkEngine.start
+
+    def edited(engine: ForkEngine, task: Task) -> None:
+        plugin.write_text(f"NUMBER = {task.variant.count('-')}")
+        begin(engine, task)
+        while engine._running and not (run_folder(task.study, task.variant, task.seed) / "result.json").exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(ForkEngine, "start", edited)
+    study_of(settings(cfgs, tiny_dataset, tmp_path, epochs=1, jobs=1, plugins=(str(plugin),)))
+    comparison = load_study(tmp_path / "study").comparisons["tiny-se"]
+    assert comparison.verdict == "no verdict"
+    assert f"plug-in {plugin} differs" in comparison.reason
+
+
+def test_a_disk_that_is_full_for_a_moment_fails_no_variant(cfgs, tiny_dataset, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "best.npz")
+
+    config = settings(cfgs, tiny_dataset, tmp_path, epochs=1, seeds=(1,))
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.compare.measure.load_model", full)
+        with pytest.raises(UserError, match=r"(?s)tiny, seed 0: best.npz: No space left on device; the same command tries again"):
+            study_of(config)
+    assert [r.state for r in load_study(tmp_path / "study").runs] == ["missing"] * 2
 
 
 def test_other_data_are_refused(copied, cfgs, tiny_dataset, tmp_path):

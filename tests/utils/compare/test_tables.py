@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def test_a_row_of_the_markdown(study: Study) -> None:
         "1.09 (× 1.06)",
         "23.6 ms (× 1.10)",
     ]
+
+
+def test_the_best_epoch_is_a_column_of_its_own(study: Study) -> None:
+    table = next(part for part in markdown_table(study, digest(study)).split("\n\n") if "best epoch |" in part).splitlines()
+    best = [run.best.ap for run in study.runs_of("yolov5n-ca") if run.best]
+    row = next(x for x in table if x.startswith("| yolov5n-ca |"))
+    assert cells(table[0])[-1] == "AP, best epoch"
+    assert cells(row)[-1] == f"{100 * statistics.fmean(best):.2f} ± {100 * statistics.stdev(best):.2f}"
 
 
 def test_a_row_of_the_latex(study: Study) -> None:

@@ -142,15 +142,16 @@ function drawLegend() {
 
 function drawClasses() {
   const few = 12;
+  const spreadOf = (v, c) => points(v.class_ap[c], 1) + (known(v.class_sd[c]) ? ` ± ${points(v.class_sd[c], 1)}` : "");
   const rows = data.classes.map((name, c) => ({ name, c, most: Math.max(...others.map((v) => Math.abs(v.classes[c] || 0)), 0) })).sort((a, b) => b.most - a.most);
   const kept = state.all ? rows : rows.slice(0, few);
   const limit = Math.max(...rows.map((r) => r.most), 0.005);
   find("heat").replaceChildren(
     html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "Class"), html("th", { scope: "col" }, short(base.name, 40), html("small", {}, "AP")), others.map((v) => html("th", { scope: "col" }, short(v.name, 40))))),
-    html("tbody", {}, kept.map((r) => html("tr", {}, html("th", { scope: "row" }, r.name), html("td", { class: "dim" }, points(base.class_ap[r.c], 1)), others.map((v) => {
+    html("tbody", {}, kept.map((r) => html("tr", {}, html("th", { scope: "row" }, r.name), html("td", { class: "dim" }, spreadOf(base, r.c)), others.map((v) => {
       const value = v.classes[r.c];
       const strength = known(value) ? Math.round(62 * Math.min(Math.abs(value) / limit, 1)) : 0;
-      return html("td", { css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1));
+      return html("td", { css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
     })))));
   const more = find("more");
   more.hidden = rows.length <= few;
