@@ -15,7 +15,7 @@ import yaml
 
 import train
 from utils import engine, evaluate, session, trainer
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import StopError, StorageError, UserError
 from utils.history import History
 from utils.keeper import Keeper
@@ -251,6 +251,42 @@ def test_the_newest_run_goes_on_where_it_is(finished, tmp_path):
     train.main(["--resume", "--project", str(tmp_path), "--epochs", "3"])
     assert len((finished / "results.csv").read_text().splitlines()) == 4
     assert [p.name for p in tmp_path.iterdir()] == ["exp"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("names", ["a"]),
+        ("model", {}),
+        ("model", {"x": torch.zeros(1)}),
+        ("ema", None),
+        ("optimizer", {}),
+        ("optimizer", {"state": {}, "param_groups": []}),
+        ("data", {"other": {}}),
+        ("data", [1]),
+        ("updates", "x"),
+        ("sums", [["x"]]),
+    ],
+)
+def test_state_that_does_not_fit_is_refused(finished, tmp_path, part, value):
+    payload = load_checkpoint(finished / "weights" / "last.pt")
+    (payload if part in payload else payload["resume"])[part] = value
+    payload["resume"]["batch"], payload["epoch"] = 2, 0
+    save_checkpoint(tmp_path / "strange.pt", payload)
+    with pytest.raises(UserError, match=r"strange\.pt: its .*; start from it with --weights"):
+        train.main(["--resume", str(tmp_path / "strange.pt")])
+
+
+def test_going_on_from_an_earlier_checkpoint_is_saved_before_its_rows_are_cut(command, tmp_path, monkeypatch):
+    train.main([*command, "--project", str(tmp_path), "--save-period", "1"])
+    folder = tmp_path / "exp"
+    with monkeypatch.context() as patch:
+        strike(patch, engine, "prepare", 1, signal.SIGINT)
+        strike(patch, engine, "prepare", 1, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(["--resume", str(folder / "weights" / "epoch0.pt")])
+    train.main(["--resume", str(folder)])
+    assert [line.split(",")[0].strip() for line in (folder / "results.csv").read_text().splitlines()[1:]] == ["0", "1"]
 
 
 def test_a_folder_without_a_checkpoint(tmp_path):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from utils.checkpoint import save_checkpoint
 from utils.distributed import gather
-from utils.engine import START, Position
+from utils.engine import START, TERMS, Position
 from utils.errors import UserError
 from utils.fingerprint import data_changes
 from utils.record import LAST, PREVIOUS, averaged
@@ -25,18 +29,46 @@ def restore(run: Run, stopped: Stopped) -> None:
     """Put back everything that an epoch leaves to the next one; the model has its weights already.
 
     Raises:
-        UserError: the data have changed, and ``--resume-anyway`` was not given.
+        UserError: the data have changed, and ``--resume-anyway`` was not given; or the state does not fit the model.
     """
-    trainee, state = run.trainee, stopped.payload["resume"]
-    _check_data(run, stopped)
+    state = stopped.payload["resume"]
+    run.start, run.done = stopped.epoch, stopped.finished
+    run.resumed = stopped.folder is not None and stopped.path.name in (LAST, PREVIOUS)  # else last.pt is of another place
+    with readable(stopped):
+        _check_data(run, stopped)
+        _restore(run, stopped, state)
+        _compare_versions(run, state)
+
+
+def _restore(run: Run, stopped: Stopped, state: dict[str, Any]) -> None:
+    trainee = run.trainee
     trainee.optimizer.load_state_dict(state["optimizer"])
     trainee.scaler.load_state_dict(state["scaler"])
     trainee.ema.module.load_state_dict(stopped.payload["ema"])
     trainee.ema.updates = state["updates"]
     run.stop.best, run.stop.epoch, run.ap = state["best"], state["best_epoch"], state["ap"]
-    run.start, run.resumed, run.done = stopped.epoch, stopped.folder is not None, stopped.finished
     run.position = _position(run, state)
-    _compare_versions(run, state)
+    moments = ((p, v) for p, values in trainee.optimizer.state.items() for v in values.values())
+    if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != p.shape for p, v in moments):
+        raise ValueError("the optimizer's state is of other shapes than the weights")
+
+
+@contextlib.contextmanager
+def readable(stopped: Stopped) -> Iterator[None]:
+    """While the parts of a checkpoint are put to use: whatever cannot be is the checkpoint's fault, which may be a stranger's.
+
+    Raises:
+        UserError: its state does not fit.
+    """
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(
+            f"{stopped.path}: its state does not fit its model ({reason}); start from it with --weights {stopped.path}"
+        ) from error
 
 
 def _check_data(run: Run, stopped: Stopped) -> None:
@@ -49,9 +81,10 @@ def _check_data(run: Run, stopped: Stopped) -> None:
 
 def _position(run: Run, state: dict[str, Any]) -> Position:
     """Where the first epoch begins: at its start if its batches are no longer those they were."""
-    batch, sums, ranks = state.get("batch", 0), state.get("sums", []), run.ranks
+    batch, ranks = state.get("batch", 0), run.ranks
     if not batch:
         return START
+    sums = [[float(value) for _, value in zip(TERMS, values, strict=True)] for values in state["sums"]]
     if state["steps"] != len(run.loader):
         LOG.warning("an epoch has %d batches and had %d; epoch %d begins anew", len(run.loader), state["steps"], run.start)
         return START

@@ -192,6 +192,7 @@ def _odd_part(payload: Mapping[str, Any]) -> str:
     """The first part of a checkpoint that is not of its kind; '' when all are."""
     state = payload["resume"] if isinstance(payload["resume"], dict) else {}
     numbers = {"epoch": payload.get("epoch"), "best epoch": state.get("best_epoch"), "batch": state.get("batch", 0)}
+    numbers |= {name: state.get(name, 0) for name in ("updates", "steps")}
     parts = {name: payload.get(name) for name in ("config", "hyp", "resume")}
     kinds = {
         **{name: type(part) is dict for name, part in parts.items()},

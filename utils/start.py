@@ -34,7 +34,7 @@ from utils.lock import hold
 from utils.loss import DetectionLoss
 from utils.optim import Schedule, build_optimizer
 from utils.record import plain
-from utils.restore import restore
+from utils.restore import readable, restore
 from utils.resume import Stopped
 from utils.rollback import watch
 from utils.runs import LOG, new_run_folder
@@ -83,13 +83,14 @@ def open_stopped(config: TrainConfig, names: dict[int, str], stopped: Stopped) -
     """Build the model of a stopped run, with its weights.
 
     Raises:
-        UserError: the data's classes are not the run's.
+        UserError: the data's classes are not the run's, or the weights do not fit the model.
     """
     payload = stopped.payload
-    if payload["names"] != names:
-        raise UserError(f"--data {config.data}: {len(names)} classes {_few(names)}; the run was trained on {_few(payload['names'])}")
-    model = build_model(ModelSpec.from_dict(payload["spec"], config.resume), names=names)
-    model.load_state_dict(payload["model"])
+    with readable(stopped):
+        if payload["names"] != names:
+            raise UserError(f"--data {config.data}: {len(names)} classes {_few(names)}; the run was trained on {_few(payload['names'])}")
+        model = build_model(ModelSpec.from_dict(payload["spec"], config.resume), names=names)
+        model.load_state_dict(payload["model"])
     return model
 
 
