@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -38,17 +39,22 @@ def run(folder: Path, *, short: bool) -> Tally:
 
 def _killed(training: Training, name: str, draw: random.Random, seconds: float, workers: int, tally: Tally) -> str:
     """Start a run, kill it, go on with it until it comes to its end; what went wrong in words, if anything."""
-    kills = 0
+    kills, folder = 0, training.run_folder(name)
     while True:
         training.progress.clear()
         pid = training.start(name, "--workers", str(workers))
         if not kills or draw.random() < AGAIN:
             time.sleep(draw.uniform(0, seconds))
             os.kill(pid, signal.SIGKILL)
-            kills += 1
         code = wait(pid)
-        if code != -signal.SIGKILL:
+        if code == 0 and not kills:
+            shutil.rmtree(folder)  # it came to its end first, and is no fault
+        elif code != -signal.SIGKILL:
             return "" if code == 0 else f"ended with {code} after {kills} kills: {training.log(name)}"
-        saved, done = position(training.run_folder(name)), training.progress.read()
-        tally.checkpoints_lost += done != (-1, -1) and saved == (-1, -1)
-        tally.steps_lost += saved < done
+        else:
+            kills += 1
+            saved, done = position(folder), training.progress.read()
+            tally.checkpoints_lost += done != (-1, -1) and saved == (-1, -1)
+            tally.steps_lost += saved < done
+            if (folder / "metrics.json").exists():
+                return ""  # killed on its way out, with nothing left to do
