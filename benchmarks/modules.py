@@ -34,7 +34,7 @@ def contestants(names: list[str], channels: int, side: int) -> dict[str, Any]:
 
     modules: dict[str, Any] = {"3x3 convolution": nn.Conv2d(channels, channels, 3, padding=1, bias=False)}
     for name in names:
-        settings = {"fmap_size": (side, side)} if name == "MHSA" else {}
+        settings = {"dim_head": channels // 4, "fmap_size": (side, side)} if name == "MHSA" else {}
         modules[name] = lookup(name).build(channels, **settings)
         if name in STRAIGHTFORWARD:
             plain = modules[f"  {name}, straightforward"] = STRAIGHTFORWARD[name](channels, **settings)

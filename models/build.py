@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ import models.layers
 import models.yoloair  # noqa: F401  all four register their modules
 from models import head  # noqa: F401
 from models.activations import is_activation, parse_activation
+from models.arguments import called, require_fit
 from models.bounds import bounded
 from models.gate import Gate
 from models.layers.conv import set_activation
@@ -105,28 +105,16 @@ def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: 
 
 def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
     build = plan.build or entry.build
-    signature = inspect.signature(build)
     every = [plan.args] + [plan.again or plan.args] * (plan.copies - 1)
-    try:
-        for args in every[:2]:
-            signature.bind(*args, **row.keywords)
-    except TypeError as error:
-        bare = signature.replace(
-            parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()], return_annotation=signature.empty
-        )
-        raise UserError(f"{error}; it is {entry.name}{bare}, called with {_call(plan.args, row)}") from error
+    require_fit(entry.name, build, plan.args, row.keywords)
     # A module among the arguments (an activation) may hold state: each copy gets its own.
     try:
         copies = [build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
     except UserError:
         raise
     except MISFITS as error:
-        raise UserError(f"{error} (called with {_call(plan.args, row)})") from error
+        raise UserError(f"{error}; {called(entry.name, build, plan.args, row.keywords)}") from error
     return copies[0] if len(copies) == 1 else nn.Sequential(*copies)
-
-
-def _call(args: tuple[Any, ...], row: Row) -> str:
-    return f"({', '.join([*(repr(a) for a in args), *(f'{k}={v!r}' for k, v in row.keywords.items())])})"
 
 
 @contextmanager

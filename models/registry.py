@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from models.arguments import signature_of
 from utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -220,12 +221,13 @@ def nominal_width(row: Row) -> int:
     Raises:
         UserError: there is none, or it is no positive integer.
     """
+    width = row.args[0] if row.args else None
+    if isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= MOST_CHANNELS:
+        return width
+    form = f"; it is {signature_of(row.name, _ENTRIES[row.name].build)}" if row.name in _ENTRIES else ""
     if not row.args:
-        raise UserError("its first argument, the output width, is missing")
-    width = row.args[0]
-    if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= MOST_CHANNELS:
-        raise UserError(f"its first argument is the output width, a positive integer, not {width!r} (at most {MOST_CHANNELS})")
-    return width
+        raise UserError(f"its first argument, the output width, is missing{form}")
+    raise UserError(f"its first argument is the output width, a positive integer, not {width!r} (at most {MOST_CHANNELS}){form}")
 
 
 def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention.position import AbsolutePosition, RelativePosition
+from models.arguments import positive
+from models.attention.position import AbsolutePosition, RelativePosition, pair
 from models.layers.conv import Conv, batch_norm
 from models.layers.csp import C3
 from models.layers.norm import factor_and_shift
@@ -21,11 +22,12 @@ Position = Literal["relative", "absolute"] | None
 
 
 def _own_width(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
-    """C -> C, or heads x dim_head where that is given."""
+    """C -> heads x dim_head, or C where that is None."""
     width = only(row, inputs)
-    given = dict(zip(("heads", "dim_head"), row.args, strict=False)) | dict(row.keywords)
-    dim_head = given.get("dim_head")
-    return Plan((width, *row.args), width if dim_head is None else given.get("heads", 4) * dim_head)
+    given = {"heads": 4, "dim_head": 128} | dict(zip(("heads", "dim_head"), row.args, strict=False)) | dict(row.keywords)
+    heads, dim_head = given["heads"], given["dim_head"]
+    # Other types are the constructor's to refuse.
+    return Plan((width, *row.args), heads * dim_head if isinstance(heads, int) and isinstance(dim_head, int) else width)
 
 
 @register(_own_width, example=(4, 8, (6, 6)))
@@ -37,28 +39,28 @@ class MHSA(nn.Module):
     Args:
         channels: width C of the input.
         heads: number n of heads.
-        dim_head: width d of a head; the default None gives C / n, so that the width is kept.
-        fmap_size: native (height, width) of the position tables; other sizes slice or interpolate them.
+        dim_head: width d of a head; None gives C / n, so that the width is kept.
+        fmap_size: native (height, width) of the position tables, or the side of a square; other sizes slice or interpolate them.
         position: "relative", "absolute" or None.
 
     Shape:
         (B, C, H, W) -> (B, n * d, H, W), any H, W >= 1
 
     Raises:
-        ValueError: heads that do not divide the width, or an unknown kind of position.
+        ValueError: a number below 1, heads that do not divide the width where dim_head is None, or an unknown kind of position.
     """
 
     def __init__(
         self,
         channels: int,
         heads: int = 4,
-        dim_head: int | None = None,
-        fmap_size: tuple[int, int] = (20, 20),
+        dim_head: int | None = 128,
+        fmap_size: tuple[int, int] | int = (20, 20),
         position: Position = "relative",
     ) -> None:
         super().__init__()
-        if heads < 1 or min(fmap_size) < 1:
-            raise ValueError(f"MHSA: heads and the sides of fmap_size must be at least 1, not {heads} and {fmap_size}")
+        positive(self, heads=heads, dim_head=dim_head)
+        fmap_size = pair(fmap_size)
         if dim_head is None and channels % heads:
             fit = max(n for n in range(1, min(heads, channels) + 1) if channels % n == 0)
             raise ValueError(f"MHSA: {heads} heads do not divide {channels} channels; {fit} would, or give dim_head")
@@ -127,7 +129,7 @@ class BottleneckTransformer(nn.Module):
         self,
         channels: int,
         dim_out: int,
-        fmap_size: tuple[int, int] = (20, 20),
+        fmap_size: tuple[int, int] | int = (20, 20),
         proj_factor: int = 4,
         downsample: bool = False,
         heads: int = 4,
@@ -135,6 +137,8 @@ class BottleneckTransformer(nn.Module):
         position: Position = "relative",
     ) -> None:
         super().__init__()
+        if not 1 <= proj_factor <= dim_out:
+            raise ValueError(f"BottleneckTransformer: proj_factor must be 1 to dim_out, {dim_out}, not {proj_factor}")
         stride = 2 if downsample else 1
         self.shortcut: nn.Module = nn.Identity()
         if channels != dim_out or downsample:
@@ -186,7 +190,7 @@ class BottleStack(nn.Module):
         self,
         channels: int,
         dim_out: int,
-        fmap_size: tuple[int, int] = (20, 20),
+        fmap_size: tuple[int, int] | int = (20, 20),
         proj_factor: int = 4,
         num_layers: int = 3,
         downsample: bool = True,
@@ -195,7 +199,9 @@ class BottleStack(nn.Module):
         position: Position = "relative",
     ) -> None:
         super().__init__()
-        half = ((fmap_size[0] + 1) // 2, (fmap_size[1] + 1) // 2) if downsample else fmap_size
+        positive(self, num_layers=num_layers)
+        height, width = pair(fmap_size)
+        half = ((height + 1) // 2, (width + 1) // 2) if downsample else (height, width)
         first = BottleneckTransformer(channels, dim_out, fmap_size, proj_factor, downsample, heads, dim_head, position)
         others = [
             BottleneckTransformer(dim_out, dim_out, half, proj_factor, False, heads, dim_head, position) for _ in range(num_layers - 1)
@@ -218,7 +224,7 @@ class BoTInner(nn.Module):
         (B, width, H, W) -> the same
     """
 
-    def __init__(self, width: int, shortcut: bool, heads: int, fmap_size: tuple[int, int], position: Position) -> None:
+    def __init__(self, width: int, shortcut: bool, heads: int, fmap_size: tuple[int, int] | int, position: Position) -> None:
         super().__init__()
         self.cv1 = Conv(width, width, 1)
         self.mhsa = MHSA(width, heads, None, fmap_size, position)
@@ -260,7 +266,7 @@ class C3BoT(C3):
         n: int = 1,
         shortcut: bool = True,
         heads: int | None = None,
-        fmap_size: tuple[int, int] = (20, 20),
+        fmap_size: tuple[int, int] | int = (20, 20),
         position: Position = "relative",
         e: float = 0.5,
     ) -> None:

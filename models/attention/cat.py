@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import positive
 from models.attention.tokens import DropPath, Mlp
 from models.layers.csp import C3
 from models.layers.transformer import shares
@@ -145,6 +146,7 @@ class IPSA(_Block):
     """
 
     def __init__(self, channels: int, heads: int | None = None, patch_size: int = 7, drop_path: float = 0.0) -> None:
+        positive(self, heads=heads, patch_size=patch_size)
         heads = heads_of(channels) if heads is None else heads
         if channels % heads:
             fit = max(n for n in range(1, min(heads, channels + 1)) if channels % n == 0)
@@ -166,6 +168,7 @@ class CPSA(_Block):
     """
 
     def __init__(self, channels: int, patch_size: int = 7, drop_path: float = 0.0) -> None:
+        positive(self, patch_size=patch_size)
         super().__init__(channels, _CrossPatchAttention(patch_size), patch_size, drop_path)
 
 
@@ -186,6 +189,7 @@ class CAB(nn.Module):
 
     def __init__(self, channels: int, heads: int | None = None, patch_size: int = 7, depth: int = 1, drop_path: float = 0.0) -> None:
         super().__init__()
+        positive(self, depth=depth)
         self.pre_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, drop_path) for _ in range(depth))
         self.cpsa_blocks = nn.ModuleList(CPSA(channels, patch_size, drop_path) for _ in range(depth))
         self.post_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, drop_path) for _ in range(depth))

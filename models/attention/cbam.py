@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.arguments import odd, positive
 from models.layers.spatial import PooledGate
 from models.registry import preserve_either, register
 
@@ -57,8 +58,8 @@ class CBAM(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7) -> None:
         super().__init__()
-        if kernel_size % 2 == 0:
-            raise ValueError(f"CBAM: kernel_size must be odd, not {kernel_size}")
+        positive(self, reduction=reduction)
+        odd(self, kernel_size=kernel_size)
         self.ChannelGate = _ChannelGate(channels, reduction)
         self.SpatialGate = _SpatialGate(kernel_size)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import positive
 from models.layers.conv import fold
 from models.registry import preserve, register
 
@@ -27,8 +28,7 @@ class CoordAtt(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 32) -> None:
         super().__init__()
-        if reduction < 1:
-            raise ValueError(f"reduction {reduction} is below 1")
+        positive(self, reduction=reduction)
         squeezed = max(8, channels // reduction)
         self.conv1 = nn.Conv2d(channels, squeezed, 1)
         self.bn1: nn.Module = nn.BatchNorm2d(squeezed)

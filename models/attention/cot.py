@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import multiple, odd
 from models.layers.conv import Conv, fold_members
 from models.layers.csp import C3
 from models.layers.norm import GroupNorm, PooledBatchNorm, Shift, factor_and_shift
@@ -99,10 +100,8 @@ class CoT(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 3) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"{type(self).__name__}: kernel_size must be odd, not {kernel_size}")
-        if channels % (2 * self.groups):
-            raise ValueError(f"{type(self).__name__}: channels must be a multiple of {2 * self.groups}, not {channels}")
+        odd(self, kernel_size=kernel_size)
+        multiple(self, 2 * self.groups, channels=channels)
         g = self.groups
         # Eight channels share a map; of a width that eight does not divide, as many as do.
         self.share = math.gcd(channels // g, 8) if channels % (8 * g) else 8

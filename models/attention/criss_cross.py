@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.arguments import positive
 from models.registry import preserve, register
 
 
@@ -25,8 +26,7 @@ class CrissCross(nn.Module):
 
     def __init__(self, channels: int, recurrence: int = 1) -> None:
         super().__init__()
-        if recurrence < 1:
-            raise ValueError(f"CrissCross: recurrence must be at least 1, not {recurrence}")
+        positive(self, recurrence=recurrence)
         self.recurrence = recurrence
         inner = max(channels // 8, 1)
         self.query_conv = nn.Conv2d(channels, inner, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.arguments import positive
 from models.registry import preserve_either, register
 
 
@@ -26,6 +27,7 @@ class DoubleAttention(nn.Module):
 
     def __init__(self, channels: int, features: int | None = None, maps: int | None = None, residual: bool = True) -> None:
         super().__init__()
+        positive(self, features=features, maps=maps)
         features = max(channels // 4, 1) if features is None else features
         maps = max(channels // 4, 2) if maps is None else maps  # a softmax over one map is 1 everywhere
         self.convA = nn.Conv2d(channels, features, 1)

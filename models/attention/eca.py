@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from models.arguments import odd
 from models.registry import preserve, register
 
 
@@ -30,8 +31,7 @@ class ECA(nn.Module):
         if kernel_size is None:
             kernel_size = int(abs((math.log2(channels) + b) / gamma))
             kernel_size += 1 - kernel_size % 2
-        if kernel_size % 2 == 0:
-            raise ValueError(f"ECA: kernel_size must be odd, not {kernel_size}")
+        odd(self, kernel_size=kernel_size)
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def attention(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import positive
 from models.layers.norm import PooledBatchNorm
 from models.registry import preserve, register
 
@@ -41,6 +42,7 @@ class GatherExcite(nn.Module):
             raise ValueError(f"GatherExcite: extent must be 0 (the whole map) or 2, 4, 8, ..., not {extent}")
         if extent == 0 and gather != "theta-minus":
             raise ValueError(f"GatherExcite: {gather} over the whole map would fix its size; give an extent, or take 'theta-minus'")
+        positive(self, reduction=reduction)
         self.extent = extent
         self.gather: nn.Sequential | None = None
         if gather != "theta-minus":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.arguments import positive
 from models.registry import preserve, register
 
 
@@ -24,6 +25,7 @@ class GCBlock(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
+        positive(self, reduction=reduction)
         hidden = max(channels // reduction, 8)
         self.conv_mask = nn.Conv2d(channels, 1, 1)
         last = nn.Conv2d(hidden, channels, 1)

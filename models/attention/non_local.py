@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import positive
 from models.layers.transformer import shares
 from models.registry import preserve, register
 
@@ -38,6 +39,7 @@ class NonLocal(nn.Module):
         super().__init__()
         if mode not in {"embedded_gaussian", "dot_product"}:
             raise ValueError(f"NonLocal: mode must be 'embedded_gaussian' or 'dot_product', not {mode!r}")
+        positive(self, inner=inner)
         inner = max(channels // 2, 1) if inner is None else inner
         self.mode, self.pool = mode, pool
         self.g = nn.Conv2d(channels, inner, 1)

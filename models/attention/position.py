@@ -7,6 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a map, which one number gives as a square.
+
+    Raises:
+        ValueError: a side below 1.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"fmap_size is the native (height, width) of a map, both at least 1, not {size}")
+    return height, width
+
+
 def resized(table: Tensor, length: int) -> Tensor:
     """Fit a (L, d) position table to `length` rows by linear interpolation; itself at its native length."""
     if table.shape[0] == length and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]

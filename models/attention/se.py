@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.arguments import positive
 from models.registry import preserve, register
 
 
@@ -25,6 +26,7 @@ class SE(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16, bias: bool = False, least: int = 1) -> None:
         super().__init__()
+        positive(self, reduction=reduction, least=least)
         hidden = max(channels // reduction, least)
         self.fc = nn.Sequential(
             nn.Linear(channels, hidden, bias=bias), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=bias), nn.Sigmoid()

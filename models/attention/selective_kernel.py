@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.arguments import positive
 from models.layers.norm import PooledBatchNorm
 from models.registry import preserve, register
 
@@ -32,6 +33,7 @@ class SKConv(nn.Module):
         super().__init__()
         if branches < 2:
             raise ValueError(f"SKConv: needs 2 branches or more to choose from, not {branches}")
+        positive(self, groups=groups, reduction=reduction, least=least)
         g = math.gcd(channels, groups)
         self.convs = nn.ModuleList(
             nn.Sequential(

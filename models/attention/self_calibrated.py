@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import positive
 from models.layers.conv import fold_members
 from models.layers.norm import PooledBatchNorm
 from models.registry import preserve, register
@@ -51,6 +52,7 @@ class SCConv(nn.Module):
         super().__init__()
         if channels < 2:
             raise ValueError(f"SCConv: needs 2 channels or more to split, not {channels}")
+        positive(self, pooling=pooling)
         half = channels // 2
         self.conv1_a = nn.Conv2d(channels, channels - half, 1, bias=False)
         self.bn1_a: nn.Module = PooledBatchNorm(channels - half)

@@ -21,6 +21,8 @@ class SimAM(nn.Module):
 
     def __init__(self, channels: int, energy_lambda: float = 1e-4) -> None:  # noqa: ARG002 - every attention takes its width first
         super().__init__()
+        if energy_lambda <= 0:
+            raise ValueError(f"SimAM: energy_lambda must be above 0, not {energy_lambda}: the variance added to it may be 0")
         self.energy_lambda = energy_lambda
 
     def attention(self, x: Tensor) -> Tensor:

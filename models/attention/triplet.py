@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.arguments import odd
 from models.layers.spatial import PooledGate
 from models.registry import preserve_either, register
 
@@ -38,8 +39,7 @@ class TripletAttention(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 7, spatial: bool = True) -> None:  # noqa: ARG002 - every attention takes its width
         super().__init__()
-        if kernel_size % 2 == 0:
-            raise ValueError(f"TripletAttention: kernel_size must be odd, not {kernel_size}")
+        odd(self, kernel_size=kernel_size)
         self.cw = _Gate(kernel_size)
         self.hc = _Gate(kernel_size)
         self.hw = _Gate(kernel_size) if spatial else None

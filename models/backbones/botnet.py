@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attention.bot import MHSA
+from models.attention.position import pair
 from models.backbones.pretrained import load_pretrained
 from models.backbones.resnet import ResidualPyramid, published_widths, residual_widths
 from models.layers.conv import fold_members
 from models.layers.residual import ResidualBottleneck, start_as_resnet
 from models.registry import pyramid, register
 
-Side = tuple[int, int]
+Side = tuple[int, int] | int
 
 
 class _Convolution(nn.Module):
@@ -79,7 +80,8 @@ class BoTNet(ResidualPyramid):
         fmap_size: Side = (40, 40),
         pretrained: str | None = None,
     ) -> None:
-        half = ((fmap_size[0] + 1) // 2, (fmap_size[1] + 1) // 2)
+        height, side = pair(fmap_size)
+        half = ((height + 1) // 2, (side + 1) // 2)
 
         def block(stage: int, width: int, out: int, stride: int) -> nn.Module:
             inner = out // 4

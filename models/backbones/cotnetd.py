@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import four_stages
 from models.attention.cot import CoT
 from models.backbones.pretrained import load_pretrained
 from models.backbones.resnet import published_widths, residual_widths
@@ -124,6 +125,7 @@ class SECoTNetD(nn.Module):
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
+        four_stages(self, depths)
         narrow, width = (stem, 2 * stem) if wide else (stem // 2, stem)
         first = [nn.Conv2d(channels, narrow, 3, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
         second = [nn.Conv2d(narrow, narrow, 3, 1, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]

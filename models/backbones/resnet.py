@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import four_stages
 from models.layers.conv import fold_members
 
 Block = Callable[[int, int, int, int], nn.Module]
@@ -28,6 +29,7 @@ class ResidualPyramid(nn.Module):
 
     def __init__(self, channels: int, depths: Sequence[int], block: Block, stem: int) -> None:
         super().__init__()
+        four_stages(self, depths)
         self.conv1 = nn.Conv2d(channels, stem, 7, stride=2, padding=3, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(stem)
         width = stem

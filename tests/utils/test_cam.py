@@ -148,7 +148,7 @@ def test_the_average_over_all_positions_is_the_mean_of_each(block: nn.Module) ->
 
 @torch.no_grad()
 def test_self_attention_mixes_values_by_its_shares() -> None:
-    block, x = MHSA(8, 2, fmap_size=(5, 7)), torch.randn(2, 8, 5, 7)
+    block, x = MHSA(8, 2, None, (5, 7)), torch.randn(2, 8, 5, 7)
     values = nn.functional.conv2d(x, block.to_qkv.weight[16:]).unflatten(1, (2, 4))
     mixed = (block.attention(x, (3, 6))[:, :, None] * values).sum((3, 4)).flatten(1)
     torch.testing.assert_close(block(x)[:, :, 3, 6], mixed)

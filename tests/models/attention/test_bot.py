@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models import build_model
 from models.attention.bot import MHSA, BottleneckTransformer, BottleStack, C3BoT
 from models.attention.position import relative_rows
 from models.folding import fold_norms
@@ -45,14 +46,14 @@ def attended(block: MHSA, x: Tensor, offset: tuple[Tensor, Tensor] | None = None
 
 @torch.no_grad()
 def test_relative_position_is_key_minus_query() -> None:
-    block = MHSA(8, heads=2, fmap_size=(3, 4)).double()
+    block = MHSA(8, heads=2, dim_head=None, fmap_size=(3, 4)).double()
     x = torch.randn(2, 8, 3, 4, dtype=torch.double)
     torch.testing.assert_close(block(x), attended(block, x, offset=(block.pos_emb.rel_height, block.pos_emb.rel_width)))
 
 
 @torch.no_grad()
 def test_smaller_map_uses_the_same_offsets() -> None:
-    block = MHSA(8, heads=2, fmap_size=(5, 6)).double()
+    block = MHSA(8, heads=2, dim_head=None, fmap_size=(5, 6)).double()
     x = torch.randn(1, 8, 2, 3, dtype=torch.double)
     torch.testing.assert_close(block(x), attended(block, x, offset=(block.pos_emb.rel_height, block.pos_emb.rel_width)))
 
@@ -62,7 +63,7 @@ def test_absolute_position_and_none() -> None:
     block = MHSA(8, heads=2, dim_head=3, fmap_size=(3, 4), position="absolute").double()
     x = torch.randn(1, 8, 3, 4, dtype=torch.double)
     torch.testing.assert_close(block(x), attended(block, x, place=(block.pos_emb.height, block.pos_emb.width)))
-    plain = MHSA(8, heads=2, position=None).double()
+    plain = MHSA(8, heads=2, dim_head=4, position=None).double()
     torch.testing.assert_close(plain(x), attended(plain, x))
 
 
@@ -74,7 +75,7 @@ def test_tables_are_sliced_exactly_and_interpolated_between() -> None:
 
 
 def test_one_instance_takes_any_size() -> None:
-    block = MHSA(8, heads=2)
+    block = MHSA(8, heads=2, dim_head=None)
     for size in ((1, 1), (13, 20), (32, 8), (7, 7)):
         assert block(torch.randn(1, 8, *size)).shape == (1, 8, *size)
 
@@ -94,9 +95,24 @@ def test_bottleneck_starts_as_its_shortcut() -> None:
     torch.testing.assert_close(block(x), x)
 
 
+def test_heads_are_128_wide_unless_they_share_the_width() -> None:
+    assert MHSA(64).to_qkv.weight.shape == (3 * 4 * 128, 64, 1, 1)
+    assert MHSA(64, dim_head=None).to_qkv.weight.shape == (3 * 64, 64, 1, 1)
+    content = {"nc": 1, "backbone": [[-1, 1, "Conv", [32, 3, 2]]], "head": [[-1, 1, "Detect", ["nc", [[1, 2]]]]], "anchors": [[1, 2]]}
+    for args, width in (([], 512), ([2, 8], 16), ([4, None], 32)):
+        rows = [*content["backbone"], [-1, 1, "MHSA", args]]
+        assert build_model({**content, "backbone": rows}).model[2].m[0].in_channels == width
+
+
+def test_one_number_is_a_square_map() -> None:
+    assert MHSA(8, fmap_size=5).pos_emb.rel_width.shape == (9, 128)
+    stack = BottleStack(8, 16, 7, num_layers=2, heads=2, dim_head=4)
+    assert [block.net[3].pos_emb.rel_height.shape for block in stack.net] == [(13, 4), (7, 4)]
+
+
 def test_refuses_what_it_cannot_serve() -> None:
     with pytest.raises(ValueError, match="5 heads do not divide 12 channels; 4 would"):
-        MHSA(12, heads=5)
+        MHSA(12, heads=5, dim_head=None)
     with pytest.raises(ValueError, match="position must be"):
         MHSA(8, position="rotary")
     with pytest.raises(ValueError, match="3 heads do not divide 8 channels; 2 would"):

@@ -1,0 +1,132 @@
+"""Constructor arguments: what a row gives against what a class says it takes, and the bounds that classes ask for themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from torch import nn
+
+from utils.errors import UserError
+
+_WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a word", NoneType: "null"}
+
+
+def signature_of(name: str, build: Callable[..., object]) -> str:
+    """Return ``Name(arguments with their defaults)``."""
+    signature = inspect.signature(build)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return f"{name}{signature.replace(parameters=bare, return_annotation=signature.empty)}"
+
+
+def called(name: str, build: Callable[..., object], args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+    """Return ``it is Name(signature), called with (arguments)``, the end of a message about arguments."""
+    given = ", ".join([*(repr(a) for a in args), *(f"{k}={v!r}" for k, v in keywords.items())])
+    return f"it is {signature_of(name, build)}, called with ({given})"
+
+
+def require_fit(name: str, build: Callable[..., object], args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """Hold arguments against a signature: how many, which names, and, where they are annotated, which types.
+
+    Raises:
+        UserError: what does not fit, and the signature.
+    """
+    signature = inspect.signature(build)
+    try:
+        bound = signature.bind(*args, **keywords)
+    except TypeError as error:
+        raise UserError(f"{error}; {called(name, build, args, keywords)}") from error
+    hints = _hints(build)
+    for key, value in bound.arguments.items():
+        parameter, hint = signature.parameters[key], hints.get(key, Any)
+        optional = value is None and parameter.default is None  # "size: int = None", as many write it
+        if optional or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD} or _fits(value, hint):
+            continue
+        near = f" ({int(value)} would fit)" if isinstance(value, float) and value.is_integer() and _fits(int(value), hint) else ""
+        raise UserError(f"{key} takes {_words(hint)}, not {value!r}{near}; {called(name, build, args, keywords)}")
+
+
+def _hints(build: Callable[..., object]) -> dict[str, Any]:
+    try:
+        return get_type_hints(build.__init__ if isinstance(build, type) else build)  # type: ignore[misc]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return {}  # annotations of a plug-in that mean something to a type checker only
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; types that a row cannot give are not judged."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in {Union, UnionType}:
+        return any(_fits(value, h) for h in inside)
+    if hint in {int, float}:
+        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    if hint in {bool, str, NoneType} or (isinstance(hint, type) and origin is None and issubclass(hint, nn.Module)):
+        return isinstance(value, hint)
+    if origin in {tuple, list, Sequence}:
+        if not isinstance(value, tuple | list):
+            return False
+        each = inside if origin is tuple and Ellipsis not in inside else (inside[:1] or (Any,)) * len(value)
+        return len(each) == len(value) and all(_fits(v, h) for v, h in zip(value, each, strict=True))
+    return True
+
+
+def _words(hint: Any) -> str:
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in {Union, UnionType}:
+        return " or ".join(_words(h) for h in inside)
+    if origin is tuple and Ellipsis not in inside:
+        return f"[{', '.join(_words(h) for h in inside)}]"
+    if origin in {tuple, list, Sequence}:
+        return f"[{_words(inside[0])}, ...]"
+    return _WORDS.get(hint) or inspect.formatannotation(hint)
+
+
+def positive(owner: object, **numbers: int | None) -> None:
+    """Ask for numbers of at least 1; None is one that was left out.
+
+    Raises:
+        ValueError: names the class of `owner`, the argument and the number.
+    """
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{type(owner).__name__}: {name} must be at least 1, not {number}")
+
+
+def odd(owner: object, **numbers: int | None) -> None:
+    """Ask for odd numbers of at least 1, such as the side of a kernel that has a middle.
+
+    Raises:
+        ValueError: as `positive`, and says which numbers would fit.
+    """
+    positive(owner, **numbers)
+    for name, number in numbers.items():
+        if number is not None and number % 2 == 0:
+            raise ValueError(f"{type(owner).__name__}: {name} must be odd, not {number}; {number - 1} or {number + 1} would fit")
+
+
+def multiple(owner: object, factor: int, **numbers: int) -> None:
+    """Ask for multiples of `factor`.
+
+    Raises:
+        ValueError: as `positive`, and says which numbers would fit.
+    """
+    positive(owner, **numbers)
+    for name, number in numbers.items():
+        if number % factor:
+            below = number // factor * factor
+            fit = f"{below} or {below + factor}" if below else str(factor)
+            raise ValueError(f"{type(owner).__name__}: {name} must be a multiple of {factor}, not {number}; {fit} would fit")
+
+
+def four_stages(owner: object, depths: Sequence[int], normed: Sequence[int] = ()) -> None:
+    """Ask for the blocks of four stages, and for numbers of outputs among them.
+
+    Raises:
+        ValueError: another number of stages, one without a block, or an output that there is not.
+    """
+    if not set(normed) <= {0, 1, 2, 3}:
+        raise ValueError(f"{type(owner).__name__}: normed are outputs, 0 to 3, not {list(normed)}")
+    if len(depths) != 4 or min(depths) < 1:
+        raise ValueError(f"{type(owner).__name__}: depths are the blocks of four stages, each at least 1, not {list(depths)}")
