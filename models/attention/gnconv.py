@@ -6,10 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import positive
 from models.attention.tokens import DropPath
 from models.layers.csp import C3
 from models.layers.norm import ChannelNorm
 from models.registry import preserve, preserve_either, register, stack
+
+
+def resized_spectrum(table: Tensor, h: int, w: int) -> Tensor:
+    """Resize a (D, h', w', 2) table bilinearly to (D, h, w, 2), corners on corners, as the authors do; itself at its own size."""
+    return F.interpolate(table.permute(3, 0, 1, 2), size=(h, w), mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
 
 
 @register(preserve, example=(7, 5))
@@ -30,6 +36,7 @@ class GlobalLocalFilter(nn.Module):
 
     def __init__(self, channels: int, h: int = 14, w: int = 8) -> None:
         super().__init__()
+        positive(self, channels=channels, h=h, w=w)
         # An odd width has one channel more in the global half.
         self.local = channels // 2
         self.dw = nn.Conv2d(self.local, self.local, 3, padding=1, groups=max(self.local, 1), bias=False)
@@ -43,7 +50,7 @@ class GlobalLocalFilter(nn.Module):
         table = self.complex_weight.float()
         # A trace keeps the resizing, which changes nothing at the native size, for the sizes to come.
         if torch.jit.is_tracing() or table.shape[1:3] != size:  # type: ignore[attr-defined, no-untyped-call]
-            table = F.interpolate(table.permute(3, 0, 1, 2), size=size, mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
+            table = resized_spectrum(table, *size)
         return torch.view_as_complex(table.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,8 +87,7 @@ class GnConv(nn.Module):
 
     def __init__(self, channels: int, order: int = 5, s: float = 1 / 3, gf: bool = False, h: int = 14, w: int = 8) -> None:
         super().__init__()
-        if order < 1:
-            raise ValueError(f"GnConv: order must be at least 1, not {order}")
+        positive(self, order=order)
         # Coarse to fine: C / 2^(n-1), ..., C / 2, C. Widths that do not divide are rounded down, never to nothing.
         self.widths = [max(channels >> (order - 1 - k), 1) for k in range(order)]
         total = sum(self.widths)

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arguments import four_stages
 from models.attention.cat import CAB, heads_of
 from models.backbones.pretrained import State, load_pretrained
 from models.layers.fuse import pad_to_multiple
 from models.layers.norm import ChannelNorm
 from models.layers.residual import start_as_transformer
 from models.registry import pyramid, register
+
+_NATIVE = (56, 56)
+"""Tokens of an image of 224 pixels, those of the position embedding."""
 
 
 class _Embedding(nn.Module):
@@ -101,9 +105,9 @@ class CAT(nn.Module):
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
+        four_stages(self, depths, normed)
         self.patch_embed = _Embedding(channels, embed)
-        # Position embedding of the native 56 x 56 tokens of 224 pixels; resized to the map at hand.
-        self.ape = nn.Parameter(torch.zeros(1, embed, 56, 56))
+        self.ape = nn.Parameter(torch.zeros(1, embed, *_NATIVE))  # resized to the map at hand
         nn.init.trunc_normal_(self.ape, std=0.02)
         heads = heads_of(embed) if heads is None else heads
         last = len(depths) - 1
@@ -137,12 +141,14 @@ class CAT(nn.Module):
 
 
 def _position(state: State) -> State:
-    """Classification checkpoints keep the position embedding as (1, L, C), detection ones as (1, C, h, w)."""
+    """Classification checkpoints keep the position embedding as (1, L, C), detection ones as (1, C, h, w); images may have been larger."""
     tensor = state.get("ape")
-    if tensor is None or tensor.dim() != 3:
+    if tensor is not None and tensor.dim() == 3 and (side := math.isqrt(tensor.shape[1])) ** 2 == tensor.shape[1]:
+        tensor = tensor.transpose(1, 2).unflatten(2, (side, side))
+    if tensor is None or tensor.dim() != 4:
         return state
-    side = math.isqrt(tensor.shape[1])
-    return {**state, "ape": tensor.transpose(1, 2).unflatten(2, (side, -1))}
+    native = tensor.shape[2:] == _NATIVE
+    return {**state, "ape": tensor if native else F.interpolate(tensor.float(), size=_NATIVE, mode="bicubic", align_corners=False)}
 
 
 @register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from models.attention.gnconv import HorBlock
-from models.backbones.pretrained import load_pretrained
+from models.arguments import four_stages
+from models.attention.gnconv import HorBlock, resized_spectrum
+from models.backbones.pretrained import State, load_pretrained
 from models.layers.fuse import pad_to_multiple
 from models.layers.norm import ChannelNorm
 from models.layers.residual import start_as_transformer
@@ -60,7 +61,7 @@ class HorNet(nn.Module):
         gf: global-local filters in stages 3 and 4.
         layer_scale: initial value of the layer scales.
         drop_path: stochastic depth of the last block; it grows linearly from 0.
-        pretrained: an authors' checkpoint.
+        pretrained: an authors' checkpoint, of any size of image.
 
     Shape:
         (B, channels, H, W) -> C x H/4 x W/4, 2C x H/8 x W/8, 4C x H/16 x W/16, 8C x H/32 x W/32, sizes rounded up
@@ -78,6 +79,7 @@ class HorNet(nn.Module):
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
+        four_stages(self, depths, normed)
         widths = hornet_widths(channels, base)
         self.downsample_layers = nn.ModuleList([nn.Sequential(nn.Conv2d(channels, base, 4, stride=4), ChannelNorm(base))])
         for narrow, wide in pairwise(widths):
@@ -93,7 +95,11 @@ class HorNet(nn.Module):
         start_as_transformer(self)
         if pretrained:
             load_pretrained(
-                self, pretrained, unused=("head.", "norm.", *(f"norm{i}." for i in range(4) if i not in self.normed)), own=("norm",)
+                self,
+                pretrained,
+                unused=("head.", "norm.", *(f"norm{i}." for i in range(4) if i not in self.normed)),
+                own=("norm",),
+                convert=_spectra,
             )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -102,6 +108,16 @@ class HorNet(nn.Module):
             x = stage(shrink(pad_to_multiple(x, 4 if i == 0 else 2)))
             outputs.append(self.get_submodule(f"norm{i}")(x) if i in self.normed else x)
         return outputs
+
+
+def _spectra(state: State) -> State:
+    """Resize the filters of a checkpoint trained on larger images, as the authors do; run time resizes them in the same way."""
+    state = dict(state)
+    for stage, size in enumerate(_SPECTRA):
+        for name in [n for n in state if n.startswith(f"stages.{stage}.") and n.endswith(".complex_weight")]:
+            if all(size) and state[name].dim() == 4:
+                state[name] = resized_spectrum(state[name].float(), *size)
+    return state
 
 
 class HorNetStage(nn.Module):

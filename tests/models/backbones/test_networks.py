@@ -228,6 +228,25 @@ def test_a_detectors_checkpoint_and_a_flat_position_embedding_load(tmp_path: Pat
     assert torch.equal(CAT(3, 8, depths=(1, 1, 1, 1), pretrained=str(tmp_path / "flat.pth")).ape, source.ape)
 
 
+def test_tables_of_larger_images_are_resized(tmp_path: Path) -> None:
+    """HorNet of 384 pixels has filters of 24 x 13 and 12 x 7, CAT of 448 pixels an embedding of 112 x 112."""
+    state = HorNet(3, 8, depths=(1, 1, 1, 1), gf=True).state_dict()
+    for stage, (h, w) in ((2, (24, 13)), (3, (12, 7))):
+        name = f"stages.{stage}.0.gnconv.dwconv.complex_weight"
+        ramp = torch.linspace(0, 1, h).view(1, h, 1, 1) + torch.linspace(0, 1, w).view(1, 1, w, 1)
+        state[name] = ramp.expand(len(state[name]), h, w, 2).clone()
+    torch.save(state, tmp_path / "384.pth")
+    loaded = HorNet(3, 8, depths=(1, 1, 1, 1), gf=True, pretrained=str(tmp_path / "384.pth"))
+    for stage, (h, w) in ((2, (14, 8)), (3, (7, 4))):
+        table = loaded.stages[stage][0].gnconv.dwconv.complex_weight
+        ramp = torch.linspace(0, 1, h).view(1, h, 1, 1) + torch.linspace(0, 1, w).view(1, 1, w, 1)
+        torch.testing.assert_close(table, ramp.expand_as(table))
+    flat = CAT(3, 8, depths=(1, 1, 1, 1)).state_dict() | {"ape": torch.full((1, 112 * 112, 8), 0.5)}
+    torch.save(flat, tmp_path / "448.pth")
+    ape = CAT(3, 8, depths=(1, 1, 1, 1), pretrained=str(tmp_path / "448.pth")).ape
+    torch.testing.assert_close(ape, torch.full((1, 8, 56, 56), 0.5))
+
+
 def test_another_architectures_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save(HorNet(3, 16, depths=(1, 1, 1, 1)).state_dict(), tmp_path / "wide.pth")
     with pytest.raises(UserError, match=r"wide.pth: not weights of this HorNet: downsample.*0.weight is \(16, 3, 4, 4\), it has \(8,"):
