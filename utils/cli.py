@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from utils.errors import StopError, UserError, nearest
+from utils.signals import ignore_signals
 
 C = TypeVar("C")
 
@@ -123,6 +124,7 @@ def run(main: Callable[[], object]) -> NoReturn:
         sys.stderr.write(f"error: {_shown(str(error))}\n")
         sys.exit(2)
     except StopError as error:
+        ignore_signals()
         sys.stderr.write(f"{_shown(str(error))}\n")
         sys.exit(75)
     except KeyboardInterrupt:

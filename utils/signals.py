@@ -75,3 +75,13 @@ def stop_requests(*, apart: float = 0.0, quiet: bool = False) -> Iterator[StopRe
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def ignore_signals() -> None:
+    """Let no further signal change the exit status of a process that has stopped and saved, and is on its way out.
+
+    torchrun sends SIGTERM to the other ranks as soon as one has ended, and a person may press Ctrl-C once more.
+    """
+    for name in NAMES:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

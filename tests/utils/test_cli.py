@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from utils.cli import run
@@ -22,7 +24,14 @@ def test_status(error, status, message, capsys):
         if error:
             raise error
 
-    with pytest.raises(SystemExit) as ended:
-        run(main)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run(main)
+        found = {signal.getsignal(number) for number in before}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert ended.value.code == status
     assert capsys.readouterr().err == message
+    assert found == ({signal.SIG_IGN} if status == 75 else set(before.values()))  # what comes on the way out does not change the status
