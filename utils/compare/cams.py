@@ -92,8 +92,9 @@ class _Painter:
                 views = list(self._views(model, image, self._index.truth(choice.image)))
                 self._pictures.setdefault(number, {})[variant.name] = views
             self._focus[variant.name] = self._measured(model, focus_images)
-        except UserError as error:
-            self._notes.append(f"Nothing of {variant.name} can be shown: {error}")
+        except (UserError, RuntimeError) as error:  # torch's own: a block that cannot do what the pictures ask of it, or no memory
+            some = "Not all" if any(variant.name in views for views in self._pictures.values()) else "Nothing"
+            self._notes.append(f"{some} of {variant.name} can be shown: {' '.join(str(error).split())[:300]}")
 
     def _views(self, model: Detector, image: Image, truth: Truth) -> Iterator[Picture]:
         found = model.predict(image, imgsz=self._side, conf=SHOWN_CONF)[0]

@@ -227,6 +227,9 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     other = {"val": SplitPlan(images=4, objects=0, digest="another")}
     changed = dataclasses.replace(study, plan=dataclasses.replace(study.plan, data=dataclasses.replace(study.plan.data, splits=other)))
     assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split is not the one that was measured",)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.compare.cams.attention_maps", _failing)
+        assert build_gallery(study, focus_images=1).notes[1] == "Nothing of yolov5n-ca can be shown: an odd block"
     (study.runs[1].folder / "weights" / "last.pt").write_bytes(b"damaged")
     some = build_gallery(study, focus_images=1)
     assert some.notes[0].startswith("Nothing of yolov5n-ca can be shown: ")
@@ -239,6 +242,10 @@ def test_data_that_are_gone_are_told_and_the_report_goes_on(tmp_path: Path) -> N
     notes = build_gallery(make_study(tmp_path, hostile=False)).notes
     assert len(notes) == 1
     assert notes[0].startswith("No images can be shown: ")
+
+
+def _failing(*_: object) -> None:
+    raise RuntimeError("an odd\n  block")
 
 
 def _trained(folder: Path, data: Path, build_model: object) -> Study:

@@ -151,7 +151,7 @@ function drawClasses() {
     html("tbody", {}, kept.map((r) => html("tr", {}, html("th", { scope: "row" }, r.name), html("td", { class: "dim" }, spreadOf(base, r.c)), others.map((v) => {
       const value = v.classes[r.c];
       const strength = known(value) ? Math.round(62 * Math.min(Math.abs(value) / limit, 1)) : 0;
-      return html("td", { css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
+      return html("td", { title: known(value) ? `over seeds ${range(v.class_intervals[r.c][0])}, over images ${range(v.class_intervals[r.c][1])}; not adjusted for the number of classes` : null, css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
     })))));
   const more = find("more");
   more.hidden = rows.length <= few;
