@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models import portability
+from models import subject as subjects
 from models.folding import fold_norms
 from models.portability import channels_last, costs, counted, exports, half, traces
 from models.subject import Broken, Skipped, Subject, difference, mapped, require_equal, run, subject, tensors_of
 from utils.errors import UserError
 
 Check = Callable[[Subject], str]
+
+_CHECKERS = {Path(str(file)) for file in (__file__, portability.__file__, subjects.__file__)}
+_TORCH = Path(torch.__file__).parent
 
 SIZES = ((13, 20), (1, 1), (32, 8), (7, 7))
 WIDTHS = (4, 12, 20, 24, 40)
@@ -272,7 +279,14 @@ def examine(name: str) -> Iterator[Finding]:
 
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    """Where in the file of the module it went wrong: the innermost line that is neither a check's nor PyTorch's."""
+    lines = [(Path(frame.f_code.co_filename), number) for frame, number in traceback.walk_tb(error.__traceback__)]
+    own = [(path, number) for path, number in lines if path not in _CHECKERS and not path.is_relative_to(_TORCH)]
+    return f" ({own[-1][0].name}:{own[-1][1]})" if own and not isinstance(error, UserError) else ""
 
 
 def _some(names: list[str]) -> str:

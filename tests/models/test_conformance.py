@@ -202,6 +202,12 @@ def test_a_planted_fault_is_found_and_named(fault: type[nn.Module], plug: Callab
     assert says in finding.note
 
 
+def test_a_failure_names_the_line_of_the_modules_own_file(plug: Callable[..., str]) -> None:
+    line = FixedSize.forward.__code__.co_firstlineno + 1
+    finding = run_check("any size", subject(plug(FixedSize)))
+    assert finding.note.endswith(f" ({Path(__file__).name}:{line})")
+
+
 def test_a_good_module_passes_and_says_what_was_found(plug: Callable[..., str]) -> None:
     findings = {f.check: f for f in examine(plug(Good))}
     assert list(findings) == list(CHECKS)
