@@ -17,6 +17,7 @@ from typing import NamedTuple
 from tests.faults.hostile_archives import archives
 from tests.faults.hostile_names import traps
 from tests.faults.hostile_pickles import pickles
+from tests.faults.hostile_reports import reports
 from tests.faults.hostile_texts import texts
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.errors import UserError
@@ -35,7 +36,7 @@ class Attack(NamedTuple):
 
 def attacks(folder: Path, canary: Path) -> Iterator[Attack]:
     """Lay out every hostile file below `folder`."""
-    for kind in (pickles, texts, archives, traps):
+    for kind in (pickles, texts, archives, reports, traps):
         place = folder / kind.__name__
         place.mkdir()
         for entry in kind(place, canary):
