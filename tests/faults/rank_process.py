@@ -1,6 +1,7 @@
 """What torchrun starts in the place of train.py: the same, but one rank comes to harm in its first life.
 
-The environment says which: FAULT is "kill", "stop" (it hangs), "exit" or "raise", FAULT_RANK whom, FAULT_STEP before which step.
+The environment says which: FAULT is "kill", "stop" (it hangs), "exit", "raise" or a signal's name, FAULT_RANK whom, FAULT_STEP before
+which step. At its end each rank notes its exit code in the folder FAULT_CODES.
 """
 
 from __future__ import annotations
@@ -47,8 +48,14 @@ def harm(fault: str) -> None:
         os._exit(1)
     if fault == "raise":
         raise ValueError("harm")
-    os.kill(os.getpid(), signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+    numbers = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+    os.kill(os.getpid(), numbers.get(fault) or getattr(signal, fault))
 
 
 if __name__ == "__main__":
-    run(main)
+    try:
+        run(main)
+    except SystemExit as end:
+        life = f"{os.environ['RANK']}-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+        Path(os.environ["FAULT_CODES"], life).write_text(str(end.code))
+        raise

@@ -1,4 +1,4 @@
-"""Ranks that are killed, end or hang under ``torchrun --max-restarts``: as if nothing had been."""
+"""Ranks that are killed, end, hang or get a signal under ``torchrun --max-restarts``: as if nothing had been."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ FAULTS = (
     ("kill", 1, 10),
     ("stop", 1, 5),
     ("stop", 0, 9),
+    ("SIGTERM", 0, 4),
+    ("SIGINT", 1, 6),
+    ("SIGUSR1", 1, 11),
 )
 """What happens, to which rank, before which of 12 steps."""
 HANGS_AFTER = "0.2"
@@ -54,12 +57,14 @@ def _torchrun(training: Training, name: str, fault: dict[str, str]) -> str:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max-restarts", "1"]
     script = ["--monitor-interval", "0.2", str(ROOT / "tests" / "faults" / "rank_process.py")]
     log, began = training.folder / f"{name}.log", time.monotonic()
+    codes = training.folder / f"{name}-codes"
+    codes.mkdir()
     with log.open("w") as file:
         try:
             code = subprocess.run(
                 [*launcher, *script, *training.command(name)],
                 cwd=ROOT,
-                env=os.environ | fault,
+                env=os.environ | fault | {"FAULT_CODES": str(codes)},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 timeout=LONGEST,
@@ -69,4 +74,8 @@ def _torchrun(training: Training, name: str, fault: dict[str, str]) -> str:
             return f"no end after {time.monotonic() - began:.0f} s: {training.log(name)}"
     if code:
         return f"ended with {code}: {training.log(name)}"
-    return "" if not fault or "going on in" in log.read_text(errors="replace") else "no restart that goes on"
+    if fault and "going on in" not in log.read_text(errors="replace"):
+        return "no restart that goes on"
+    ended = {path.name: path.read_text() for path in codes.glob("*-0")}
+    stopped = fault.get("FAULT", "").startswith("SIG")
+    return f"the ranks ended with {ended}" if stopped and ended != {"0-0": "75", "1-0": "75"} else ""
