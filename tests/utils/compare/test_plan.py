@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.utils.compare.forked import settings, write_models
-from utils.compare.arms import choose_baseline, described, edits_of, read_variants
+from utils.compare.arms import choose_baseline, described, edits_of, read_variants, variant_name
 from utils.compare.control import controls
 from utils.compare.fingerprint import data_digest
 from utils.compare.plan import make_plan, settle
@@ -71,6 +71,21 @@ def test_a_file_that_is_no_plan(text, tmp_path):
     (tmp_path / "study.yaml").write_text(text)
     with pytest.raises(UserError, match=r"study\.yaml"):
         read_plan(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["..", "", "a/b"])
+def test_a_variant_of_a_plan_lies_in_its_own_folder(plan, tmp_path, name):
+    write_plan(tmp_path, plan)
+    path = tmp_path / "study.yaml"
+    path.write_text(path.read_text().replace("- name: tiny-se\n", f"- name: '{name}'\n"))
+    with pytest.raises(UserError, match="not the plan of a study"):
+        read_plan(tmp_path)
+
+
+@pytest.mark.parametrize("cfg", ["./-x.yaml", "./.x.yaml", "control-x.yaml", " .yaml"])
+def test_a_name_that_is_no_folder_or_looks_like_a_flag_is_refused(cfg):
+    with pytest.raises(UserError, match="a variant cannot be called"):
+        variant_name(cfg)
 
 
 def test_a_sealed_file_shows_every_change(tmp_path):
