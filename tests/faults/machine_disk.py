@@ -104,7 +104,7 @@ def disk_faults(tally: Tally, folder: Path, *, short: bool) -> None:
         wrong = _broken(training, f"run{number}", fault, expected)
         tally.fault(not wrong, f"{fault}: {wrong}")
     if not short:
-        for name, wrong in (("the disk is full for good", _full(training, expected)), ("TensorBoard", _board(training, expected))):
+        for name, wrong in (("the disk is full for good", _full(training)), ("TensorBoard", _board(training, expected))):
             tally.fault(not wrong, f"{name}: {wrong}")
     tally.bytes_changed += bytes_changed(before, training.data.parent)
 
@@ -126,22 +126,24 @@ def _finish(training: Training, name: str, prepare: Callable[[], None], *flags: 
     return wait(training.start(name, *flags, prepare=prepare))
 
 
-def _full(training: Training, expected: dict[str, str]) -> str:
-    """No file may grow beyond half a checkpoint: the system itself refuses the writes."""
-    name, last = "full", training.run_folder("full") / "weights" / "last.pt"
-    if code := training.finish(name, "--noplots", "--epochs", "1"):
-        return f"ended with {code}"
+def _full(training: Training) -> str:
+    """No file may grow beyond half a checkpoint: the system itself refuses the writes. A twin that is left alone comes to the same."""
+    name, last, more = "full", training.run_folder("full") / "weights" / "last.pt", ("--noplots", "--epochs", "3")
+    for twin in (name, "twin"):
+        if code := training.finish(twin, "--noplots", "--epochs", "1"):
+            return f"{twin} ended with {code}: {training.log(twin)}"
     content = last.read_bytes()
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, resource.RLIM_INFINITY))
 
-    code = _finish(training, name, limit, "--noplots", "--epochs", "3")
+    code = _finish(training, name, limit, *more)
     if code != 2 or "cannot be written" not in training.log(name):
         return f"ended with {code}: {training.log(name)}"
     if last.read_bytes() != content or load_checkpoint(last)["epoch"] != 0:
         return "the checkpoint is another one"
-    return "" if training.finish(name, "--noplots", "--epochs", "3") == 0 and expected else "did not go on"
+    codes = [training.finish(twin, *more) for twin in (name, "twin")]
+    return f"went on and ended with {codes}" if any(codes) else differences(outcome(training.run_folder("twin")), last.parent.parent)
 
 
 def _board(training: Training, expected: dict[str, str]) -> str:
