@@ -110,13 +110,14 @@ def _check_place(root: Path, where: Path) -> None:
     Raises:
         UserError: elsewhere.
     """
-    place = Path(os.path.realpath(root))
-    homes = [Path(os.path.realpath(home)) for home in (where.parent.absolute().parent, Path.cwd())]
+    place, beside = Path(os.path.realpath(root)), where.parent.absolute()
+    near = (beside.parent if beside.parent != beside.parent.parent else beside, Path.cwd())
+    homes = [home for home in map(Path, map(os.path.realpath, near)) if home != home.parent]  # below / is everything
     below = [place.relative_to(home).parts for home in homes if place.is_relative_to(home)]
     if not any(parts and not any(part.startswith(".") for part in parts) for parts in below):
+        allowed = " and ".join(map(str, dict.fromkeys(homes))) or "a folder that holds the YAML"
         raise UserError(
-            f"{where}: download: refused to {root}: only folders below {' and '.join(map(str, dict.fromkeys(homes)))} are made, and no "
-            "hidden ones; fetch the data set by hand"
+            f"{where}: download: refused to {root}: only folders below {allowed} are made, and no hidden ones; fetch the data set by hand"
         )
 
 

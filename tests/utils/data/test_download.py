@@ -87,6 +87,15 @@ def test_a_data_yaml_downloads_only_what_is_missing(tmp_path: Path, monkeypatch:
     assert asked == [URL]
 
 
+def test_being_at_the_root_of_the_file_system_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    download._check_place(Path("/data/set"), Path("/data/a.yaml"))
+    download._check_place(Path("/data/set"), Path("/data/yamls/a.yaml"))
+    for place, where in (("/etc/x", "/data/a.yaml"), ("/etc/x", "/a.yaml")):
+        with pytest.raises(UserError, match=f"refused to {place}: only folders below"):
+            download._check_place(Path(place), Path(where))
+
+
 @pytest.mark.parametrize("place", ["/elsewhere", "~/.config/autostart", "../../elsewhere", ".hidden/set", "a/../../../b", "link/set", "."])
 def test_an_archive_goes_nowhere_but_near_its_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     home = tmp_path / "home"
