@@ -19,7 +19,8 @@ from utils.cli import parse, parse_with
 from utils.compare.settings import CompareConfig, check_given
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MECHANISMS = sorted((ROOT / "docs" / "mechanisms").glob("*.md"))
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -99,6 +100,41 @@ def test_the_variants_of_the_plug_in_page_build(tmp_path: Path) -> None:
     refused = show(tmp_path / "my-variant.yaml")
     assert refused.returncode == 2
     assert "MyGate" in refused.stderr
+
+
+@pytest.mark.parametrize("page", MECHANISMS, ids=lambda p: p.name)
+def test_a_mechanisms_page_gives_what_its_models_cost(page: Path) -> None:
+    """Rows of a table with the parameters and GFLOPs of two models; the first, or n of one that is named alone, is built and counted."""
+    import torch
+
+    from models import build_model
+    from utils.cost import gflops, parameters
+
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if re.search(r"\d,\d{3}\b.*\|", line)]
+    assert rows or page.name == "comparison.md"
+    for row in [] if page.name == "comparison.md" else rows:
+        names = re.findall(r"yolov5[ns][\w-]*", row)
+        count = re.search(r"\d+(,\d{3})+", row)
+        cells = row.rstrip("| ").split(" | ")
+        assert count
+        with torch.device("meta"):
+            model = build_model(names[0].replace("yolov5s", "yolov5n") if len(names) == 1 else names[0])
+        assert f"{parameters(model):,}" == count[0]
+        assert f"{gflops(model):.1f}" == cells[-1].split(",")[0].strip()
+
+
+EDITS = [
+    (page.name, edit) for page in MECHANISMS for edit in re.findall(r"^ {4}- (\{.*?\}) *(?:#.*)?$", page.read_text("utf-8"), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "edit"), [(p, e) for p, e in EDITS if "replace: 0," not in e])
+def test_an_edit_of_a_mechanisms_page_builds(page: str, edit: str, tmp_path: Path) -> None:
+    from models.build import build_layers
+    from models.spec import ModelSpec
+
+    (tmp_path / "x.yaml").write_text(f"base: yolov5n.yaml\nedits:\n  - {edit}\n", encoding="utf-8")
+    assert build_layers(ModelSpec.from_yaml(tmp_path / "x.yaml"))[0]
 
 
 def show(*argv: object) -> subprocess.CompletedProcess[str]:

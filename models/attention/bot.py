@@ -21,13 +21,14 @@ from models.registry import Plan, Row, Scale, Width, only, project, register, st
 Position = Literal["relative", "absolute"] | None
 
 
-def _own_width(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+def _own_width(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
     """C -> heads x dim_head, or C where that is None."""
     width = only(row, inputs)
     given = {"heads": 4, "dim_head": 128} | dict(zip(("heads", "dim_head"), row.args, strict=False)) | dict(row.keywords)
     heads, dim_head = given["heads"], given["dim_head"]
     # Other types are the constructor's to refuse.
-    return Plan((width, *row.args), heads * dim_head if isinstance(heads, int) and isinstance(dim_head, int) else width)
+    out = heads * dim_head if isinstance(heads, int) and isinstance(dim_head, int) else width
+    return Plan((width, *row.args), out, scale.repeats(row.repeats), (out, *row.args))
 
 
 @register(_own_width, example=(4, 8, (6, 6)))

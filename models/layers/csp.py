@@ -87,6 +87,10 @@ class C3(nn.Module):
     def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
         inner = int(c2 * e)
+        if inner < 1:
+            raise ValueError(
+                f"{type(self).__name__}: e = {e} leaves none of {c2} channels to the inner blocks; {1 / c2:.3g} or more would fit"
+            )
         self.cv1 = Conv(c1, inner)
         self.cv2 = Conv(c1, inner)
         self.cv3 = Conv(2 * inner, c2)

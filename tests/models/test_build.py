@@ -187,6 +187,7 @@ def test_a_row_of_exactly_the_output_width_is_not_scaled() -> None:
         ([-1, 1, "MHSA", ["x", None]], r"row 0 \(MHSA\): heads takes an integer, not 'x'; it is MHSA\("),
         ([-1, 1, "MHSA", [4, 8, [6]]], r"fmap_size takes \[an integer, an integer\] or an integer, not \(6,\); it is MHSA\("),
         ([-1, 1, "MHSA", [4, 8, [6, 0]]], r"both at least 1, not \(6, 0\); it is MHSA\("),
+        ([-1, 1, "C3CAT", [8, True, None, 7, 0.1]], r"C3CAT: e = 0.1 leaves none of 8 channels .*; 0.125 or more would fit; it is C3CAT\("),
         ([-1, 1, "CPSA", [0]], r"row 0 \(CPSA\): CPSA: patch_size must be at least 1, not 0; it is CPSA\(channels, patch_size=7"),
         ([-1, 1, "SE", [0]], r"row 0 \(SE\): SE: reduction must be at least 1, not 0; it is SE\(channels, reduction=16"),
         ([-1, 1, "CBAM", [16, 4]], r"CBAM: kernel_size must be odd, not 4; 3 or 5 would fit; it is CBAM\("),

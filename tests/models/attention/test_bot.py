@@ -102,6 +102,8 @@ def test_heads_are_128_wide_unless_they_share_the_width() -> None:
     for args, width in (([], 512), ([2, 8], 16), ([4, None], 32)):
         rows = [*content["backbone"], [-1, 1, "MHSA", args]]
         assert build_model({**content, "backbone": rows}).model[2].m[0].in_channels == width
+    rows = [*content["backbone"], [-1, 3, "MHSA", [2, 8]]]
+    assert [m.to_qkv.in_channels for m in build_model({**content, "backbone": rows}).model[1]] == [32, 16, 16]
 
 
 def test_one_number_is_a_square_map() -> None:
