@@ -71,9 +71,13 @@ def _earlier(folder: Path) -> Plan | None:
     Raises:
         UserError: it cannot be read, or the folder is something else.
     """
-    if (folder / PLAN).is_file():
-        return read_plan(folder)
-    if folder.is_dir() and any(not entry.name.startswith(".") and entry.name not in ("models", "logs") for entry in folder.iterdir()):
+    try:
+        if (folder / PLAN).is_file():
+            return read_plan(folder)
+        entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:  # no permission, a name too long
+        raise UserError(f"{str(folder)[:200]}: cannot be read ({error.strerror or error}); give another --project or --name") from error
+    if any(not name.startswith(".") and name not in ("models", "logs") for name in entries):
         raise UserError(f"{folder}: holds files and no study; give another --name")
     return None
 

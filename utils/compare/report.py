@@ -73,11 +73,12 @@ def write_report(study: Study) -> None:
     from utils.compare.tables import latex_table, markdown_table
 
     data = digest(study)
-    write_text(study.folder / "results.json", results_json(study, data))
     write_text(study.folder / "table.md", markdown_table(study, data))
     write_text(study.folder / "table.tex", latex_table(study, data))
     write_figures(study.folder / "figures", data)
-    write_text(study.folder / "report.html", page(study, data, build_gallery(study)))
+    gallery = build_gallery(study)
+    write_text(study.folder / "results.json", results_json(study, data, gallery))
+    write_text(study.folder / "report.html", page(study, data, gallery))
 
 
 def page(study: Study, data: Digest, gallery: Gallery) -> str:
@@ -120,7 +121,7 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def results_json(study: Study, data: Digest) -> str:
+def results_json(study: Study, data: Digest, gallery: Gallery) -> str:
     """Everything that was found, and how: the numbers of the report, each run, the protocol. NaN is null."""
     plan = study.plan
     content: dict[str, Any] = {
@@ -129,6 +130,11 @@ def results_json(study: Study, data: Digest) -> str:
         **{k: v for k, v in data.items() if k not in ("explain", "curves")},
         "runs": study.records(),
         "curves": {v["name"]: data["curves"]["values"][v["index"]] for v in data["variants"]},
+        "energy": {
+            "seed": gallery.seed,
+            "without_focus": gallery.chance,
+            "inside_true_boxes": {name: {"share": focus.share, "images": focus.images} for name, focus in gallery.focus.items()},
+        },
         "protocol": {"command": plan.command, **dict(protocol.plan_rows(study)), **{k: dict(v) for k, v in protocol.tables(study).items()}},
     }
     return json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

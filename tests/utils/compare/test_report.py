@@ -158,11 +158,13 @@ def test_results_json_has_everything_and_no_literal_that_is_not_json(study: Stud
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    content = json.loads(report.results_json(study, digest(study)), parse_constant=refuse)
+    content = json.loads(report.results_json(study, digest(study), make_gallery(study)), parse_constant=refuse)
     assert content["variants"][1]["differences"]["ap"]["seeds"] == pytest.approx([0.0041, 0.0221])
     assert content["variants"][1]["scores"]["small"]["mean"] is None
     assert len(content["runs"]) == len(study.runs)
     assert content["protocol"]["Seeds"] == "0, 1, 2"
+    assert content["energy"]["without_focus"] == 0.187
+    assert content["energy"]["inside_true_boxes"]["yolov5n"] == {"share": 0.41, "images": 48}
 
 
 def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:

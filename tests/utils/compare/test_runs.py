@@ -345,6 +345,7 @@ def test_a_run_that_is_killed_each_time_is_given_up(cfgs, tiny_dataset, tmp_path
         ({"cfgs": ("yolov5n", "yolov5s"), "weights": "nowhere.pt"}, "no weights 'nowhere.pt'"),
         ({"cfgs": ("yolov5n", "yolov5s"), "plugins": ("nowhere.py",)}, "no such file"),
         ({"cfgs": ("yolov5n", "yolov5s"), "name": "full"}, "holds files and no study"),
+        ({"cfgs": ("yolov5n", "yolov5s"), "name": "x" * 300}, "File name too long"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_written(tiny_dataset, cfgs, tmp_path, monkeypatch, more, message):
