@@ -47,6 +47,7 @@ def hold(folder: Path) -> Iterator[None]:
             _held().discard(file)
             if not file.closed:  # as it is in a forked child that leaves the block
                 _write(file, "")
+                _release(file)
 
 
 def _take(file: IO[bytes], folder: Path) -> None:
@@ -61,6 +62,13 @@ def _take(file: IO[bytes], folder: Path) -> None:
         raise UserError(f"{folder} is in use by {holder}; wait, stop it, or give another --name") from error
     except OSError as error:
         LOG.warning("%s: this file system has no locks (%s); take care that no second process writes there", folder, error.strerror)
+
+
+def _release(file: IO[bytes]) -> None:
+    """Give the lock back even while a child that was forked a moment ago has not closed the file yet."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _write(file: IO[bytes], holder: str) -> None:
