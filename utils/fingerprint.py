@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -29,13 +30,27 @@ def data_fingerprint(index: Index) -> Fingerprint:
     return {"images": len(index), "boxes": len(index.rows), "files": files.hexdigest(), "labels": labels.hexdigest()}
 
 
+def run_fingerprint(index: Index) -> Fingerprint:
+    """Return `data_fingerprint`, and as "lengths" a digest of the image files' lengths: what a run that goes on is held to."""
+    lengths = np.array([_length(path) for path in index.paths], np.int64)
+    return data_fingerprint(index) | {"lengths": hashlib.sha256(lengths.tobytes()).hexdigest()}
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone since the scan
+        return -1
+
+
 def data_changes(split: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say how a split differs from what it was, in words; an empty list if it does not."""
     counts = [f"{before[k]} {k} before, {now[k]} now" for k in ("images", "boxes") if before[k] != now[k]]
     if counts:
         return [f"the {split} split has changed: {', '.join(counts)}"]
-    parts = {"files": "images have other names or sizes", "labels": "labels are others"}
-    return [f"the {split} split has changed: as many images and boxes, but {text}" for k, text in parts.items() if before[k] != now[k]][:1]
+    parts = {"files": "images have other names or sizes", "labels": "labels are others", "lengths": "images are other files"}
+    odd = [text for k, text in parts.items() if k in before and before[k] != now[k]]
+    return [f"the {split} split has changed: as many images and boxes, but {text}" for text in odd[:1]]
 
 
 def versions() -> dict[str, str]:

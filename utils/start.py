@@ -28,7 +28,7 @@ from utils.distributed import Ranks, gather, replicate
 from utils.ema import ModelEMA
 from utils.engine import Trainee
 from utils.errors import UserError
-from utils.fingerprint import data_fingerprint, versions
+from utils.fingerprint import run_fingerprint, versions
 from utils.freeze import freeze, frozen_rows
 from utils.lock import hold
 from utils.loss import DetectionLoss
@@ -186,7 +186,7 @@ def open_run(
         trainee=trainee,
         loader=loader,
         stop=EarlyStop(config.patience),
-        data={"train": data_fingerprint(splits.train), "val": data_fingerprint(splits.val)},
+        data={"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)},
         versions=versions(),
     )
     if stopped:

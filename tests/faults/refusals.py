@@ -33,6 +33,11 @@ def _resized(root: Path) -> None:
     cv2.imwrite(str(image), np.zeros((64, 72, 3), np.uint8))
 
 
+def _exchanged(root: Path) -> None:
+    image = sorted((root / "images" / "val").iterdir())[0]
+    cv2.imwrite(str(image), 255 - cv2.imread(str(image)))
+
+
 def _names(text: str, by: str) -> Callable[[Path], None]:
     def change(root: Path) -> None:
         path = root / "data.yaml"
@@ -60,6 +65,7 @@ DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an image has another name": (_renamed, "train split has changed: as many images and boxes, but images have other names or sizes"),
     "an image has another size": (_resized, "val split has changed: as many images and boxes, but images have other names or sizes"),
+    "an image is another file": (_exchanged, "val split has changed: as many images and boxes, but images are other files"),
     "a box has moved": (_moved_box, "train split has changed: as many images and boxes, but labels are others"),
     "a box is gone": (_lost_box, r"train split has changed: \d+ boxes before, \d+ now"),
     "a class has another name": (_names("triangle", "wedge"), CLASSES),
