@@ -38,11 +38,22 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
                 with torch.no_grad(), row_errors(spec, row):
                     outputs.append(layer(inputs[0] if len(inputs) == 1 else inputs))
             except UserError as error:
-                raise UserError(f"{error}; its inputs have the shapes {', '.join(str(shape_of(i)) for i in inputs)}") from error
+                raise UserError(
+                    f"{error}; its inputs have the shapes {', '.join(str(shape_of(i)) for i in inputs)}{_fit(row, inputs)}"
+                ) from error
             yield row, inputs, outputs[-1]
     finally:
         for module in training:
             module.training = True
+
+
+def _fit(row: Row, inputs: Sequence[Any]) -> str:
+    """How the smaller ones of several maps would get the size of the largest, where sizes differ."""
+    maps = [(source, m) for source, m in zip(row.sources, inputs, strict=True) if isinstance(m, Tensor) and m.dim() == 4]
+    height = max((m.shape[2] for _, m in maps), default=0)
+    small = {source: height // m.shape[2] for source, m in maps if m.shape[2] < height and height % m.shape[2] == 0}
+    rows = ", ".join(f"[{source}, 1, nn.Upsample, [null, {factor}, nearest]]" for source, factor in small.items())
+    return f"; sizes have to be equal: read {rows} instead" if rows else ""
 
 
 def _check(spec: ModelSpec, row: Row, output: Any, width: Width) -> None:

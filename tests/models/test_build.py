@@ -219,7 +219,10 @@ def test_messages_name_the_row(row: list[Any], says: str) -> None:
 
 def test_sizes_that_do_not_fit_name_the_row_and_the_shapes() -> None:
     rows = ([-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16, 3, 2]], [[0, 1], 1, "Concat", [1]])
-    with pytest.raises(UserError, match=r"t.yaml: row 2 \(Concat\): .*shapes \(1, 16, 128, 128\), \(1, 16, 64, 64\)"):
+    shapes = (
+        r"shapes \(1, 16, 128, 128\), \(1, 16, 64, 64\); sizes have to be equal: read \[1, 1, nn.Upsample, \[null, 2, nearest\]\] instead"
+    )
+    with pytest.raises(UserError, match=rf"t.yaml: row 2 \(Concat\): .*{shapes}"):
         Detector(table(*rows))
 
 
