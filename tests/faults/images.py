@@ -6,12 +6,14 @@ import errno
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from PIL import Image
 
 from tests.faults.image_files import Case, Verdict, absent, broken, content, encoded, link, png_header, sound
 from tests.faults.tally import Tally, bytes_changed, snapshot
@@ -20,6 +22,7 @@ from utils.data.config import load_data
 from utils.data.diagnosis import diagnose
 from utils.data.index import Index, load_index
 from utils.data.loader import Loader, train_loader, val_loader
+from utils.data.shapes import write_dataset
 from utils.errors import UserError
 from utils.runs import LOG
 from utils.sources import Files, is_video
@@ -32,6 +35,7 @@ def run(folder: Path, *, short: bool) -> Tally:
     tally = Tally("images")
     LOG.setLevel(logging.CRITICAL)
     _data_set(folder / "set", tally, short)
+    _twins(folder / "twins", tally)
     for name, damage, patch in _accidents():
         for workers in (0,) if short else (0, 2):
             if workers and patch is not None:
@@ -82,6 +86,25 @@ def _data_set(root: Path, tally: Tally, short: bool) -> None:
     found = diagnose(source, imgsz=64, distance=10, progress=lambda _: lambda _: None)
     errors = {group.kind: group.count for group in found.groups if group.severity == "error"}
     tally.fault(errors.get("image") == len(unusable) + loops, f"the doctor's errors: {errors}, expected {len(unusable) + loops}")
+    tally.bytes_changed += bytes_changed(before, root)
+
+
+def _twins(root: Path, tally: Tally) -> None:
+    """Put pictures of train into val, too, in several ways: the doctor names each of them, and none besides."""
+    data = write_dataset(root, {"train": 8, "val": 4}, size=192, seed=4)
+    train, val = sorted((root / "images" / "train").iterdir()), root / "images" / "val"
+    (val / "link.jpg").symlink_to(train[0])
+    shutil.copyfile(train[1], val / "copy.jpg")
+    with Image.open(train[2]) as small, Image.open(train[3]) as grey, Image.open(train[4]) as bright:
+        small.resize((96, 96)).save(val / "small.jpg", quality=50)
+        grey.convert("L").save(val / "grey.png")
+        bright.point(lambda value: min(255, value * 1.1)).save(val / "bright.webp")
+    before = snapshot(root)
+    groups = diagnose(data, imgsz=64, distance=10, progress=lambda _: lambda _: None).groups
+    found = {Path(finding.path).name for group in groups if group.kind == "leak" for finding in group.findings}
+    for name in ("link.jpg", "copy.jpg", "small.jpg", "grey.png", "bright.webp"):
+        tally.fault(name in found, f"{name} of val is in train too: the doctor names {sorted(found)}")
+    tally.fault(len(found) == 5, f"pictures in two splits: {sorted(found)}")
     tally.bytes_changed += bytes_changed(before, root)
 
 
