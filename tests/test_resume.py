@@ -289,6 +289,16 @@ def test_going_on_from_an_earlier_checkpoint_is_saved_before_its_rows_are_cut(co
     assert [line.split(",")[0].strip() for line in (folder / "results.csv").read_text().splitlines()[1:]] == ["0", "1"]
 
 
+def test_settings_given_to_a_resumed_run_outlast_a_kill(finished, monkeypatch):
+    with monkeypatch.context() as patch:
+        strike(patch, engine, "prepare", 1, signal.SIGINT)
+        strike(patch, engine, "prepare", 1, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(["--resume", str(finished), "--epochs", "3"])
+    train.main(["--resume", str(finished)])
+    assert len((finished / "results.csv").read_text().splitlines()) == 4
+
+
 def test_a_folder_without_a_checkpoint(tmp_path):
     (tmp_path / "exp" / "weights").mkdir(parents=True)
     with pytest.raises(UserError, match=r"holds no checkpoint; it was stopped before its first, start it anew \(--exist-ok\)"):

@@ -33,7 +33,8 @@ def restore(run: Run, stopped: Stopped) -> None:
     """
     state = stopped.payload["resume"]
     run.start, run.done = stopped.epoch, stopped.finished
-    run.resumed = stopped.folder is not None and stopped.path.name in (LAST, PREVIOUS)  # else last.pt is of another place
+    # else last.pt is of another place, or of settings that would be forgotten with the next kill
+    run.resumed = stopped.folder is not None and stopped.path.name in (LAST, PREVIOUS) and not stopped.changed
     with readable(stopped):
         _check_data(run, stopped)
         _restore(run, stopped, state)

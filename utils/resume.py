@@ -38,6 +38,7 @@ class Stopped:
         origin: its run folder, if the checkpoint lies in one.
         moved: whether ``--project`` or ``--name`` asks for a new folder.
         changes: how the flags differ from the run's, where that was to be refused without ``--resume-anyway``.
+        changed: whether any setting is another one.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Stopped:
     origin: Path | None
     moved: bool
     changes: list[str]
+    changed: bool
 
     @property
     def folder(self) -> Path | None:
@@ -146,7 +148,8 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
         _refuse(path, changes, fixed)
     merged = dataclasses.replace(old, **new, resume=str(path), resume_anyway=config.resume_anyway)
     merged_hyp = dataclasses.replace(old_hyp, **new_hyp)
-    stopped = Stopped(path, merged, merged_hyp, payload, run_folder(path), moves(config, given), changes)
+    changed = bool(_changes(old, new) or merged_hyp != old_hyp)
+    stopped = Stopped(path, merged, merged_hyp, payload, run_folder(path), moves(config, given), changes, changed)
     _check_unfinished(stopped)
     return stopped
 

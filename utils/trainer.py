@@ -47,7 +47,7 @@ class Run:
         versions: of the code that trains.
         start: the first epoch to do.
         position: where in it to begin.
-        resumed: whether it goes on from the newest checkpoint of its folder.
+        resumed: whether it goes on from the newest checkpoint of its folder, with the settings that stand there.
         done: whether no epoch is left to do, and only the best weights are still to be measured.
         ap: (nc,) AP of the last validation; steers ``--image-weights``.
         owed: what could not be written, and how to write it; see `record.settle`.
