@@ -22,6 +22,7 @@ from utils.keeper import Keeper
 from utils.lock import hold
 from utils.metrics import Evaluator
 from utils.resume import is_finished, newest_whole
+from utils.runs import LOG
 
 MODEL = {
     "nc": 80,
@@ -50,6 +51,7 @@ def straight(command, tmp_path_factory) -> Path:
     """Two epochs of four batches, undisturbed."""
     project = tmp_path_factory.mktemp("straight")
     train.main([*command, "--project", str(project)])
+    LOG.handlers.clear()  # the test has an output of its own
     return project / "exp"
 
 
