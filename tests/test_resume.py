@@ -52,6 +52,7 @@ def straight(command, tmp_path_factory) -> Path:
     project = tmp_path_factory.mktemp("straight")
     train.main([*command, "--project", str(project)])
     LOG.handlers.clear()  # the test has an output of its own
+    LOG.propagate = True
     return project / "exp"
 
 

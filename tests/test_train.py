@@ -111,7 +111,7 @@ def test_flags_that_must_not_change_on_resume(straight):
     for flag, value, before in (("--batch-size", "8", "4"), ("--lr0", "0.5", "0.02"), ("--imgsz", "96", "64")):
         with pytest.raises(UserError, match=f"{flag} was {before} and is {value}. .*--resume-anyway.* --epochs, .* may change"):
             train.main(["--resume", str(straight), "--epochs", "4", flag, value])
-    with pytest.raises(UserError, match="--batch-size was 4 and is 8; --optimizer was 'SGD' and is 'Adam'. --optimizer cannot change"):
+    with pytest.raises(UserError, match=r"--batch-size was 4 and is 8; --optimizer was 'SGD' and is 'Adam'. --optimizer cannot change"):
         train.main(["--resume", str(straight), "--epochs", "4", "--batch-size", "8", "--optimizer", "Adam", "--resume-anyway"])
     with pytest.raises(UserError, match="weights only, nothing to resume"):
         train.main(["--resume", str(straight / "weights" / "best.pt")])
