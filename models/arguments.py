@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from torch import nn
-
 from utils.errors import UserError
 
 _WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a word", NoneType: "null"}
@@ -57,6 +55,8 @@ def _hints(build: Callable[..., object]) -> dict[str, Any]:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value is of a type; types that a row cannot give are not judged."""
+    from torch import nn  # reading a table takes no torch; by now a module has brought it along
+
     origin, inside = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         return any(_fits(value, h) for h in inside)
