@@ -77,9 +77,11 @@ def trainee(batch: int, imgsz: int, amp: str, steps: int) -> Any:
     from utils.config import Hyp
     from utils.ema import ModelEMA
     from utils.engine import Trainee
+    from utils.heap import keep_freed_memory
     from utils.loss import DetectionLoss
     from utils.optim import Schedule, build_optimizer
 
+    keep_freed_memory()
     device, hyp = torch.device("cpu"), Hyp()
     model = build_model("yolov5n").to(memory_format=torch.channels_last)
     precision = choose_precision(amp, device)
