@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
         OSError: the file cannot be written; what was there before still is.
     """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogateescape"))
 
 
 def remove_leftovers(folder: Path) -> None:

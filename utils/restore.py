@@ -16,6 +16,7 @@ from utils.errors import UserError
 from utils.fingerprint import data_changes
 from utils.record import LAST, PREVIOUS, averaged
 from utils.resume import Stopped
+from utils.rollback import take_up
 from utils.runs import LOG
 from utils.seal import is_whole
 
@@ -43,10 +44,7 @@ def restore(run: Run, stopped: Stopped) -> None:
 
 def _restore(run: Run, stopped: Stopped, state: dict[str, Any]) -> None:
     trainee = run.trainee
-    trainee.optimizer.load_state_dict(state["optimizer"])
-    trainee.scaler.load_state_dict(state["scaler"])
-    trainee.ema.module.load_state_dict(stopped.payload["ema"])
-    trainee.ema.updates = state["updates"]
+    take_up(trainee, stopped.payload)
     run.stop.best, run.stop.epoch, run.ap = state["best"], state["best_epoch"], state["ap"]
     run.position = _position(run, state)
     moments = ((p, v) for p, values in trainee.optimizer.state.items() for v in values.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from utils.checkpoint import load_checkpoint
 from utils.distributed import gather
@@ -30,10 +32,15 @@ def roll_back(trainee: Trainee, folder: Path) -> tuple[int, int] | None:
     if path is None:
         return None
     payload = load_checkpoint(path)
-    state = payload["resume"]
     trainee.model.load_state_dict(payload["model"])
-    trainee.ema.module.load_state_dict(payload["ema"])
-    trainee.ema.updates = state["updates"]
+    take_up(trainee, payload)
+    return payload["epoch"] + 1, payload["resume"]["batch"]
+
+
+def take_up(trainee: Trainee, payload: Mapping[str, Any]) -> None:
+    """Put back what training changes beside the weights: average, optimizer and loss scale of a checkpoint."""
+    state = payload["resume"]
     trainee.optimizer.load_state_dict(state["optimizer"])
     trainee.scaler.load_state_dict(state["scaler"])
-    return payload["epoch"] + 1, state["batch"]
+    trainee.ema.module.load_state_dict(payload["ema"])
+    trainee.ema.updates = state["updates"]

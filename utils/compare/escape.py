@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from utils.cells import cell
 from utils.runs import printable
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
@@ -40,8 +41,7 @@ def csv_cell(text: object) -> str:
 
     Numbers of ours are written as they are, without this function; commas and quotes are the csv module's affair.
     """
-    plain = printable(str(text))
-    return "'" + plain if re.match(r"\s*[=+\-@|%'\uff1d\uff0b\uff0d\uff20]", plain) else plain  # the last four: full-width = + - @
+    return cell(printable(str(text)))
 
 
 def markdown(text: object) -> str:

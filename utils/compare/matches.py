@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.atomic import replacing
 from utils.coco_eval import AREAS, MAX_DETECTIONS, Record
 from utils.errors import UserError
 from utils.matching import IOU_THRESHOLDS
@@ -92,21 +90,12 @@ class Matches:
         """
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"names": np.array(json.dumps(self.names))}
         packed = {name: np.packbits(arrays[name]) for name in ("matched", "ignored")}
-        content = io.BytesIO()
-        np.savez_compressed(content, version=np.array(_VERSION), **arrays | packed)
-        seal(content)
-        temporary = path.with_name(f".{path.name}.tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with replacing(path) as file:
+                np.savez_compressed(file, version=np.array(_VERSION), **arrays | packed)
+                seal(file)
         except OSError as error:
             raise UserError(f"{path}: the matches cannot be written ({error.strerror}); what was there before still is") from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     @staticmethod
     def load(path: Path) -> Matches:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from utils.atomic import replacing
+from utils import atomic
 from utils.compare.escape import finite
 from utils.errors import UserError
 
@@ -47,8 +47,7 @@ def write_text(path: Path, text: str) -> None:
         UserError: it cannot be written; what was there before still is.
     """
     try:
-        with replacing(path) as file:
-            file.write(text.encode(errors="surrogateescape"))
+        atomic.write_text(path, text)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); what was there before still is") from error
 
