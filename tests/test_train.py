@@ -12,18 +12,11 @@ import torch
 import yaml
 
 import train
+from tests.tiny_model import TINY
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.stopping import EarlyStop
 
-TINY = {
-    "nc": 80,
-    "depth_multiple": 0.33,
-    "width_multiple": 0.125,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
-    "head": [[-1, 1, "Conv", [128, 3, 2]], [[3, 4], 1, "Detect", ["nc", "anchors"]]],
-}
 FAST = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots")
 
 

@@ -14,13 +14,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import torch
 import yaml
 
 import train
+from tests.tiny_model import TINY
 from utils.checkpoint import load_checkpoint
 from utils.cli import run
 from utils.data.shapes import write_dataset
@@ -28,14 +28,6 @@ from utils.keeper import Keeper
 from utils.record import LAST, PREVIOUS
 from utils.resume import newest_whole
 
-MODEL: dict[str, Any] = {
-    "nc": 80,
-    "depth_multiple": 0.33,
-    "width_multiple": 0.125,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
-    "head": [[-1, 1, "Conv", [128, 3, 2]], [[3, 4], 1, "Detect", ["nc", "anchors"]]],
-}
 EPOCHS = 4
 BATCHES = 5
 EACH_STEP = "1e-9"
@@ -55,7 +47,7 @@ class Training:
         cv2.setNumThreads(1)  # OpenCV's threads do not come along into a forked process, which crashes when it looks for them
         self.data = write_dataset(folder / "data", {"train": 4 * BATCHES, "val": 4}, size=96, seed=1)
         self.cfg = folder / "tiny.yaml"
-        self.cfg.write_text(yaml.safe_dump(MODEL))
+        self.cfg.write_text(yaml.safe_dump(TINY))
         self.progress = Progress()
 
     def command(self, name: str, *flags: str) -> list[str]:

@@ -15,19 +15,13 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
 from models import build_model
+from tests.tiny_model import TINY
 from utils.config import Hyp
 from utils.distributed import SINGLE, Ranks, gather, ranks_from, replicate, share, sum_over_ranks
 from utils.loss import DetectionLoss
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = {
-    "nc": 3,
-    "depth_multiple": 0.33,
-    "width_multiple": 0.125,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
-    "head": [[-1, 1, "Conv", [128, 3, 2]], [[3, 4], 1, "Detect", ["nc", "anchors"]]],
-}
+MODEL = TINY | {"nc": 3}
 
 
 def gradients(images: torch.Tensor, targets: torch.Tensor, ranks: Ranks) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:

@@ -17,6 +17,7 @@ import yaml
 import utils.compare.measure
 import utils.compare.statistics
 import utils.session  # noqa: F401
+from tests.tiny_model import TINY
 from utils.compare import conduct
 from utils.compare.engines import Exit, Task
 from utils.compare.settings import CompareConfig
@@ -24,14 +25,6 @@ from utils.compare.worker import main as work
 from utils.config import load_hyp
 from utils.errors import StopError, UserError
 
-TINY = {
-    "nc": 80,
-    "depth_multiple": 0.33,
-    "width_multiple": 0.125,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
-    "head": [[-1, 1, "Conv", [128, 3, 2]], [[3, 4], 1, "Detect", ["nc", "anchors"]]],
-}
 FAST: dict[str, Any] = {"imgsz": 64, "batch_size": 4, "epochs": 2, "workers": 0, "device": "cpu", "noplots": True, "seeds": (2,)}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.faults.hostile_archives import zipped
 from utils.data import archive as archive_module
 from utils.data import download
 from utils.data.archive import unpack
@@ -29,14 +30,6 @@ YAML = Path("data.yaml")
 @pytest.fixture(autouse=True)
 def beside_the_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def zipped(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
-        for name, content in members:
-            out.writestr(name, content)
-    return buffer.getvalue()
 
 
 def tarred(*members: tuple[str, bytes | None], kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
