@@ -35,8 +35,6 @@ $(DEVELOPMENT): requirements-dev.txt requirements.txt | $(BIN)/python
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
-# A thread that waits leaves its core to the loader.
-demo: export OMP_WAIT_POLICY = PASSIVE
 demo: $(RUNTIME)
 	@rm -rf $(DEMO)
 	$(BIN)/python -m utils.data.shapes $(SHAPES)

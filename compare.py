@@ -8,7 +8,6 @@ Every flag of train.py that a run may have, and every hyper-parameter, is a flag
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not config.cfgs:
         raise UserError("nothing to compare: give the model YAMLs with --cfgs, the baseline first")
     hyp = load_hyp(config.hyp, flags)
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch reads this when it is first imported
     from utils.compare.conduct import conduct  # torch is loaded only once the command line is known to be sound
 
     conduct(config, hyp, given, "python compare.py " + shlex.join(sys.argv[1:] if argv is None else argv))

@@ -29,8 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (config.weights or config.cfg or config.resume):
         raise UserError("nothing to train: give --weights FILE.pt to fine-tune, --cfg MODEL.yaml to start from scratch, or both")
     hyp = load_hyp(config.hyp, flags)
-    # Threads that wait by spinning would burn processor time; torch reads this when it is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if config.local_rank >= 0:  # torch.distributed.launch says it by flag, torchrun by this variable
         os.environ.setdefault("LOCAL_RANK", str(config.local_rank))
     from utils.session import train  # torch is loaded only once the command line is known to be sound

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the flags and do the task."""
     cfg, _ = parse(ValConfig, argv, description=__doc__ or "")
     check(cfg)
-    # Threads that wait by spinning would burn a third of the processor time; this is read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     start_log()
     tasks = {"speed": speed, "study": study}
     tasks.get(cfg.task, validate)(cfg)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -145,7 +144,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="measured turns [9]")
     parser.add_argument("--threads", type=int, default=1, help="[1]")
     given = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
     torch.set_num_threads(given.threads)

@@ -8,7 +8,6 @@ Start-up (imports, weights, index) is left out of the rate. CPU time counts the 
 from __future__ import annotations
 
 import dataclasses
-import os
 import resource
 import sys
 import time
@@ -26,7 +25,6 @@ def cpu_seconds() -> float:
 
 def main() -> None:
     """Print one line."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as val.py does, before torch is imported
     from utils.cli import parse
     from utils.config import ValConfig
     from val import _settings, measure, set_up

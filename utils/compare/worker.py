@@ -80,9 +80,8 @@ def _follow() -> None:
 
 def fix_threads(count: int) -> None:
     """Compute with as many threads as the study was planned with: the last bits of a sum depend on it."""
-    # Threads that wait by spinning would burn processor time; torch reads these when it is first imported.
+    # torch reads these when it is first imported
     os.environ.update({name: str(count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
     torch.set_num_threads(count)
