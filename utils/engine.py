@@ -188,7 +188,7 @@ def _step(trainee: Trainee, waiting: Waiting) -> None:
         scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    trainee.ema.update(trainee.model)
+    trainee.ema.update()
 
 
 def _draw(*key: int) -> int:

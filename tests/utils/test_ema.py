@@ -22,7 +22,7 @@ def test_update_follows_weights_and_statistics():
         model[0].weight.fill_(3.0)
         model[1].running_mean.fill_(8.0)
         model[1].num_batches_tracked.fill_(7)
-    ema.update(model)
+    ema.update()
     assert ema.module[0].weight.item() == 2.0
     assert ema.module[1].running_mean.item() == 4.0
     assert ema.module[1].num_batches_tracked.item() == 7

@@ -128,7 +128,7 @@ def training(plan: Plan, variant: Variant, device: torch.device, longest: float)
         criterion(maps, targets)[0].backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        average.update(model)
+        average.update()
 
     times = timed(step, device, _STEPS, longest)
     steps = -(-plan.data.splits["train"].images // batch) * flags["epochs"]
