@@ -94,6 +94,7 @@ def _value(argument: Any, words: dict[str, Any]) -> Any:
 
 def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: int) -> tuple[nn.Module, Width]:
     plan = entry.rule(row, inputs, scale)
+    _require_used_number(row, entry, inputs, scale)
     with _seeded(seed, row.base):
         layer = _instantiate(row, entry, plan)
     if row.gate:
@@ -101,6 +102,13 @@ def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: 
             raise UserError(f"a gate needs a block that keeps its input's width, {inputs[0]}; this one gives {plan.out}")
         layer = Gate(layer)
     return layer, plan.out
+
+
+def _require_used_number(row: Row, entry: Entry, inputs: list[Width], scale: Scale) -> None:
+    """Refuse a number above 1 where the module's rule makes nothing of it: a concatenation, a head, a backbone."""
+    full = dataclasses.replace(scale, depth=1.0)
+    if row.repeats > 1 and entry.rule(row, inputs, full) == entry.rule(dataclasses.replace(row, repeats=1), inputs, full):
+        raise UserError(f"its number is {row.repeats}, but {row.name} stands once in a row; write 1")
 
 
 def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:

@@ -207,6 +207,8 @@ def test_a_row_of_exactly_the_output_width_is_not_scaled() -> None:
         ([-1, 1, "nn.Linear", [64]], "unknown module 'nn.Linear'"),
         ([-1, 1, "Expand", [2]], "its input has 3 channels, which 2\\^2 does not divide"),
         ([[-1, -1], 1, "Conv", [64]], "takes one input, but 'from' gives 2"),
+        ([[-1, -1], 2, "Concat", [1]], r"row 0 \(Concat\): its number is 2, but Concat stands once in a row; write 1"),
+        ([-1, 3, "hornet_tiny", []], r"row 0 \(hornet_tiny\): its number is 3"),
         ([-1, 1, "Feature", [0]], "reads one row with several outputs"),
         ([-1, 1, "__import__('os').system('x')", []], "unknown module"),
     ],
