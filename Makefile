@@ -39,7 +39,7 @@ demo: $(RUNTIME)
 	@rm -rf $(DEMO)
 	$(BIN)/python -m utils.data.shapes $(SHAPES)
 	$(BIN)/python train.py --weights '' --cfg yolov5n-ca.yaml --data data/shapes.yaml --hyp hyp.demo.yaml --optimizer Adam \
-	    --imgsz $(SIZE) --epochs 29 --batch-size 16 --project $(DEMO) --name train
+	    --imgsz $(SIZE) --epochs 34 --batch-size 16 --project $(DEMO) --name train
 	$(BIN)/python val.py --weights $(WEIGHTS) --data data/shapes.yaml --imgsz $(SIZE) --project $(DEMO) --name val
 	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/images/val --imgsz $(SIZE) --line-thickness 2 --project $(DEMO) --name images
 	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/clip.mp4 --imgsz $(SIZE) --line-thickness 2 --project $(DEMO) --name clip
