@@ -17,6 +17,7 @@ from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.stopping import EarlyStop
 
+WILD = ("--epochs", "9", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off", "--noval")
 FAST = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots")
 
 
@@ -157,11 +158,15 @@ def test_early_stop(cfg, tiny_dataset, tmp_path):
 
 def test_a_run_that_is_not_finite_goes_back_and_then_stops_with_the_images(cfg, tiny_dataset, tmp_path):
     with pytest.raises(UserError, match=r"not finite in epoch \d, batch \d, and going back to the checkpoint 2 times .*\.(jpg|png)"):
-        start(cfg, tiny_dataset, tmp_path, "--epochs", "9", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off", "--noval")
+        start(cfg, tiny_dataset, tmp_path, *WILD)
     folder = tmp_path / "exp"
     events = [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()]
     assert (events.count("rolled back"), events[-1]) == (2, "given up")
     assert all(v.isfinite().all() for v in state(folder / "weights" / "last.pt").values())
+    before = (folder / "weights" / "last.pt").read_bytes()
+    with pytest.raises(UserError, match="and there is no checkpoint to go back to"):  # that of the run before is not this one's
+        start(cfg, tiny_dataset, tmp_path, *WILD, "--exist-ok", "--nosave")
+    assert (folder / "weights" / "last.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize(

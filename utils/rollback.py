@@ -13,10 +13,14 @@ from utils.events import Events
 from utils.resume import newest_whole
 
 
-def watch(trainee: Trainee, folder: Path) -> None:
-    """Let a trainee write its events into the run folder, and find there what it may have to go back to."""
+def watch(trainee: Trainee, folder: Path, *, keeps: bool) -> None:
+    """Let a trainee write its events into the run folder, and find there what it may have to go back to.
+
+    Unless the run `keeps` checkpoints, those in its folder are an older run's.
+    """
     trainee.events = Events(folder / "events.jsonl", silent=not trainee.ranks.first)
-    trainee.guard.roll_back = lambda: roll_back(trainee, folder)
+    if keeps:
+        trainee.guard.roll_back = lambda: roll_back(trainee, folder)
 
 
 def roll_back(trainee: Trainee, folder: Path) -> tuple[int, int] | None:

@@ -191,7 +191,7 @@ def open_run(
     )
     if stopped:
         restore(run, stopped)
-    watch(trainee, run.folder)
+    watch(trainee, run.folder, keeps=stopped is not None or not config.nosave)
     return run
 
 
