@@ -87,6 +87,15 @@ def test_a_resumed_run_equals_the_straight_one_to_the_bit(straight, tmp_path, ep
     assert (stopped / "results.csv").read_bytes() == (straight / "results.csv").read_bytes()
 
 
+def test_the_checkpoint_before_the_last_is_taken_where_it_is_named(straight, tmp_path):
+    stopped = tmp_path / "exp"
+    shutil.copytree(straight, stopped)
+    before = stopped / "weights" / "last.prev.pt"
+    shutil.copy(stopped / "weights" / "epoch0.pt", before)
+    train.main(["--resume", str(before)])  # last.pt is finished: resuming that would be refused
+    assert (stopped / "results.csv").read_bytes() == (straight / "results.csv").read_bytes()
+
+
 def test_a_finished_run_goes_on_with_more_epochs_only(straight, tmp_path):
     with pytest.raises(UserError, match="all 3 epochs are done, nothing to resume; for more give --epochs"):
         train.main(["--resume", str(straight)])

@@ -98,7 +98,8 @@ def locate(config: TrainConfig) -> Path:
     path = Path(config.resume)
     if path.name == "weights" and path.is_dir():
         return path.parent
-    if path.name in (LAST, PREVIOUS) and path.parent.name == "weights" and next(_checkpoints(path.parent.parent), None):
+    newest = path.name == LAST or (path.name == PREVIOUS and not path.with_name(LAST).exists())
+    if newest and path.parent.name == "weights" and next(_checkpoints(path.parent.parent), None):
         return path.parent.parent
     if not path.is_dir() and not path.is_file():
         raise UserError(f"--resume: no file {path}; give a run folder or the {LAST} of a run")
