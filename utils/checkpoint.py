@@ -73,12 +73,6 @@ def is_checkpoint(path: str | Path) -> bool:
         return False
 
 
-def strip_checkpoint(path: str | Path) -> None:
-    """Make a finished run's checkpoint a file for use: its averaged weights become the model's, the resume state goes."""
-    payload = load_checkpoint(path)
-    save_checkpoint(path, payload | {"model": payload["ema"] or payload["model"], "ema": None, "resume": None})
-
-
 def _check_plain(value: object, where: str) -> None:
     """What loading would refuse must be found when saving, not when the file is needed."""
     if isinstance(value, Tensor):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
+from utils.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 
 
@@ -126,16 +126,6 @@ def test_refuses_to_save_what_would_not_load(tmp_path: Path, value: Any) -> None
     with pytest.raises(TypeError, match=r"checkpoint\['config'\]\[0\]"):
         save_checkpoint(tmp_path / "last.pt", {"config": [value]})
     assert not names(tmp_path)
-
-
-def test_strip(tmp_path: Path, payload: dict[str, Any]) -> None:
-    path = tmp_path / "best.pt"
-    save_checkpoint(path, payload)
-    strip_checkpoint(path)
-    strip_checkpoint(path)
-    stripped = load_checkpoint(path)
-    assert same(stripped["model"], payload["ema"])
-    assert (stripped["ema"], stripped["resume"], stripped["epoch"]) == (None, None, 7)
 
 
 def test_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from models import load_model
 from utils.compare.ap import Scores, average_precision
+from utils.compare.arms import model_side
 from utils.compare.matches import collect
 from utils.compare.outcome import MATCHES
 from utils.data.config import load_data
@@ -50,7 +51,7 @@ def measure(plan: Plan, home: Path, index: Index, device: torch.device, workers:
             scores[which] = scores["last"]
             continue
         model = load_model(home / "weights" / f"{which}.pt", device=device)
-        side = max(-(-plan.flags["imgsz"] // model.max_stride), 2) * model.max_stride
+        side = model_side(model, plan.flags["imgsz"])
         batch = max(plan.flags["batch_size"] * 2, 1)
         loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
         evaluator = Evaluator(index.names)
