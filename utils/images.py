@@ -207,12 +207,22 @@ def _jpeg_frame(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
+def _png_end(data: bytes) -> int:
+    """Walk a PNG's chunks to where the last one, or the first that is longer than the file, ends."""
+    at = 8
+    while at + 12 <= len(data):
+        at += 12 + int.from_bytes(data[at : at + 4])
+    return at
+
+
 def _check_pixels(size: tuple[int, int], name: str | Path) -> None:
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"{name}: {size[1]} x {size[0]} pixels are more than the limit of {MAX_PIXELS}; scale the image down or cut it up")
 
 
 def _cv2(data: bytes, flags: int) -> NDArray[np.uint8] | None:
+    if data[:4] == b"\x89PNG" and _png_end(data) > len(data):
+        return None  # OpenCV fetches the memory that a chunk says it takes, up to 2 GB, before it looks how much there is
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # type: ignore[return-value]
     except cv2.error:

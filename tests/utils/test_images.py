@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import struct
 import zlib
 from pathlib import Path
@@ -175,6 +176,18 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
 def test_decode_image_names_what_it_is_given() -> None:
     with pytest.raises(ImageError, match=r"^http://x/y: "):
         decode_image(b"nothing", "http://x/y")
+
+
+def test_a_chunk_that_claims_more_than_there_is_takes_no_memory(tmp_path: Path) -> None:
+    whole = save(tmp_path / "a.png").read_bytes()
+    at = whole.index(b"IDAT")
+    for length in (len(whole), 2**31 - 1, 2**32 - 1):
+        (tmp_path / "b.png").write_bytes(whole[: at - 4] + length.to_bytes(4) + whole[at:])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for reader in (read_image, check_image):
+            with contextlib.suppress(ImageError):
+                reader(tmp_path / "b.png")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 
 def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
