@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("ATTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("MPLBACKEND", "Agg")
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell; some tests interrupt themselves
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)  # a module's fixtures run before a test's own; the last bits of a sum depend on it
         yield
