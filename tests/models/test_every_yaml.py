@@ -228,6 +228,7 @@ def test_every_size_trains(name: str, letter: str, precision: torch.dtype) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "letter"), [(name, letter) for name, letter in ALL_SIZES if letter != "n"])
+@torch.no_grad()
 def test_every_size_folds_and_is_saved(name: str, letter: str, tmp_path: Path) -> None:
     folds_and_is_saved(build_model(sized(name, letter), nc=3).eval(), tmp_path / "a.pt")
 
