@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import models.show
 from models.files import find_model
 from utils import config
 from utils.cli import parse, parse_with
@@ -90,7 +91,7 @@ def test_the_variants_of_the_plug_in_page_build(tmp_path: Path) -> None:
     for number, text in enumerate(variants):
         path = tmp_path / f"variant{number}.yaml"
         path.write_text(text, encoding="utf-8")
-        assert show(path).returncode == 0, show(path).stderr
+        models.show.main([str(path)])
     (tmp_path / "my-variant.yaml").write_text(own, encoding="utf-8")
     (block,) = fenced(ROOT / "docs" / "plug-in-a-module.md", "python")
     (tmp_path / "my_block.py").write_text(block, encoding="utf-8")
