@@ -50,7 +50,7 @@ demo: $(RUNTIME)
 	@echo "weights               $(WEIGHTS)"
 
 test: $(DEVELOPMENT)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(DEVELOPMENT)
 	@$(BIN)/python -m pytest -m slow
