@@ -98,7 +98,12 @@ class MHSA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         q, k, v, mask = self._projected(x)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        if mask is not None and mask.requires_grad and not x.is_cuda:
+            # No fused kernel of the CPU takes a mask that wants a gradient. Logits that begin as the mask need no sum of the two.
+            logits = torch.baddbmm(mask.flatten(0, 1), q.flatten(0, 1), k.flatten(0, 1).mT)
+            out = torch.bmm(logits.softmax(-1), v.flatten(0, 1)).unflatten(0, q.shape[:2])
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
         return out.transpose(2, 3).reshape(batch, self.heads * self.dim_head, height, width)
 
     @torch.no_grad()
