@@ -1,7 +1,12 @@
 """How fast yolov5n trains: images a second, CPU ms an image (loader processes included), peak memory.
 
-python -m benchmarks.train_step                       float32 and mixed precision on one batch, then with the loader
+python -m benchmarks.train_step                       on one batch, then with the loader
 python -m benchmarks.train_step --data my.yaml        the loader on your images in place of drawn ones
+
+plain   float32 and torch's own memory layout: what a program does that knows no better
+fp32    train.py --amp off
+mixed   train.py as it is, on a CPU with bfloat16
+loader  the same with images that are loaded, not one batch over and over
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+CASES = ("plain", "fp32", "mixed", "loader")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -67,8 +73,8 @@ def memory(key: str, file: str, pids: list[int]) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
-def trainee(batch: int, imgsz: int, amp: str, steps: int) -> Any:
-    """yolov5n as train.py would train it."""
+def trainee(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = False) -> Any:
+    """yolov5n as train.py would train it, or in torch's own memory layout."""
     import torch
 
     from models import build_model
@@ -82,12 +88,12 @@ def trainee(batch: int, imgsz: int, amp: str, steps: int) -> Any:
 
     keep_freed_memory()
     device, hyp = torch.device("cpu"), Hyp()
-    model = build_model("yolov5n").to(memory_format=torch.channels_last)
+    model = build_model("yolov5n").to(memory_format=torch.contiguous_format if plain else torch.channels_last)
     precision = choose_precision(amp, device)
     return Trainee(
         model=model,
         layers=list(model.model),
-        parallel=model,
+        parallel=(lambda images: model(images.contiguous())) if plain else model,
         criterion=DetectionLoss(model.head, hyp, imgsz, model.nc),
         optimizer=build_optimizer(model, "SGD", hyp, batch),
         schedule=Schedule(hyp, 100, steps, batch),
@@ -119,7 +125,8 @@ def measure(args: argparse.Namespace, folder: str) -> None:
 
     loader: Any = Repeated(args.batch, args.imgsz, args.steps) if args.case != "loader" else None
     loader = loader or real_loader(args.data, folder, args.batch, args.imgsz, args.workers)
-    subject = trainee(args.batch, args.imgsz, "off" if args.case == "fp32" else "auto", len(loader))
+    amp, plain = "off" if args.case in ("plain", "fp32") else "auto", args.case == "plain"
+    subject = trainee(args.batch, args.imgsz, amp, len(loader), plain=plain)
     train_one_epoch(subject, loader, 0, lambda *_: None)
     cpu, wall = cpu_seconds(), time.perf_counter()
     train_one_epoch(subject, loader, 1, lambda *_: None)
@@ -136,7 +143,7 @@ def measure(args: argparse.Namespace, folder: str) -> None:
 def main() -> None:
     """Measure each case in a process of its own, so that each has its own peak."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=("all", "fp32", "mixed", "loader"), default="all")
+    parser.add_argument("--case", choices=("all", *CASES), default="all")
     parser.add_argument("--data", default="", help="data set of the loader's case")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--imgsz", type=int, default=320)
@@ -147,7 +154,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             measure(args, folder)
         return
-    for case in ("fp32", "mixed", "loader"):
+    for case in CASES:
         subprocess.run([sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], "--case", case], cwd=ROOT, check=True)
 
 
