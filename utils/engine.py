@@ -93,6 +93,10 @@ class Trainee:
     def __post_init__(self) -> None:
         self.window, self.before = Buffers(self.model), Buffers(self.model)
 
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer changes."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
 
 def train_one_epoch(
     trainee: Trainee, loader: Loader, epoch: int, report: Report, position: Position = START, stepped: Stepped | None = None
@@ -178,8 +182,7 @@ def _step(trainee: Trainee, waiting: Waiting) -> None:
     """Clip the gradients, check them, step the optimizer and the average; or see to what is wrong with them."""
     optimizer, scaler = trainee.optimizer, trainee.scaler
     scaler.unscale_(optimizer)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP, foreach=True)
+    norm = torch.nn.utils.clip_grad_norm_(trainee.parameters(), CLIP, foreach=True)
     verdict = trainee.guard.check(trainee, waiting, norm)
     waiting.batches.clear()
     if verdict is Verdict.SKIP:

@@ -63,7 +63,7 @@ def backward(trainee: Trainee, images: Tensor, targets: Tensor, where: str) -> t
     Raises:
         UserError: not even image by image does the batch fit.
     """
-    parameters = [p for group in trainee.optimizer.param_groups for p in group["params"]]
+    parameters = trainee.parameters()
     aside = [p.grad for p in parameters]
     trainee.before.keep()
     while True:

@@ -100,7 +100,7 @@ class Guard:
         Raises:
             UserError: training cannot go on.
         """
-        state = [*(p for group in trainee.optimizer.param_groups for p in group["params"]), *trainee.window.floating()]
+        state = [*trainee.parameters(), *trainee.window.floating()]
         sign = (torch.stack([norm.float(), *(loss.float() for _, _, loss in waiting.batches), magnitude(state)]) * 0).sum()
         if trainee.ranks.world_size > 1:
             distributed.all_reduce(sign)
