@@ -42,7 +42,10 @@ def train_rank(argv: list[str], log: Path, place: dict[str, str], struck: bool) 
 
 
 def start(training: Training, name: str, argv: list[str], struck: int = -1, ranks: int = 2) -> list[int]:
-    """Run `argv` in fresh processes (a forked one has the threads of no earlier test's backward pass); return their exit codes."""
+    """Run `argv` in fresh processes and return their exit codes.
+
+    Forked ones could not go backward once another test has started autograd's threads.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models import build_model
+from tests.tiny_model import TINY
 from utils.amp import Precision
 from utils.config import Hyp
 from utils.data.loader import Batch
@@ -17,12 +18,8 @@ from utils.engine import Trainee, train_one_epoch
 from utils.loss import DetectionLoss
 from utils.optim import Schedule, build_optimizer
 
-MODEL: dict[str, Any] = {
+MODEL: dict[str, Any] = TINY | {
     "nc": 3,
-    "depth_multiple": 0.33,
-    "width_multiple": 0.125,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C3", [64]], [-1, 1, "Conv", [128, 3, 2]]],
     "head": [
         [-1, 1, "Conv", [128, 3, 2]],
         [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
