@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDS = 7
-BATCHES = 4
 CONF, IOU = 0.001, 0.6
 
 
@@ -38,26 +37,35 @@ def straightforward(pred: Tensor) -> list[Tensor]:
     return out
 
 
-def main() -> None:
-    """Print a line for each."""
+def predictions() -> list[Tensor]:
+    """Of yolov5n on coco128, decoded, a batch each."""
     import torch
 
     from models import load_model
     from utils.data.config import load_data
     from utils.data.index import load_index
     from utils.data.loader import val_loader
-    from utils.nms import non_max_suppression
 
     model = load_model(SHARED / "yolov5n.pt")
     loader = val_loader(load_index(load_data(SHARED / "coco128" / "coco128.yaml"), "val"), imgsz=640, batch_size=32, workers=0)
     with torch.inference_mode():
-        batches = [model(batch.images.float() / 255) for _, batch in zip(range(BATCHES), loader.epoch(0), strict=False)]
-        ways = {
-            "utils.nms": lambda pred: non_max_suppression(pred, CONF, IOU, multi_label=True),
-            "straightforward": straightforward,
-        }
-        wall, cpu = {name: list[float]() for name in ways}, {name: list[float]() for name in ways}
-        kept = dict.fromkeys(ways, 0)
+        return [model(batch.images.float() / 255) for batch in loader.epoch(0)]
+
+
+def main() -> None:
+    """Print a line for each."""
+    import torch
+
+    from utils.nms import non_max_suppression
+
+    batches = predictions()
+    ways = {
+        "utils.nms": lambda pred: non_max_suppression(pred, CONF, IOU, multi_label=True),
+        "straightforward": straightforward,
+    }
+    wall, cpu = {name: list[float]() for name in ways}, {name: list[float]() for name in ways}
+    kept = dict.fromkeys(ways, 0)
+    with torch.inference_mode():
         for _ in range(ROUNDS):
             for name, way in ways.items():
                 start, used = time.perf_counter(), time.process_time()
