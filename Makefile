@@ -65,7 +65,7 @@ lint: $(DEVELOPMENT)
 	@$(BIN)/lint-imports
 
 bench: $(RUNTIME)
-	@for script in benchmarks/*.py; do \
+	@for script in $$(grep -l __main__ benchmarks/*.py); do \
 	    name=$$(basename $$script .py); \
 	    echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
