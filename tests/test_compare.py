@@ -159,13 +159,13 @@ def test_twenty_kills_at_random_moments(cfgs, tiny_dataset, tmp_path):
 @pytest.mark.slow
 def test_ray_with_its_workers_killed(cfgs, tiny_dataset, tmp_path):
     pytest.importorskip("ray")
-    flags = ("--epochs", "10", "--seeds", "2", "--jobs", "2")
+    flags = ("--epochs", "60", "--seeds", "2", "--jobs", "2")
     subprocess.run(line(cfgs, tiny_dataset, tmp_path, "--name", "straight", *flags), check=True, capture_output=True)
     study, log = tmp_path / "ray", tmp_path / "log"
     process = start(line(cfgs, tiny_dataset, tmp_path, "--name", "ray", "--engine", "ray", *flags), log)
     killed = 0
     while process.poll() is None and killed < 3:
-        time.sleep(2)
+        time.sleep(0.2)
         parents = [int((Path("/proc") / str(p) / "stat").read_text().rpartition(")")[2].split()[1]) for p in workers(study)]
         if parents and list(study.glob("runs/*/*/weights/last.pt")):
             kill(parents[0])  # Ray's worker: the run's own process notices, saves and ends
