@@ -16,6 +16,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from utils.data.loader import Loader
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "coco128" / "coco128.yaml"
 EPOCHS = 6
@@ -37,8 +41,8 @@ def main() -> None:
             subprocess.run([*command, "--case", size, kept], check=True)
 
 
-def measure(data: str, imgsz: int, kept: bool, workers: int) -> None:
-    """Load some epochs and print the figures."""
+def mosaic_loader(data: str | Path, imgsz: int, *, kept: bool, workers: int, cache: str | None = None) -> Loader:
+    """Return train.py's loader, which keeps a small data set in memory or, if not `kept`, nothing."""
     from unittest.mock import patch
 
     from utils.config import Hyp
@@ -47,9 +51,14 @@ def measure(data: str, imgsz: int, kept: bool, workers: int) -> None:
     from utils.data.index import load_index
     from utils.data.loader import train_loader
 
-    index = load_index(load_data(data), "train")
+    index = load_index(load_data(data), "train", cache_dir=cache)
     with patch.object(store, "AUTOMATIC", store.AUTOMATIC if kept else 0):
-        loader = train_loader(index, imgsz=imgsz, batch_size=16, hyp=Hyp(), seed=0, workers=workers)
+        return train_loader(index, imgsz=imgsz, batch_size=16, hyp=Hyp(), seed=0, workers=workers)
+
+
+def measure(data: str, imgsz: int, kept: bool, workers: int) -> None:
+    """Load some epochs and print the figures."""
+    loader = mosaic_loader(data, imgsz, kept=kept, workers=workers)
     wall, cpu, peak = [], [], 0
     before = cpu_seconds()
     for epoch in range(EPOCHS):

@@ -12,7 +12,6 @@ loader  the same with images that are loaded, not one batch over and over
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.loader import cpu_seconds, family
 
 CASES = ("plain", "fp32", "mixed", "loader")
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,22 +50,6 @@ class Repeated:
 
     def close(self) -> None:
         """There are no workers to end."""
-
-
-def processes() -> list[int]:
-    """This process and its children."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    return [os.getpid(), *(int(pid) for pid in (children.read_text().split() if children.exists() else []))]
-
-
-def cpu_seconds() -> float:
-    """Processor time that this process and its living children have used."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    total = time.process_time()
-    for pid in processes()[1:]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / ticks
-    return total
 
 
 def memory(key: str, file: str, pids: list[int]) -> float:
@@ -132,7 +117,7 @@ def measure(args: argparse.Namespace, folder: str) -> None:
     train_one_epoch(subject, loader, 1, lambda *_: None)
     images = len(loader) * args.batch
     cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
-    pids = processes()
+    pids = family()
     speed = f"{images / wall:8.1f} img/s{cpu / images * 1e3:9.1f} CPU ms/img"
     peak, shared = memory("VmHWM", "status", pids[:1]), memory("Pss:", "smaps_rollup", pids)
     dtype = str(subject.precision.dtype or "float32")

@@ -16,19 +16,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.loader import mosaic_loader
 from benchmarks.nms import CONF, IOU, predictions
 from benchmarks.train_step import ROOT, Repeated, trainee
 from benchmarks.validation import SHARED
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 COCO128 = SHARED / "coco128"
-BATCH, STEPS, ROUNDS = 16, 10, 3
-CASES = {"loading 640": "mosaic of 640 px, nothing kept", "loading 320": "mosaic of 320 px, nothing kept"} | {
-    "step": "training yolov5n, 320 px, batch 16",
-    "nms": "NMS at conf 0.001",
-}
+BATCH, STEPS, ROUNDS = 16, 10, 5
 
 Work = Callable[[], int]
 """Does a piece of work and returns for how many images."""
@@ -36,17 +37,7 @@ Work = Callable[[], int]
 
 def our_loading(imgsz: int, folder: str) -> Work:
     """An epoch over coco128."""
-    from unittest.mock import patch
-
-    from utils.config import Hyp
-    from utils.data import store
-    from utils.data.config import load_data
-    from utils.data.index import load_index
-    from utils.data.loader import train_loader
-
-    index = load_index(load_data(COCO128 / "coco128.yaml"), "train", cache_dir=folder)
-    with patch.object(store, "AUTOMATIC", 0):
-        loader = train_loader(index, imgsz=imgsz, batch_size=BATCH, hyp=Hyp(), seed=0, workers=0)
+    loader = mosaic_loader(COCO128 / "coco128.yaml", imgsz, kept=False, workers=0, cache=folder)
     return lambda: sum(len(batch.images) for batch in loader.epoch(0))
 
 
@@ -59,20 +50,20 @@ def their_loading(imgsz: int, folder: str) -> Work:
     return lambda: sum(len(images[i]) > 0 for i in range(len(images)))
 
 
-def our_step() -> Work:
+def our_step(_: str) -> Work:
     """Some steps on one batch, as train.py does them."""
     from utils.engine import train_one_epoch
 
     subject, loader = trainee(BATCH, 320, "auto", STEPS), Repeated(BATCH, 320, STEPS)
 
     def work() -> int:
-        train_one_epoch(subject, loader, 0, lambda *_: None)  # type: ignore[arg-type]
+        train_one_epoch(subject, loader, 0, lambda *_: None)
         return STEPS * BATCH
 
     return work
 
 
-def their_step() -> Work:
+def their_step(_: str) -> Work:
     """Some steps on the same batch with YOLOv5's model, loss, optimizer and average."""
     import torch
     from yolov5.models.yolo import DetectionModel
@@ -98,31 +89,29 @@ def their_step() -> Work:
     return work
 
 
-def our_nms() -> Work:
+def our_nms(_: str) -> Work:
     """NMS of coco128."""
-    import torch
-
     from utils.nms import non_max_suppression
 
-    batches = predictions()
-
-    def work() -> int:
-        with torch.inference_mode():
-            return sum(len(non_max_suppression(pred, CONF, IOU, multi_label=True)) for pred in batches)
-
-    return work
+    return suppression(lambda pred: non_max_suppression(pred, CONF, IOU, multi_label=True))
 
 
-def their_nms() -> Work:
+def their_nms(_: str) -> Work:
     """The same with YOLOv5's, which changes what it gets: a copy."""
-    import torch
     from yolov5.utils.general import non_max_suppression
 
+    return suppression(lambda pred: non_max_suppression(pred.clone(), CONF, IOU, multi_label=True))
+
+
+def suppression(suppress: Callable[[Tensor], list[Tensor]]) -> Work:
+    """Every batch of coco128 through `suppress`."""
+    import torch
+
     batches = predictions()
 
     def work() -> int:
         with torch.inference_mode():
-            return sum(len(non_max_suppression(pred.clone(), CONF, IOU, multi_label=True)) for pred in batches)
+            return sum(len(suppress(pred)) for pred in batches)
 
     return work
 
@@ -142,12 +131,20 @@ def their_hyp() -> dict[str, Any]:
     return hyp
 
 
+CONTESTANTS = ("YOLOv5", "Attune")
+CASES: dict[str, tuple[Callable[[str], Work], Callable[[str], Work]]] = {
+    "mosaic of 640 px, nothing kept": (partial(their_loading, 640), partial(our_loading, 640)),
+    "mosaic of 320 px, nothing kept": (partial(their_loading, 320), partial(our_loading, 320)),
+    "training yolov5n, 320 px, batch 16": (their_step, our_step),
+    "NMS at conf 0.001": (their_nms, our_nms),
+}
+"""What is measured, and what makes its work for each contestant, given a folder to write to."""
+
+
 def measure(case: str, who: str) -> None:
     """Work once to warm up, then once more, and print CPU ms and wall ms an image."""
     with tempfile.TemporaryDirectory() as folder:
-        name, _, size = case.partition(" ")
-        make: Callable[..., Work] = globals()[f"{who}_{name}"]
-        work = make(int(size), folder) if size else make()
+        work = CASES[case][CONTESTANTS.index(who)](folder)
         work()
         wall, cpu = time.perf_counter(), time.process_time()
         images = work()
@@ -178,15 +175,15 @@ def main() -> None:
     if args.case:
         measure(*args.case)
         return
-    for case, words in CASES.items():
-        figures: dict[str, list[tuple[float, float]]] = {"their": [], "our": []}
+    for case in CASES:
+        figures: dict[str, list[tuple[float, float]]] = {who: [] for who in CONTESTANTS}
         for _ in range(ROUNDS):
             for who, found in figures.items():
                 found.append(run(case, who, folder))
-        theirs, ours = ([statistics.median(column) for column in zip(*figures[who], strict=True)] for who in ("their", "our"))
-        print(words)
-        for name, (cpu, wall) in (("YOLOv5", theirs), ("Attune", ours)):
-            print(f"    {name}  {cpu:6.1f} CPU ms/img  {1e3 / wall:6.0f} img/s")
+        theirs, ours = ([statistics.median(column) for column in zip(*found, strict=True)] for found in figures.values())
+        print(case)
+        for who, (cpu, wall) in zip(CONTESTANTS, (theirs, ours), strict=True):
+            print(f"    {who}  {cpu:6.1f} CPU ms/img  {1e3 / wall:6.0f} img/s")
         print(f"    {ours[0] / theirs[0]:.2f} of the processor time, {theirs[1] / ours[1]:.2f} times the speed", flush=True)
 
 
