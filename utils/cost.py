@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def parameters(model: nn.Module) -> int:
@@ -19,58 +19,53 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-class Operations:
-    """A counter that `count_operations` fills.
-
-    Attributes:
-        giga: 1e9 floating-point operations.
-    """
-
-    giga: float = 0.0
+def _convolution(args: Sequence[Any], out: Tensor) -> int:
+    """Two an output pixel and weight; a transposed one spreads each pixel of its input over all weights instead."""
+    x, weight, transposed = args[0], args[1], args[6]
+    batch, _, *sides = (x if transposed else out).shape
+    return 2 * batch * math.prod(sides) * weight.numel()
 
 
-def _norm(x: Sequence[int], *_: Any, **__: Any) -> int:
-    return 2 * math.prod(x)
+def _product(left: int) -> Callable[[Sequence[Any], Tensor], int]:
+    """Two an output value and term of its sum, which is as long as the last side of argument number `left`."""
+    return lambda args, out: 2 * out.numel() * args[left].shape[-1]
 
 
-def _real_transform(x: Sequence[int], dims: Sequence[int], *_: Any, **__: Any) -> int:
-    return _butterflies(x, dims) // 2
+def _norm(args: Sequence[Any], _out: Any) -> int:
+    return 2 * args[0].numel()
 
 
-def _inverse_transform(_x: Sequence[int], dims: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    return _butterflies(out_shape, dims) // 2
+def _real_transform(args: Sequence[Any], _out: Tensor) -> int:
+    return _butterflies(args[0], args[1]) // 2
 
 
-def _transform(x: Sequence[int], dims: Sequence[int], *_: Any, **__: Any) -> int:
-    return _butterflies(x, dims)
+def _inverse_transform(args: Sequence[Any], out: Tensor) -> int:
+    return _butterflies(out, args[1]) // 2
 
 
-def _butterflies(shape: Sequence[int], dims: Sequence[int]) -> int:
+def _transform(args: Sequence[Any], _out: Tensor) -> int:
+    return _butterflies(args[0], args[1])
+
+
+def _butterflies(x: Tensor, dims: Sequence[int]) -> int:
     """5 N log2 N, the convention for a complex transform; one of real numbers takes half."""
-    return round(5 * math.prod(shape) * math.log2(max(math.prod(shape[d] for d in dims), 1)))
+    return round(5 * x.numel() * math.log2(max(math.prod(x.shape[d] for d in dims), 1)))
 
 
-_FORMULAS = {
-    torch.ops.aten.native_batch_norm: _norm,
-    torch.ops.aten.cudnn_batch_norm: _norm,
-    torch.ops.aten._fft_r2c: _real_transform,
-    torch.ops.aten._fft_c2r: _inverse_transform,
-    torch.ops.aten._fft_c2c: _transform,
+_FORMULAS: dict[str, Callable[[Sequence[Any], Any], int]] = {
+    "convolution": _convolution,
+    "mm": _product(0),
+    "bmm": _product(0),
+    "mv": _product(0),
+    "dot": _product(0),
+    "addmm": _product(1),
+    "addmv": _product(1),
+    "baddbmm": _product(1),
+    "_fft_r2c": _real_transform,
+    "_fft_c2r": _inverse_transform,
+    "_fft_c2c": _transform,
 }
-
-
-@contextmanager
-def count_operations() -> Iterator[Operations]:
-    """Count the operations of convolutions, matrix products and attention that run inside, a multiply-add as two.
-
-    A batch norm counts a multiply-add an element, with which the figures are those of YOLOv5's tables; a folded one counts
-    nothing. Fourier transforms count 5 N log2 N, half of it for real numbers. Biases, activations and element-wise gates are not counted.
-    """
-    counted = Operations()
-    with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
-        yield counted
-    counted.giga = counter.get_total_flops() / 1e9
-
+"""ATen operators by name: operations from the arguments and the result."""
 
 # Operators outside torch's point-wise ones that touch each element about once: no formula, and none missed.
 _LIGHT_NAMES = """
@@ -79,7 +74,7 @@ _LIGHT_NAMES = """
     bernoulli_ cat clone constant_pad_nd contiguous copy copy_ cumsum detach empty empty_like empty_strided eye fill fill_ flip
     full full_like gather grid_sampler_2d hardswish index index_put index_put_ index_select lift_fresh linalg_vector_norm logsumexp max
     max_pool2d
-    max_pool2d_with_indices mean min native_batch_norm native_dropout native_group_norm native_layer_norm new_empty new_full
+    max_pool2d_with_indices mean min native_dropout native_group_norm native_layer_norm new_empty new_full
     new_ones new_zeros normal_ ones ones_like pixel_shuffle pixel_unshuffle prod rand rand_like randn reflection_pad2d repeat
     repeat_interleave replication_pad2d resize_ resolve_conj resolve_neg roll scalar_tensor scatter select_backward slice_backward
     softmax sort split_with_sizes_copy stack std std_mean sum topk tril triu uniform_ upsample_bicubic2d upsample_bilinear2d
@@ -88,33 +83,67 @@ _LIGHT_NAMES = """
 _LIGHT = frozenset(_LIGHT_NAMES.split())
 
 
-class _Uncounted(TorchDispatchMode):
-    """Notes the operators that neither have a formula nor touch each element about once."""
+class Operations(TorchDispatchMode):
+    """Counts the operations of what runs inside; made by `count_operations`.
+
+    Attributes:
+        total: floating-point operations.
+        uncounted: names of the operators met that have no formula although they may do more than touch each element.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.names: set[str] = set()
-        self.known = {*FlopCounterMode(display=False, custom_mapping=_FORMULAS).flop_registry}
+        self.total = 0
+        self.uncounted: set[str] = set()
+
+    @property
+    def giga(self) -> float:
+        """1e9 floating-point operations."""
+        return self.total / 1e9
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operator and count it; a composite one is counted by its parts."""
         kwargs = kwargs or {}
-        if func.overloadpacket in self.known:
-            return func(*args, **kwargs)
-        with self:  # a composite operator is judged by its parts
-            whole = func.decompose(*args, **kwargs)
-        if whole is not NotImplemented:
-            return whole
-        light = func.is_view or torch.Tag.pointwise in func.tags or func.namespace == "prim"
-        if not light and func.overloadpacket.__name__ not in _LIGHT:
-            self.names.add(str(func.overloadpacket))
-        return func(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        # A batch norm has many names, which depend on the device and change with PyTorch's version.
+        formula = _norm if "batch_norm" in name and "backward" not in name else _FORMULAS.get(name)
+        if formula is None or formula is _norm:
+            with self:
+                whole = func.decompose(*args, **kwargs)
+            if whole is not NotImplemented:
+                return whole
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.total += formula(args, out)
+        elif not (name in _LIGHT or func.is_view or torch.Tag.pointwise in func.tags or func.namespace == "prim"):
+            self.uncounted.add(str(func.overloadpacket))
+        return out
+
+
+@contextmanager
+def count_operations() -> Iterator[Operations]:
+    """Count the operations of convolutions, matrix products and attention that run inside, a multiply-add as two.
+
+    A batch norm counts a multiply-add an element, with which the figures are those of YOLOv5's tables; a folded one counts
+    nothing. Fourier transforms count 5 N log2 N, half of it for real numbers. Biases, activations and element-wise gates are not counted.
+
+    The figures depend neither on the device nor on PyTorch's version: attention, whose fused kernels differ in both, runs here as
+    the matrix products it consists of. Where tensors are not on the meta device, that takes memory for all its logits.
+    """
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), Operations() as operations:
+            yield operations
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
 def uncounted(run: Callable[[], object]) -> list[str]:
     """Names of the operators `run` calls that `count_operations` leaves out although they may do more than touch each element."""
-    with torch.no_grad(), _Uncounted() as seen:
+    with torch.no_grad(), count_operations() as operations:
         run()
-    return sorted(seen.names)
+    return sorted(operations.uncounted)
 
 
 def gflops(model: nn.Module, imgsz: int | tuple[int, int] = 640, ch: int = 3) -> float:
