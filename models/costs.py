@@ -96,7 +96,8 @@ def _times(model: Detector, image: Tensor) -> list[float]:
 
 
 def _operations(model: Detector, image: Tensor) -> list[float]:
-    steps, counts = run_rows(model.model, model.spec, image), []
+    model = copy.deepcopy(model).to("meta")
+    steps, counts = run_rows(model.model, model.spec, image.to("meta")), []
     for _ in model.model:
         with count_operations() as operations:
             next(steps)

@@ -22,26 +22,9 @@ from models.detector import Detector
 from models.gate import Gate
 from models.transfer import transfer
 from models.weights import Weights, read_weights
-from utils.cost import gflops, parameters
 from utils.optim import parameter_groups
 
 INSERTED = ("ca", "se", "cbam", "gnconv", "horblock", "eca", "simam", "triplet", "gc", "ge", "nonlocal", "crisscross", "a2", "sk", "sc")
-# Parameters of the n and the s model with 80 classes, GFLOPs at 640.
-FIGURES = {
-    "ca": (1_883_877, 4.5, 7_271_069, 16.5),
-    "cot": (1_798_901, 4.3, 6_934_765, 15.6),
-    "bot": (1_776_349, 4.5, 6_847_165, 16.3),
-    "gnconv": (2_231_584, 5.2, 8_584_000, 19.0),
-    "horblock": (2_870_429, 5.8, 11_142_717, 21.5),
-    "cat": (2_247_725, 4.8, 8_697_621, 17.8),
-    "se": (1_882_909, 4.5, 7_278_397, 16.5),
-    "cbam": (1_883_685, 4.5, 7_279_649, 16.5),
-    "horfpn": (2_008_221, 5.5, 7_720_509, 20.1),
-    "hornet": (6_634_205, 18.7, 25_618_109, 71.4),
-    "cotnet": (7_012_289, 16.6, 27_680_485, 63.6),
-    "botnet": (6_670_429, 22.7, 26_336_701, 81.8),
-    "catnet": (5_193_291, 16.3, 20_079_593, 56.7),
-}
 # Tensors of yolov5n.pt that have a place in a variant with a replaced row, of 349.
 TAKEN = {"cot": 325, "bot": 343, "cat": 337, "horfpn": 305, "hornet": 163, "cotnet": 153, "botnet": 153, "catnet": 163}
 
@@ -49,19 +32,6 @@ TAKEN = {"cot": 325, "bot": 343, "cat": 337, "horfpn": 305, "hornet": 163, "cotn
 @cache
 def small(name: str) -> Detector:
     return build_model(f"yolov5n-{name}", nc=3)
-
-
-def on_meta(name: str) -> Detector:
-    with torch.device("meta"):
-        return build_model(name)
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_parameters_and_operations(name: str) -> None:
-    for letter, count, giga in (("n", *FIGURES[name][:2]), ("s", *FIGURES[name][2:])):
-        model = on_meta(f"yolov5{letter}-{name}")
-        assert parameters(model) == count
-        assert gflops(model) == pytest.approx(giga, abs=0.05)
 
 
 @pytest.fixture(scope="module")

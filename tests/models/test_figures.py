@@ -1,0 +1,80 @@
+"""Parameters and operations of every shipped model, to the last digit: the same under every PyTorch and on every device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models import build_model
+from tests.models.test_every_yaml import FILES
+from utils.cost import gflops, parameters
+
+# Parameters, and operations of one image of 640 x 640 pixels; equal under PyTorch 2.10.0, 2.14.1 and 2.15.0.
+FIGURES = {
+    "yolov3": (61_949_149, 156_072_550_400),
+    "yolov3-spp": (62_998_749, 156_911_820_800),
+    "yolov3-tiny": (8_852_366, 13_199_667_200),
+    "yolov5-bifpn": (46_825_853, 109_979_648_000),
+    "yolov5-fpn": (41_117_565, 99_907_584_000),
+    "yolov5-p2": (47_493_372, 125_741_056_000),
+    "yolov5-p34": (5_331_518, 14_959_411_200),
+    "yolov5-p6": (76_770_172, 111_384_576_000),
+    "yolov5-p7": (144_281_723, 116_017_888_000),
+    "yolov5-panet": (46_563_709, 109_140_787_200),
+    "yolov5l": (46_563_709, 109_140_787_200),
+    "yolov5l6": (76_770_172, 111_384_576_000),
+    "yolov5m": (21_190_557, 48_963_072_000),
+    "yolov5m6": (35_731_932, 50_004_019_200),
+    "yolov5n": (1_872_157, 4_491_776_000),
+    "yolov5n6": (3_246_940, 4_583_014_400),
+    "yolov5s": (7_235_389, 16_480_870_400),
+    "yolov5s-LeakyReLU": (7_235_389, 16_480_870_400),
+    "yolov5s-a2": (7_581_021, 17_188_659_200),
+    "yolov5s-bot": (6_847_165, 16_338_329_600),
+    "yolov5s-botnet": (26_336_701, 81_790_976_000),
+    "yolov5s-ca": (7_271_069, 16_483_496_960),
+    "yolov5s-ca-gated": (7_271_072, 16_483_496_960),
+    "yolov5s-cat": (8_697_621, 17_769_460_736),
+    "yolov5s-catnet": (20_079_593, 56_659_434_752),
+    "yolov5s-cbam": (7_279_649, 16_482_705_632),
+    "yolov5s-cbam-gated": (7_279_652, 16_482_705_632),
+    "yolov5s-cot": (6_934_765, 15_606_616_704),
+    "yolov5s-cotnet": (27_680_485, 63_625_510_592),
+    "yolov5s-crisscross": (7_645_951, 17_713_766_400),
+    "yolov5s-eca": (7_235_404, 16_480_879_360),
+    "yolov5s-gc": (7_280_360, 16_486_690_816),
+    "yolov5s-ge": (7_308_917, 16_491_715_584),
+    "yolov5s-ghost": (3_897_605, 8_749_670_400),
+    "yolov5s-gnconv": (8_584_000, 19_030_912_000),
+    "yolov5s-horblock": (11_142_717, 21_485_644_800),
+    "yolov5s-horfpn": (7_720_509, 20_123_136_000),
+    "yolov5s-hornet": (25_618_109, 71_397_734_400),
+    "yolov5s-mobilenetv2-ca": (5_648_397, 10_810_184_000),
+    "yolov5s-nonlocal": (7_892_669, 18_794_291_200),
+    "yolov5s-sc": (10_516_799, 19_793_548_800),
+    "yolov5s-se": (7_278_397, 16_480_956_416),
+    "yolov5s-simam": (7_235_389, 16_480_870_400),
+    "yolov5s-sk": (7_498_175, 16_719_405_184),
+    "yolov5s-transformer": (7_235_645, 16_644_300_800),
+    "yolov5s-triplet": (7_236_289, 16_494_698_720),
+    "yolov5s6": (12_626_620, 16_845_209_600),
+    "yolov5x": (86_749_405, 205_664_768_000),
+    "yolov5x6": (140_794_780, 209_785_088_000),
+}
+PUBLISHED = {"yolov5n": 4.5, "yolov5s": 16.5, "yolov5m": 49.0, "yolov5l": 109.1, "yolov5x": 205.7}
+
+
+def test_every_file_is_here() -> None:
+    assert FIGURES.keys() == FILES.keys()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures(name: str) -> None:
+    with torch.device("meta"):
+        model = build_model(name)
+    assert (parameters(model), gflops(model)) == (FIGURES[name][0], FIGURES[name][1] / 1e9)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_operations_are_the_published_ones(name: str) -> None:
+    assert round(FIGURES[name][1] / 1e9, 1) == PUBLISHED[name]
