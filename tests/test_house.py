@@ -103,6 +103,29 @@ def test_every_shipped_yaml_loads() -> None:
         load_hyp(path)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("train.py", "val.py", "detect.py", "compare.py"),
+        *("-m models.show", "-m models.check", "-m utils.data.doctor", "-m utils.data.shapes", "-m utils.compare.report"),
+    ],
+)
+def test_help_loads_nothing_heavy(command: str) -> None:
+    words = [sys.executable, "-X", "importtime", *command.split(), "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage: " in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"torch", "cv2", "numpy", "matplotlib", "scipy", "PIL"}
+
+
+def test_no_test_measures_time() -> None:
+    """But by the yardstick, or to report it."""
+    pattern = re.compile(r"\b(perf_counter|process_time|timeit)\(")
+    clocks = {name(p) for p in EVERYTHING if p.is_relative_to(ROOT / "tests") and pattern.search(text(p))}
+    assert clocks == {f"tests/{file}.py" for file in ("effort", "faults/fuzz", "faults/hostile", "faults/labels", "faults/isolation")}
+
+
 def test_importing_every_module_has_no_effect(tmp_path: Path) -> None:
     """In a fresh process: nothing written below the home or working folder, no output, no logging handler, no torch switch."""
     modules = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in SOURCES]

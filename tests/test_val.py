@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -117,10 +116,7 @@ def test_other_class_counts_are_refused(weights: Path, tiny_dataset: Path, tmp_p
     main(flags(weights, tmp_path / "more.yaml", tmp_path / "runs", "--single-cls", "--noplots"))
 
 
-def test_help_is_quick_and_errors_have_no_traceback() -> None:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "val.py", "--help"], cwd=ROOT, check=True, capture_output=True)
-    assert time.perf_counter() - start < 2  # 0.5 s where the machine is idle; benchmarks/startup.py measures
+def test_errors_have_no_traceback() -> None:
     done = subprocess.run([sys.executable, "val.py", "--wieghts", "x"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--weights" in done.stderr

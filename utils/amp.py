@@ -56,8 +56,12 @@ def choose_precision(mode: str, device: torch.device) -> Precision:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; emulated, it would be slower than float32."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    """Whether this CPU multiplies bfloat16 in hardware, and PyTorch may use it; emulated, it would be slower than float32."""
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # all that it has, or masked off by ATEN_CPU_CAPABILITY
+        return False
+    # Not public; where a PyTorch has neither, the CPU counts as one without.
+    tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(test() for test in tests if test is not None)
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from utils.tensor_lists import copy_lists, norms
+
 
 class Buffers:
     """A copy of all buffers of a model, batch-norm statistics above all. It keeps its memory from one copy to the next."""
@@ -18,12 +20,12 @@ class Buffers:
     def keep(self) -> None:
         """Put the buffers aside as they are now."""
         for kept, live in zip(self._kept, self._live, strict=True):
-            torch._foreach_copy_(kept, live)
+            copy_lists(kept, live)
 
     def put_back(self) -> None:
         """Make the buffers what they were when they were put aside."""
         for kept, live in zip(self._kept, self._live, strict=True):
-            torch._foreach_copy_(live, kept)
+            copy_lists(live, kept)
 
     def mix(self, states: list[tuple[float, list[Tensor]]]) -> None:
         """Change each floating buffer by the weighted mean of its changes to `states`, see `floating`."""
@@ -48,8 +50,7 @@ class Buffers:
 
 def magnitude(tensors: list[Tensor]) -> Tensor:
     """A number that is finite only if all floating `tensors`, of one device, are; on their device, so nothing waits for it."""
-    norms = torch._foreach_norm(tensors)
-    return torch.stack([n.float() for n in norms]).sum()
+    return torch.stack([n.float() for n in norms(tensors)]).sum()
 
 
 @torch.no_grad()

@@ -64,8 +64,10 @@ def leave(ranks: Ranks) -> None:
 def await_ranks(minutes: float, ranks: Ranks) -> None:
     """From now on let an operation of all ranks fail when one of them does not take part within so many minutes."""
     if ranks.world_size > 1:
-        limit = getattr(distributed, "set_timeout", None) or distributed.distributed_c10d._set_pg_timeout
-        limit(datetime.timedelta(minutes=minutes))
+        # Public since 2.14. Where there is neither, a lost rank is noticed after _PATIENCE.
+        limit = getattr(distributed, "set_timeout", None) or getattr(distributed.distributed_c10d, "_set_pg_timeout", None)
+        if limit is not None:
+            limit(datetime.timedelta(minutes=minutes))
 
 
 def rank_is_lost(error: BaseException) -> bool:
@@ -83,8 +85,8 @@ def silent_ranks(ranks: Ranks, seconds: float = 3.0) -> list[int]:
         while silent and time.monotonic() < deadline:
             time.sleep(0.2)
             silent = [rank for rank in silent if not store.check([f"asking/{rank}"])]
-    except (RuntimeError, ValueError):
-        return []  # the store is gone too
+    except (RuntimeError, ValueError, AttributeError):
+        return []  # the store is gone too, or this PyTorch does not give it away
     return silent
 
 

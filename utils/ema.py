@@ -8,6 +8,8 @@ import math
 import torch
 from torch import nn
 
+from utils.tensor_lists import lerp_lists
+
 
 class ModelEMA:
     """Exponential moving average of everything floating in a model's state, batch-norm statistics included.
@@ -36,6 +38,6 @@ class ModelEMA:
     def update(self) -> None:
         """Take in the weights that the model given first has now."""
         self.updates += 1
-        torch._foreach_lerp_([a for a, _ in self._floating], [b for _, b in self._floating], 1 - self.decay())
+        lerp_lists([a for a, _ in self._floating], [b for _, b in self._floating], 1 - self.decay())
         for a, b in self._counts:
             a.copy_(b)

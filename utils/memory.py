@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from utils.buffers import Buffers
 from utils.errors import UserError
+from utils.tensor_lists import add_lists
 
 if TYPE_CHECKING:
     from utils.engine import Trainee
@@ -107,7 +108,7 @@ def _add(parameters: list[nn.Parameter], aside: list[Tensor | None]) -> None:
     """Add the gradients put `aside` to the new ones, in the order in which autograd would."""
     both = [(old, p.grad) for p, old in zip(parameters, aside, strict=True) if old is not None and p.grad is not None]
     if both:
-        torch._foreach_add_([old for old, _ in both], [new for _, new in both])
+        add_lists([old for old, _ in both], [new for _, new in both])
     for p, old in zip(parameters, aside, strict=True):
         if old is not None:
             p.grad = old

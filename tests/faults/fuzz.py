@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.effort import too_long
 from tests.faults.fuzz_kinds import KINDS
 from tests.faults.tally import Tally
 from utils.errors import UserError
@@ -71,7 +72,7 @@ def _tried(reader: Callable[[random.Random], object], kind: str, number: int, pl
     finally:
         signal.alarm(0)
     seconds = time.process_time() - start
-    if seconds > SECONDS:
+    if too_long(seconds, SECONDS):
         return False, f"{name}: took {seconds:.1f} s"
     if written := _listing(place) - before:
         return False, f"{name}: wrote {sorted(written)[:3]}"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.effort import too_long
 from tests.faults.hostile_archives import archives
 from tests.faults.hostile_names import traps
 from tests.faults.hostile_pickles import pickles
@@ -91,6 +92,6 @@ def _tried(attack: Attack) -> tuple[bool, str]:
         return False, f"{attack.name}: {'was not refused' if refusal is None else 'was refused: ' + refusal[:200]}"
     if refusal and not re.search(attack.refusal or "", refusal):
         return False, f"{attack.name}: refused, but not for {attack.refusal!r}: {refusal[:200]}"
-    if seconds > SECONDS or grown > MEGABYTES:
+    if too_long(seconds, SECONDS) or grown > MEGABYTES:
         return False, f"{attack.name}: took {seconds:.1f} s and {grown:.0f} MB"
     return True, attack.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from typing import Any
 
 import pytest
@@ -32,10 +31,9 @@ def peak() -> int:
     ids=str,
 )
 def test_too_large(row: list[Any]) -> None:
-    before, start = peak(), time.process_time()
+    before = peak()
     with pytest.raises(UserError):
         build_model({"nc": 2, "anchors": 3, "depth_multiple": 100, "backbone": [row], "head": HEAD})
-    assert time.process_time() - start < 10
     assert peak() - before < 3_000_000
 
 

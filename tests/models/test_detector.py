@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from models import build_model, registry
 from models.detector import Detector, _scaled, _steps
@@ -213,11 +214,22 @@ def test_a_wrong_rule_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         build_model(table)
 
 
-def test_building_is_quick() -> None:
-    build_model("yolov5n")
-    start = time.process_time()
-    build_model("yolov5n")
-    assert time.process_time() - start < 0.3
+class Calls(TorchFunctionMode):
+    """Counts what Python asks of torch."""
+
+    count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **kwargs or {})
+
+
+def test_building_is_little_work() -> None:
+    """Less than ten calls of torch for each of its 349 tensors, and one small image through the network."""
+    with Calls() as calls, FlopCounterMode(display=False) as operations:
+        build_model("yolov5n")
+    assert calls.count < 10 * 349
+    assert operations.get_total_flops() < 0.1e9
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")

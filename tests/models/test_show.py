@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -90,9 +89,6 @@ def test_a_bad_table_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert "row 10 (CordAtt): unknown module 'CordAtt'; did you mean 'CoordAtt'?" in result.stderr
 
 
-def test_help_loads_no_torch() -> None:
-    start = time.perf_counter()
-    assert run("--help").returncode == 0
-    assert time.perf_counter() - start < 2  # 0.13 s on a free machine
+def test_a_spec_needs_no_torch() -> None:
     code = "import sys, models, models.spec, models.show; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -24,9 +24,11 @@ def shared_bytes(count: int) -> Tensor:
     Raises:
         RuntimeError: /dev/shm has less room than that; it is taken here, not when the bytes are first touched.
     """
-    # What torch's own collate function does; share_memory_() would touch every page twice.
-    storage = torch.UntypedStorage._new_shared(max(count, 1))
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
+    # What torch's own collate function does; share_memory_() touches every page twice.
+    new_shared = getattr(torch.UntypedStorage, "_new_shared", None)
+    if new_shared is None:
+        return torch.empty(max(count, 1), dtype=torch.uint8).share_memory_()
+    return torch.empty(0, dtype=torch.uint8).set_(new_shared(max(count, 1)))
 
 
 class Slots:

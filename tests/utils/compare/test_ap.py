@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import time
 from typing import Any
 
 import numpy as np
@@ -154,11 +153,3 @@ def test_a_resample_without_a_class_leaves_it_out() -> None:
     table = Ranking(match(images)).average_precision(without[None])[0]
     assert np.isnan(table[2]).all()
     assert not np.isnan(table[0]).any()
-
-
-def test_a_thousand_resamples_of_five_hundred_images_take_seconds() -> None:
-    matches = match(random_images(3, 500))
-    weights = np.stack([resample(k, 500) for k in range(50)])
-    start = time.process_time()
-    Ranking(matches).average_precision(weights)
-    assert time.process_time() - start < 0.5  # 10 s for a thousand; a tenth of that as a rule

@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,9 +72,8 @@ def test_answers_come_in_order(tmp_path, size):
 @pytest.mark.parametrize(("size", "odd"), [(1, {"SIGKILL": 0}), (2, {"SIGKILL": 7, "SIGSEGV": 8}), (2, {"SIGTERM": 3, "SIGBUS": 19})])
 def test_a_process_that_dies_is_replaced_at_once(tmp_path, caplog, size, odd):
     crew = Crew(Marks(tmp_path, **odd), size)
-    start = time.monotonic()
     assert run(crew, 20) == list(range(20))
-    assert time.monotonic() - start < 5
+    assert "has not answered" not in caplog.text, "its end was noticed, not waited for"
     assert crew.replaced == len(odd)
     assert next(iter(odd)) in caplog.text
     crew.close()

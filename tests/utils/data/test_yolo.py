@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -152,11 +151,9 @@ def test_large_files_are_read_like_small_ones(ending: str, monkeypatch: pytest.M
 def test_a_million_rows(ending: str) -> None:
     rng = np.random.default_rng(0)
     rows = "\n".join(f"0 {x:.9f} {y:.9f} 0.1 0.1" for x, y in rng.random((1_000_000, 2)))
-    start = time.perf_counter()
     labels = read(rows + ending)
     assert len(labels.rows) == 1_000_000
     assert labels.findings.dropped == bool(ending)
-    assert time.perf_counter() - start < 60
 
 
 def test_count_classes() -> None:
