@@ -3,18 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
+FLOOR := .venv-floor
 DEVELOPMENT := $(VENV)/.development
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 SHAPES := datasets/shapes
 DEMO := runs/demo
 SIZE := 224
 WEIGHTS := $(DEMO)/train/weights/best.pt
+# What depends on PyTorch's version more than on anything else: costs, conformance, weights, resuming.
+SAMPLE := $(addprefix tests/,utils/test_cost.py models/test_figures.py models/test_conformance.py models/test_weights.py \
+    models/test_torchfile.py models/test_transfer.py test_resume.py utils/test_checkpoint.py utils/test_amp.py)
 
-.PHONY: help demo test test-slow faults lint bench clean
+.PHONY: help demo test test-slow test-floor test-floor-sample faults lint bench clean
 
 help:
 	@echo "make demo       train a detector with attention on drawn shapes, measure it, use it (about 5 minutes on 2 cores)"
 	@echo "make test       the test suite; make test-slow runs the long tests"
+	@echo "make test-floor the test suite with the oldest versions that requirements.txt allows; make test-floor-sample runs a part of it"
 	@echo "make faults     inject every fault there is (kills, damage, hostile files, ...) and count what came of it"
 	@echo "make lint       ruff, mypy and the import layers"
 	@echo "make bench      speed of loading, training, validation, NMS and start-up"
@@ -33,6 +38,13 @@ $(RUNTIME): requirements.txt | $(BIN)/python
 $(DEVELOPMENT): requirements-dev.txt requirements.txt | $(BIN)/python
 	@echo "installing requirements-dev.txt into $(VENV) (a minute or more, once)"
 	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(FLOOR)/.development: requirements-dev.txt requirements.txt
+	@$(PYTHON) -m venv $(FLOOR)
+	@echo "installing the oldest versions that requirements.txt allows into $(FLOOR) (some minutes, once)"
+	@sed -nE 's/^([a-z-]+)>=([0-9.]+).*/\1==\2/p' requirements.txt > $(FLOOR)/oldest.txt
+	@$(FLOOR)/bin/python -m pip install -qq --disable-pip-version-check --no-input -r requirements-dev.txt -c $(FLOOR)/oldest.txt
 	@touch $@
 
 demo: $(RUNTIME)
@@ -55,6 +67,12 @@ test: $(DEVELOPMENT)
 test-slow: $(DEVELOPMENT)
 	@$(BIN)/python -m pytest -m slow
 
+test-floor: $(FLOOR)/.development
+	@$(FLOOR)/bin/python -m pytest -n 2 --dist worksteal
+
+test-floor-sample: $(FLOOR)/.development
+	@$(FLOOR)/bin/python -m pytest -n 2 --dist worksteal $(SAMPLE)
+
 faults: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.faults
 
@@ -71,4 +89,4 @@ bench: $(RUNTIME)
 	done
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(SHAPES) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) $(DEMO) $(SHAPES) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -14,7 +14,7 @@ from tests.faults.tally import Tally, bytes_changed, header, line, snapshot, tot
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("group", groups())
+@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.slow) if g == "ranks" else g for g in groups()])
 def test_everything_is_as_specified(group: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", "--short", "--group", group],

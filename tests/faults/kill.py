@@ -20,7 +20,7 @@ AGAIN = 0.4
 def run(folder: Path, *, short: bool) -> Tally:
     """Kill runs with 0, 1 and 2 loader processes, some several times; compare with one that was left alone."""
     tally, draw = Tally("kill"), random.Random(0)
-    training = Training(folder, "--noplots")
+    training = Training(folder, "--noplots", *(("--epochs", "2") if short else ()))
     before = snapshot(training.data.parent)
     began = time.monotonic()
     code = training.finish("straight", "--workers", "0")

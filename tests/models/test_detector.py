@@ -232,7 +232,7 @@ def test_building_is_little_work() -> None:
     assert operations.get_total_flops() < 0.1e9
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
 def test_a_trace_takes_other_sizes() -> None:
     model = build_model("yolov5n-ca", nc=2).eval().fuse()
     traced = torch.jit.trace(model, torch.rand(1, 3, 64, 64), check_trace=False)

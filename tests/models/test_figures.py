@@ -61,6 +61,19 @@ FIGURES = {
     "yolov5x": (86_749_405, 205_664_768_000),
     "yolov5x6": (140_794_780, 209_785_088_000),
 }
+ENTRIES = {
+    "yolov5n": 349,
+    "yolov5s": 349,
+    "yolov5m": 481,
+    "yolov5l": 613,
+    "yolov5x": 745,
+    "yolov5n6": 459,
+    "yolov5s6": 459,
+    "yolov5m6": 627,
+    "yolov5l6": 795,
+    "yolov5x6": 963,
+}
+"""Of YOLOv5's state_dicts."""
 PUBLISHED = {"yolov5n": 4.5, "yolov5s": 16.5, "yolov5m": 49.0, "yolov5l": 109.1, "yolov5x": 205.7}
 
 
@@ -73,6 +86,7 @@ def test_figures(name: str) -> None:
     with torch.device("meta"):
         model = build_model(name)
     assert (parameters(model), gflops(model)) == (FIGURES[name][0], FIGURES[name][1] / 1e9)
+    assert name not in ENTRIES or len(model.state_dict()) == ENTRIES[name]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -21,6 +21,7 @@ from models.attention.selective_kernel import SKConv
 from models.attention.simam import SimAM
 from models.attention.triplet import TripletAttention
 from models.backbones.hornet import HorNet
+from models.build import build_layers
 from models.spec import ModelSpec
 from models.yoloair import differences
 from utils.config import ROOT, read_yaml
@@ -53,14 +54,15 @@ def table(changes: dict[int, list[Any]] | None = None, after: list[Any] | None =
 
 
 def built(content: dict[str, Any]) -> Any:
+    """The layers, without memory, and without the pass of a whole model that finds its strides."""
     with torch.device("meta"):
-        return build_model(content)
+        return build_layers(ModelSpec.from_dict(content, "table"))[0]
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", INSERTED)
 def test_a_row_that_repeats_its_width(name: str, size: str) -> None:
-    layer = built(table(after=[-1, 1, name, [1024]], size=size)).model[24]
+    layer = built(table(after=[-1, 1, name, [1024]], size=size))[24]
     assert type(layer) is INSERTED[name]
     with torch.device("meta"):
         width = int(1024 * SIZES[size][1])
@@ -72,8 +74,8 @@ def test_a_row_that_repeats_its_width(name: str, size: str) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_horblock_in_place_of_the_backbones_c3(size: str) -> None:
     changes = {2: [-1, 3, "HorBlock", [128]], 4: [-1, 6, "HorBlock", [256]], 6: [-1, 9, "HorBlock", [512]], 8: [-1, 3, "HorBlock", [1024]]}
-    model = built(table(changes, size=size))
-    blocks = [[m for m in model.model[i].modules() if type(m) is HorBlock] for i in changes]
+    layers = built(table(changes, size=size))
+    blocks = [[m for m in layers[i].modules() if type(m) is HorBlock] for i in changes]
     assert [len(b) for b in blocks] == [max(round(n * SIZES[size][0]), 1) for n in (3, 6, 9, 3)]
     real = build_model(table(changes))
     assert all(m.gamma1.eq(1e-6).all() for m in real.modules() if isinstance(m, HorBlock))
@@ -83,15 +85,15 @@ def test_horblock_in_place_of_the_backbones_c3(size: str) -> None:
 @pytest.mark.parametrize(("name", "inner"), [("CoT3", C3CoT), ("BoT3", C3BoT), ("C3HB", C3Hor)])
 def test_csp_rows(name: str, inner: type, size: str) -> None:
     changes = {8: [-1, 3, name, [1024]], 13: [-1, 3, name, [512, False]], 23: [-1, 3, name, [1024, False]]}
-    model = built(table(changes, size=size))
-    assert all(type(model.model[i]) is inner for i in changes)
-    assert len(model.model[8].m) == max(round(3 * SIZES[size][0]), 1)
+    layers = built(table(changes, size=size))
+    assert all(type(layers[i]) is inner for i in changes)
+    assert len(layers[8].m) == max(round(3 * SIZES[size][0]), 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_gnconv_takes_its_inputs_width(size: str) -> None:
     """Row 13 is 512 wide at l; the unscaled 256 that the row gives fits s only."""
-    layer = built(table({14: [-1, 3, "gnconv", [256]]}, size=size)).model[14]
+    layer = built(table({14: [-1, 3, "gnconv", [256]]}, size=size))[14]
     copies = [m for m in layer.modules() if type(m) is GnConv]
     assert len(copies) == max(round(3 * SIZES[size][0]), 1)
     assert copies[0].proj_out.out_channels == int(512 * SIZES[size][1])
@@ -121,7 +123,7 @@ def test_a_wrong_number_is_refused_at_build_time(row: list[Any], says: str) -> N
 
 @pytest.mark.parametrize(("args", "reduction"), [([16], 16), ([1024], 16), ([1024, 8], 8), ([], 16), ([4], 4)])
 def test_one_rule_tells_a_repeated_width_from_an_argument(args: list[int], reduction: int) -> None:
-    layer = built(table(after=[-1, 1, "CBAM", args])).model[24]
+    layer = built(table(after=[-1, 1, "CBAM", args]))[24]
     assert layer.ChannelGate.mlp[1].out_features == 512 // reduction
 
 

@@ -118,7 +118,8 @@ def detectable(error: float, df: float) -> float:
     critical = stats.t.ppf((1 + LEVEL) / 2, df)
 
     def lacking(effect: float) -> float:
-        return float(stats.nct.sf(critical, df, effect) - POWER)
+        with np.errstate(divide="ignore"):  # of SciPy before 1.14, which clips the result itself
+            return float(stats.nct.sf(critical, df, effect) - POWER)
 
     return error * float(optimize.brentq(lacking, 0, 5 * critical + 10))
 

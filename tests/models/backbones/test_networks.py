@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@cache
 def on_meta(make: Callable[..., nn.Module], *args: Any) -> nn.Module:
     with torch.device("meta"):
         return make(*args)
