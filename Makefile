@@ -14,13 +14,13 @@ WEIGHTS := $(DEMO)/train/weights/best.pt
 SAMPLE := $(addprefix tests/,utils/test_cost.py models/test_figures.py models/test_conformance.py models/test_weights.py \
     models/test_torchfile.py models/test_transfer.py test_resume.py utils/test_checkpoint.py utils/test_amp.py)
 
-.PHONY: help demo test test-slow test-floor test-floor-sample faults lint bench clean
+.PHONY: help demo test test-slow test-floor test-floor-sample faults faults-short lint bench clean
 
 help:
 	@echo "make demo       train a detector with attention on drawn shapes, measure it, use it (about 5 minutes on 2 cores)"
 	@echo "make test       the test suite; make test-slow runs the long tests"
 	@echo "make test-floor the test suite with the oldest versions that requirements.txt allows; make test-floor-sample runs a part of it"
-	@echo "make faults     inject every fault there is (kills, damage, hostile files, ...) and count what came of it"
+	@echo "make faults     inject every fault there is (kills, damage, hostile files, ...) and count what came of it; make faults-short a sample"
 	@echo "make lint       ruff, mypy and the import layers"
 	@echo "make bench      speed of loading, training, validation, NMS and start-up"
 	@echo "make clean      remove what these targets made"
@@ -75,6 +75,9 @@ test-floor-sample: $(FLOOR)/.development
 
 faults: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.faults
+
+faults-short: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.faults --short 2>/dev/null
 
 lint: $(DEVELOPMENT)
 	@$(BIN)/ruff check

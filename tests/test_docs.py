@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import models.show
 from models.files import find_model
 from utils import config
 from utils.cli import parse, parse_with
@@ -86,12 +85,15 @@ def test_every_hyper_parameter_is_explained() -> None:
 
 
 def test_the_variants_of_the_plug_in_page_build(tmp_path: Path) -> None:
+    from models.build import build_layers
+    from models.spec import ModelSpec
+
     *variants, own = fenced(ROOT / "docs" / "plug-in-a-module.md", "yaml")
     assert len(variants) >= 3
     for number, text in enumerate(variants):
         path = tmp_path / f"variant{number}.yaml"
         path.write_text(text, encoding="utf-8")
-        models.show.main([str(path)])
+        assert build_layers(ModelSpec.from_yaml(path))
     (tmp_path / "my-variant.yaml").write_text(own, encoding="utf-8")
     (block,) = fenced(ROOT / "docs" / "plug-in-a-module.md", "python")
     (tmp_path / "my_block.py").write_text(block, encoding="utf-8")
@@ -160,6 +162,7 @@ def test_the_example_of_the_attention_page_runs() -> None:
     assert [label for label, _ in space["maps"]] == ["5 CoordAtt", "8 CoordAtt", "12 CoordAtt"]
 
 
+@pytest.mark.slow
 def test_the_block_of_the_plug_in_page_passes_the_checks(tmp_path: Path) -> None:
     (block,) = fenced(ROOT / "docs" / "plug-in-a-module.md", "python")
     (tmp_path / "my_block.py").write_text(block, encoding="utf-8")

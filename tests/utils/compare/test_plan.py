@@ -44,7 +44,7 @@ def test_edits_are_told_in_words(cfgs):
     assert "width_multiple 0.125 -> 0.25" in described(narrow, choose_baseline("", [tiny, narrow])[0]).edits
 
 
-@pytest.mark.parametrize("measure", ["params", "gflops"])
+@pytest.mark.parametrize("measure", ["params", pytest.param("gflops", marks=pytest.mark.slow)])
 def test_a_control_has_the_capacity_of_its_variant(measure):
     variants = choose_baseline("", read_variants(["yolov5n", "yolov5n-gnconv", "yolov5n-ca"], NAMES, 64))
     (control,) = controls(variants, measure, NAMES, 64)  # coordinate attention adds less than 1 %
