@@ -11,8 +11,8 @@ DEMO := runs/demo
 SIZE := 224
 WEIGHTS := $(DEMO)/train/weights/best.pt
 # What depends on PyTorch's version more than on anything else: costs, conformance, weights, resuming.
-SAMPLE := $(addprefix tests/,utils/test_cost.py models/test_figures.py models/test_conformance.py models/test_weights.py \
-    models/test_torchfile.py models/test_transfer.py test_resume.py utils/test_checkpoint.py utils/test_amp.py)
+SAMPLE := $(addprefix tests/,models/test_flops.py models/test_figures.py models/check models/weights utils/files/test_torch_file.py \
+    test_resume.py utils/training/test_checkpoint.py utils/training/test_amp.py)
 
 .PHONY: help demo test test-slow test-floor test-floor-sample faults faults-short lint bench clean
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from utils.cli import parse_with, run
-from utils.compare.settings import CompareConfig, check_given
+from utils.compare.config import CompareConfig, check_given
 from utils.config import Hyp, load_hyp
 from utils.errors import UserError
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not config.cfgs:
         raise UserError("nothing to compare: give the model YAMLs with --cfgs, the baseline first")
     hyp = load_hyp(config.hyp, flags)
-    from utils.compare.conduct import conduct  # torch is loaded only once the command line is known to be sound
+    from utils.compare.main import conduct  # torch is loaded only once the command line is known to be sound
 
     conduct(config, hyp, given, "python compare.py " + shlex.join(sys.argv[1:] if argv is None else argv))
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.predict import Predictor
-    from utils.explain import Explainer
-    from utils.outputs import Wanted
-    from utils.results import Results
-    from utils.sources import Frame, Source
+    from utils.explain.attention_sheets import Explainer
+    from utils.inference.outputs import Wanted
+    from utils.inference.predictor import Predictor
+    from utils.inference.results import Results
+    from utils.inference.sources import Frame, Source
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     cfg, _ = parse(DetectConfig, description=__doc__ or "")
     if cfg.view_img and not has_display():
         raise UserError("--view-img: this machine has no display (DISPLAY is not set); leave the flag out, the pictures are saved anyway")
-    from utils.sources import open_source
+    from utils.inference.sources import open_source
 
     start_log()
     source = open_source(cfg.source, vid_stride=cfg.vid_stride)
@@ -54,8 +54,8 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
     from models import load_model
     from models.ensemble import join
     from models.plugins import load_plugins
-    from models.predict import Predictor
     from utils.device import select_device
+    from utils.inference.predictor import Predictor
 
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)
@@ -83,7 +83,7 @@ def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
     Raises:
         UserError: no such YAML, or names for another number of classes.
     """
-    from models.spec import parse_names
+    from models.spec.model_spec import parse_names
 
     path = find_yaml(data, ROOT / "data", ROOT)
     given = dict(enumerate(parse_names(read_yaml(path).get("names"), str(path)) or ()))
@@ -96,8 +96,8 @@ def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
 
 def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig) -> Tally:
     """Detect in every frame of the source and write what was asked for; returns what was counted."""
-    from utils.outputs import Outputs
-    from utils.window import Window
+    from utils.inference.outputs import Outputs
+    from utils.inference.window import Window
 
     tally = Tally()
     explain = explainer(predictor, folder, cfg)
@@ -130,7 +130,7 @@ def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> Explaine
     if not cfg.attention:
         return None
     from models.detector import Detector
-    from utils.explain import Explainer
+    from utils.explain.attention_sheets import Explainer
 
     assert isinstance(predictor.model, Detector), "the flags allow one file of weights"
     return Explainer(folder, predictor.model, predictor.shape, cfg.attention)
@@ -138,7 +138,7 @@ def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> Explaine
 
 def wanted(cfg: DetectConfig) -> Wanted:
     """The flags that say what to write."""
-    from utils.outputs import Wanted
+    from utils.inference.outputs import Wanted
 
     return Wanted(
         pictures=not cfg.nosave,

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     hyp = load_hyp(config.hyp, flags)
     if config.local_rank >= 0:  # torch.distributed.launch says it by flag, torchrun by this variable
         os.environ.setdefault("LOCAL_RANK", str(config.local_rank))
-    from utils.session import train  # torch is loaded only once the command line is known to be sound
+    from utils.training.session import train  # torch is loaded only once the command line is known to be sound
 
     train(config, hyp, given, flags)
 

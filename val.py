@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from models.ensemble import Ensemble
     from utils.data.config import DataConfig
     from utils.data.index import Index
-    from utils.evaluate import Evaluation, Settings
-    from utils.metrics import Evaluator, Metrics
+    from utils.evaluation.evaluate import Evaluation, Settings
+    from utils.evaluation.metrics import Evaluator, Metrics
 
 STUDY_SIZES = range(256, 1537, 128)
 MANY_CLASSES = 50
@@ -107,9 +107,9 @@ def _few(names: dict[int, str]) -> str:
 
 def measure(bench: Bench, settings: Settings, *, imgsz: int, rect: bool = True, plots: Path | None = None) -> tuple[Evaluation, Evaluator]:
     """Evaluate at an image size, rounded up to the model's stride."""
-    from utils.data.loader import val_loader
-    from utils.evaluate import evaluate
-    from utils.metrics import Evaluator
+    from utils.data.loading.loader import val_loader
+    from utils.evaluation.evaluate import evaluate
+    from utils.evaluation.metrics import Evaluator
 
     cfg, stride = bench.cfg, bench.model.max_stride
     size = math.ceil(imgsz / stride) * stride
@@ -125,7 +125,7 @@ def measure(bench: Bench, settings: Settings, *, imgsz: int, rect: bool = True, 
 
 
 def _settings(cfg: ValConfig) -> Settings:
-    from utils.evaluate import Settings
+    from utils.evaluation.evaluate import Settings
 
     return Settings(
         conf=cfg.conf_thres,
@@ -157,7 +157,7 @@ def validate(cfg: ValConfig) -> Metrics:
 
 def report(cfg: ValConfig, evaluation: Evaluation) -> None:
     """Print what the table of the evaluation does not hold."""
-    from utils.evaluate import log_classes
+    from utils.evaluation.evaluate import log_classes
 
     m, speeds = evaluation.metrics, evaluation.speeds
     if cfg.verbose or 1 < len(m.ap_per_class) < MANY_CLASSES:
@@ -172,8 +172,8 @@ def report(cfg: ValConfig, evaluation: Evaluation) -> None:
 
 def write_figures(folder: Path, bench: Bench, evaluation: Evaluation) -> None:
     """Write metrics.json, per_class.csv, confusion_matrix.csv, and their charts."""
-    from utils.confusion import write_confusion
-    from utils.metrics import write_per_class
+    from utils.evaluation.confusion import write_confusion
+    from utils.evaluation.metrics import write_per_class
 
     m, cfg = evaluation.metrics, bench.cfg
     names = [bench.index.names[c] for c in range(bench.index.nc)]
@@ -188,7 +188,7 @@ def write_figures(folder: Path, bench: Bench, evaluation: Evaluation) -> None:
     write_per_class(folder / "per_class.csv", m)
     write_confusion(folder / "confusion_matrix.csv", m.confusion, names)
     if not cfg.noplots:
-        from utils.charts import plot_confusion, plot_curves
+        from utils.evaluation.charts import plot_confusion, plot_curves
 
         plot_curves(folder, m.curves, bench.index.names, m.yolov5.map50)
         plot_confusion(folder / "confusion_matrix.png", m.confusion, names)
@@ -196,7 +196,7 @@ def write_figures(folder: Path, bench: Bench, evaluation: Evaluation) -> None:
 
 def write_detections(folder: Path, bench: Bench, evaluator: Evaluator) -> None:
     """Write the detections as text and JSON, when asked for."""
-    from utils.predictions import category_ids, write_json, write_txt
+    from utils.evaluation.predictions import category_ids, write_json, write_txt
 
     cfg = bench.cfg
     if cfg.save_txt or cfg.save_hybrid:
@@ -219,7 +219,7 @@ def speed(cfg: ValConfig) -> None:
 
 def study(cfg: ValConfig) -> None:
     """Measure at image sizes from 256 to 1536; a table and a chart for each of the weights, in the run folder."""
-    from utils.charts import plot_study
+    from utils.evaluation.charts import plot_study
 
     folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
     for weights in cfg.weights:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from utils.data.loader import Loader
+    from utils.data.loading.loader import Loader
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "coco128" / "coco128.yaml"
 EPOCHS = 6
@@ -46,10 +46,10 @@ def mosaic_loader(data: str | Path, imgsz: int, *, kept: bool, workers: int, cac
     from unittest.mock import patch
 
     from utils.config import Hyp
-    from utils.data import store
     from utils.data.config import load_data
     from utils.data.index import load_index
-    from utils.data.loader import train_loader
+    from utils.data.loading import image_store as store
+    from utils.data.loading.loader import train_loader
 
     index = load_index(load_data(data), "train", cache_dir=cache)
     with patch.object(store, "AUTOMATIC", store.AUTOMATIC if kept else 0):

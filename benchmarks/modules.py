@@ -105,7 +105,7 @@ def table(names: list[str], channels: int, side: int, batch: int, rounds: int, *
     """Print one table."""
     import torch
 
-    from utils.cost import count_operations
+    from models.flops import count_operations
 
     x, square = torch.randn(batch, channels, side, side), torch.randn(1024, 1024)
     modules = contestants(names, channels, side)

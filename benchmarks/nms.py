@@ -44,7 +44,7 @@ def predictions() -> list[Tensor]:
     from models import load_model
     from utils.data.config import load_data
     from utils.data.index import load_index
-    from utils.data.loader import val_loader
+    from utils.data.loading.loader import val_loader
 
     model = load_model(SHARED / "yolov5n.pt")
     loader = val_loader(load_index(load_data(SHARED / "coco128" / "coco128.yaml"), "val"), imgsz=640, batch_size=32, workers=0)
@@ -56,11 +56,11 @@ def main() -> None:
     """Print a line for each."""
     import torch
 
-    from utils.nms import non_max_suppression
+    from utils.inference.nms import non_max_suppression
 
     batches = predictions()
     ways = {
-        "utils.nms": lambda pred: non_max_suppression(pred, CONF, IOU, multi_label=True),
+        "utils.inference.nms": lambda pred: non_max_suppression(pred, CONF, IOU, multi_label=True),
         "straightforward": straightforward,
     }
     wall, cpu = {name: list[float]() for name in ways}, {name: list[float]() for name in ways}

@@ -32,7 +32,7 @@ class Repeated:
     def __init__(self, batch: int, imgsz: int, steps: int) -> None:
         import torch
 
-        from utils.data.loader import Batch
+        from utils.data.loading.loader import Batch
 
         generator = torch.Generator().manual_seed(0)
         targets = torch.rand(batch * 7, 6, generator=generator) * 0.5 + 0.1
@@ -63,13 +63,13 @@ def trainee(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = False
     import torch
 
     from models import build_model
-    from utils.amp import choose_precision
     from utils.config import Hyp
-    from utils.ema import ModelEMA
-    from utils.engine import Trainee
     from utils.heap import keep_freed_memory
-    from utils.loss import DetectionLoss
-    from utils.optim import Schedule, build_optimizer
+    from utils.training.amp import choose_precision
+    from utils.training.ema import ModelEMA
+    from utils.training.engine import Trainee
+    from utils.training.losses.loss import DetectionLoss
+    from utils.training.optim import Schedule, build_optimizer
 
     keep_freed_memory()
     device, hyp = torch.device("cpu"), Hyp()
@@ -96,7 +96,7 @@ def real_loader(data: str, folder: str, batch: int, imgsz: int, workers: int) ->
     from utils.config import Hyp
     from utils.data.config import load_data
     from utils.data.index import load_index
-    from utils.data.loader import train_loader
+    from utils.data.loading.loader import train_loader
     from utils.data.shapes import write_dataset
 
     source = data or write_dataset(Path(folder), {"train": 192, "val": 1}, size=480, seed=0)
@@ -106,7 +106,7 @@ def real_loader(data: str, folder: str, batch: int, imgsz: int, workers: int) ->
 
 def measure(args: argparse.Namespace, folder: str) -> None:
     """Train for an epoch to warm up and for one to measure, and print a line."""
-    from utils.engine import train_one_epoch
+    from utils.training.engine import train_one_epoch
 
     loader: Any = Repeated(args.batch, args.imgsz, args.steps) if args.case != "loader" else None
     loader = loader or real_loader(args.data, folder, args.batch, args.imgsz, args.workers)

@@ -52,7 +52,7 @@ def their_loading(imgsz: int, folder: str) -> Work:
 
 def our_step(_: str) -> Work:
     """Some steps on one batch, as train.py does them."""
-    from utils.engine import train_one_epoch
+    from utils.training.engine import train_one_epoch
 
     subject, loader = trainee(BATCH, 320, "auto", STEPS), Repeated(BATCH, 320, STEPS)
 
@@ -91,7 +91,7 @@ def their_step(_: str) -> Work:
 
 def our_nms(_: str) -> Work:
     """NMS of coco128."""
-    from utils.nms import non_max_suppression
+    from utils.inference.nms import non_max_suppression
 
     return suppression(lambda pred: non_max_suppression(pred, CONF, IOU, multi_label=True))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from models.detector import Detector
-    from models.spec import ModelSpec
+    from models.spec.model_spec import ModelSpec
 
 __all__ = ["build_model", "list_modules", "load_model", "load_plugins"]
 
@@ -54,7 +54,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bo
     Raises:
         UserError: not there, damaged, or neither of the two.
     """
-    from models.weights import load_model as load
+    from models.weights.load import load_model as load
 
     return load(path, device=device, fuse=fuse)
 

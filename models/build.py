@@ -14,16 +14,17 @@ from torch import nn
 
 import models.attention
 import models.backbones
+import models.heads
 import models.layers
-import models.yoloair  # noqa: F401  all four register their modules
-from models import head  # noqa: F401
+import models.necks
+import models.yoloair  # noqa: F401  all register their modules
 from models.activations import is_activation, parse_activation
 from models.arguments import called, require_fit
-from models.bounds import bounded
 from models.gate import Gate
 from models.layers.conv import set_activation
 from models.registry import Entry, Plan, Row, Scale, Width, lookup
-from models.spec import ModelSpec
+from models.size_limit import bounded
+from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
 # What a constructor or a forward pass raises when a row's arguments do not fit; each becomes a message that names the row.

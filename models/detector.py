@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.anchors import parse_anchors
 from models.build import build_layers
+from models.check.probe import measure_strides
 from models.folding import fold_norms
-from models.head import Detect
-from models.probe import measure_strides
+from models.heads.detect import Detect
 from models.registry import Row
-from models.spec import ModelSpec, parse_names
+from models.spec.anchors import parse_anchors
+from models.spec.model_spec import ModelSpec, parse_names
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from utils.results import Results
+    from utils.inference.results import Results
 
 Names = Mapping[int, str] | Sequence[str]
 
@@ -136,8 +136,8 @@ class Detector(nn.Module):
         return self
 
     def predict(self, sources: Any, **settings: Any) -> list[Results]:
-        """Detect objects in images; see `models.predict.predict` for sources and settings."""
-        from models.predict import predict
+        """Detect objects in images; see `utils.inference.predictor.predict` for sources and settings."""
+        from utils.inference.predictor import predict
 
         return predict(self, sources, **settings)
 

@@ -74,8 +74,8 @@ def _show(config: ShowConfig, model: Detector, side: int) -> None:
 def _show_cost(config: ShowConfig, model: Detector, side: int) -> None:
     """Print the table with measured time and memory, and what the edit adds to its base."""
     from models import build_model
-    from models.costs import compared, measure, total
-    from models.spec import base_of
+    from models.profiling import compared, measure, total
+    from models.spec.model_spec import base_of
 
     base = base_of(config.cfg)
     models = [model] if base is None else [model, build_model(base, model.nc)]
@@ -107,8 +107,8 @@ def _rows(model: Detector, side: int) -> Iterator[tuple[Any, ...]]:
     """One tuple of the table's columns for each row, the last two as numbers."""
     import torch
 
-    from models.probe import run_rows, shape_of
-    from utils.cost import count_operations, parameters
+    from models.check.probe import run_rows, shape_of
+    from models.flops import count_operations, parameters
 
     spec = model.spec
     device = next(model.parameters()).device
@@ -121,7 +121,7 @@ def _rows(model: Detector, side: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _described(row: Row) -> tuple[str, ...]:
-    from models.table import relative, thaw
+    from models.spec.rows import relative, thaw
 
     sources = [relative(s, row.index) for s in row.sources]
     args = dict(row.keywords) or thaw(row.args)

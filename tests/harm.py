@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.trainees import Noise
-from utils.engine import Trainee
+from utils.training.engine import Trainee
 
 NAN, INF = math.nan, math.inf
 

@@ -46,7 +46,7 @@ def workers(study: Path) -> Iterator[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"utils.compare.worker" in words and str(study).encode() in words:
+        if b"utils.compare.run_worker" in words and str(study).encode() in words:
             yield int(entry.name)
 
 
@@ -109,7 +109,7 @@ def test_flags_that_make_no_sense(flags, message):
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("utils.compare.costing._part", lambda *_, **__: {"step_seconds": 2.0})
+    monkeypatch.setattr("utils.compare.benchmark._part", lambda *_, **__: {"step_seconds": 2.0})
     compare.main([*line(cfgs, tiny_dataset, tmp_path, "--seeds", "2", "--jobs", "1", "--dry-run")[2:]])
     said = capsys.readouterr().out
     assert "study: 2 variants x 2 seeds (0, 1)" in said
@@ -121,7 +121,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_pa
 
 
 def test_without_ray_there_is_a_hint(monkeypatch):
-    from utils.compare.cluster import RayEngine
+    from utils.compare.ray_executor import RayEngine
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):

@@ -9,10 +9,10 @@ import pytest
 
 import detect
 from models import build_model
-from models.weights import load_model
+from models.weights.load import load_model
 from utils.errors import UserError
-from utils.images import read_image
-from utils.video import VideoReader, VideoWriter, frame_count
+from utils.images.reading import read_image
+from utils.images.video import VideoReader, VideoWriter, frame_count
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -231,7 +231,7 @@ def test_interrupted_files_leave_no_half_video_and_live_ones_are_kept(run, image
     with pytest.raises(KeyboardInterrupt):
         run("--source", source)
     assert tree(out) == set()
-    monkeypatch.setattr("utils.sources.Files.live", True)
+    monkeypatch.setattr("utils.inference.sources.Files.live", True)
     with pytest.raises(UserError):  # the tally is a dummy here and counts nothing
         run("--source", source)
     assert frame_count(out.parent / "exp2" / "v.mp4") == 2

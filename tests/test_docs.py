@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from models.files import find_model
+from models.spec.find_yaml import find_model
 from utils import config
 from utils.cli import parse, parse_with
-from utils.compare.settings import CompareConfig, check_given
+from utils.compare.config import CompareConfig, check_given
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,7 +48,7 @@ def test_flags_and_files_of_a_command_exist(page: str, command: str) -> None:
     if script == "train.py":
         settings, _, _ = parse_with(config.TrainConfig, config.Hyp, argv)
         if settings.cfg and not settings.cfg.startswith("my"):
-            from models.spec import ModelSpec
+            from models.spec.model_spec import ModelSpec
 
             assert ModelSpec.from_yaml(settings.cfg).rows
         config.load_hyp(settings.hyp)
@@ -86,7 +86,7 @@ def test_every_hyper_parameter_is_explained() -> None:
 
 def test_the_variants_of_the_plug_in_page_build(tmp_path: Path) -> None:
     from models.build import build_layers
-    from models.spec import ModelSpec
+    from models.spec.model_spec import ModelSpec
 
     *variants, own = fenced(ROOT / "docs" / "plug-in-a-module.md", "yaml")
     assert len(variants) >= 3
@@ -130,7 +130,7 @@ EDITS = [
 @pytest.mark.parametrize(("page", "edit"), [(p, e) for p, e in EDITS if "replace: 0," not in e])
 def test_an_edit_of_a_mechanisms_page_builds(page: str, edit: str, tmp_path: Path) -> None:
     from models.build import build_layers
-    from models.spec import ModelSpec
+    from models.spec.model_spec import ModelSpec
 
     (tmp_path / "x.yaml").write_text(f"base: yolov5n.yaml\nedits:\n  - {edit}\n", encoding="utf-8")
     assert build_layers(ModelSpec.from_yaml(tmp_path / "x.yaml"))[0]

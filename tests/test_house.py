@@ -82,14 +82,14 @@ def test_nothing_names_a_folder_of_one_machine() -> None:
     assert not [name(p) for p in EVERYTHING if re.search(r"[\"' ]/(home|root|work|Users)/\w", text(p))]
 
 
-@pytest.mark.parametrize("package", ["models/attention", "models/backbones", "models/layers"])
+@pytest.mark.parametrize("package", ["models/attention", "models/backbones", "models/heads", "models/layers", "models/necks"])
 def test_every_module_file_is_imported_by_its_package(package: str) -> None:
     listed = text(ROOT / package / "__init__.py")
     assert not [p.stem for p in (ROOT / package).glob("[!_]*.py") if not re.search(rf"\b{p.stem}\b", listed)]
 
 
 def test_every_shipped_yaml_loads() -> None:
-    from models.spec import ModelSpec
+    from models.spec.model_spec import ModelSpec
     from utils.config import load_hyp, read_yaml
 
     models, data, hyps = (sorted((ROOT / folder).rglob("*.yaml")) for folder in ("models", "data", "data/hyps"))

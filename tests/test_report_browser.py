@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.utils.compare.studies import HOSTILE, make_gallery, make_study
-from utils.compare.digest import digest
+from utils.compare.page.report_data import digest
 from utils.compare.report import page as make_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")

@@ -14,15 +14,16 @@ import torch
 import yaml
 
 import train
-from utils import engine, evaluate, session, trainer
-from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import StopError, StorageError, UserError
-from utils.history import History
-from utils.keeper import Keeper
-from utils.lock import hold
-from utils.metrics import Evaluator
-from utils.resume import is_finished, newest_whole
+from utils.evaluation import evaluate
+from utils.evaluation.metrics import Evaluator
+from utils.files.lock import hold
 from utils.runs import LOG
+from utils.training import engine, session, trainer
+from utils.training.checkpoint import load_checkpoint, save_checkpoint
+from utils.training.history import History
+from utils.training.keeper import Keeper
+from utils.training.resume import is_finished, newest_whole
 
 MODEL = {
     "nc": 80,

@@ -12,8 +12,8 @@ import pytest
 
 import train
 from tests.faults.training import Training, differences, outcome, position
-from utils import engine
 from utils.cli import run
+from utils.training import engine
 
 
 @pytest.fixture

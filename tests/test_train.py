@@ -13,9 +13,9 @@ import yaml
 
 import train
 from tests.tiny_model import TINY
-from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
-from utils.stopping import EarlyStop
+from utils.training.checkpoint import load_checkpoint
+from utils.training.early_stopping import EarlyStop
 
 WILD = ("--epochs", "9", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off", "--noval")
 FAST = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots")

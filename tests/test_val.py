@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def weights(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """An untrained checkpoint for the classes of the drawn data set."""
     from models import build_model
-    from utils.checkpoint import save_checkpoint
     from utils.data.config import load_data
+    from utils.training.checkpoint import save_checkpoint
 
     model = build_model("yolov5n.yaml", names=load_data(tiny_dataset).names)
     state = {"model": model.state_dict(), "ema": None, "resume": None}

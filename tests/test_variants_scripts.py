@@ -13,8 +13,8 @@ import pytest
 import detect
 import train
 import val
-from utils.cam import attention_maps
 from utils.data.shapes import write_dataset
+from utils.explain.cam import attention_maps
 
 NAMES = ("ca", "cot", "bot", "gnconv", "horblock", "hornet", "horfpn", "cat", "se", "cbam")
 BLOCKS = {"ca": 3, "cot": 4, "bot": 1, "gnconv": 3, "horblock": 2, "hornet": 25, "horfpn": 3, "cat": 3, "se": 3, "cbam": 6}

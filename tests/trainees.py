@@ -10,13 +10,13 @@ from torch import Tensor
 
 from models import build_model
 from tests.tiny_model import TINY
-from utils.amp import Precision
 from utils.config import Hyp
-from utils.data.loader import Batch
-from utils.ema import ModelEMA
-from utils.engine import Trainee, train_one_epoch
-from utils.loss import DetectionLoss
-from utils.optim import Schedule, build_optimizer
+from utils.data.loading.loader import Batch
+from utils.training.amp import Precision
+from utils.training.ema import ModelEMA
+from utils.training.engine import Trainee, train_one_epoch
+from utils.training.losses.loss import DetectionLoss
+from utils.training.optim import Schedule, build_optimizer
 
 MODEL: dict[str, Any] = TINY | {
     "nc": 3,

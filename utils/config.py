@@ -14,8 +14,8 @@ from typing import Any
 
 from utils.cli import option
 from utils.errors import UserError, nearest
-from utils.plain_yaml import parse_yaml
-from utils.regular import open_regular
+from utils.files.safe_open import open_regular
+from utils.files.safe_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: where models/ and data/ with the shipped YAML files lie."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.torchfile import read_torch_file
 from utils.errors import UserError
+from utils.files.torch_file import read_torch_file
 
 _WRAPPERS = ("state_dict", "model")
 _COUNTER = ".num_batches_tracked"

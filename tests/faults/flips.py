@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tests.faults.tally import Tally
 from tests.faults.training import Training, differences, outcome
-from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
-from utils.record import LAST, PREVIOUS
-from utils.resume import newest_whole
 from utils.runs import LOG
+from utils.training.checkpoint import load_checkpoint
+from utils.training.record import LAST, PREVIOUS
+from utils.training.resume import newest_whole
 
 FLIPS = CUTS = 200
 RESUMED = 4

@@ -67,7 +67,7 @@ def model(folder: Path) -> Reader:
     import torch
 
     from models.build import build_layers
-    from models.spec import ModelSpec
+    from models.spec.model_spec import ModelSpec
 
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     path = folder / "case.yaml"
@@ -130,7 +130,7 @@ def hyp(folder: Path) -> Reader:
 
 def labels(_: Path) -> Reader:
     """YOLO label files: what is kept lies within the image and the classes."""
-    from utils.data.yolo import count_classes, read_yolo
+    from utils.data.labels.yolo import count_classes, read_yolo
 
     sample = b"0 0.5 0.5 0.2 0.3\n1 0.25 0.75 0.1 0.1\n\n0 0.1 0.1 0.9 0.1 0.5 0.9\n1 .5 .5 1 1\n"
 
@@ -192,7 +192,7 @@ def coco(folder: Path) -> Reader:
 
 def voc(_: Path) -> Reader:
     """VOC XMLs."""
-    from utils.data.voc import class_names, read_voc
+    from utils.data.labels.voc import class_names, read_voc
 
     bndbox = "<bndbox><xmin>5</xmin><ymin>6</ymin><xmax>30</xmax><ymax>35.5</ymax></bndbox>"
     sample = (
@@ -258,9 +258,9 @@ def own(folder: Path) -> Reader:
 
     from models import build_model, load_model
     from utils.config import Hyp, TrainConfig
-    from utils.record import plain
-    from utils.resume import read_stopped
-    from utils.seal import seal
+    from utils.files.checksum import seal
+    from utils.training.record import plain
+    from utils.training.resume import read_stopped
 
     model = build_model(TINY)
     payload = {

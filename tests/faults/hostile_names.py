@@ -72,7 +72,7 @@ def caches(folder: Path, canary: Path) -> Iterator[Entry]:
     """Pickles where other programs keep their caches, and where Attune keeps its own."""
     from utils.data.config import load_data
     from utils.data.index import load_index
-    from utils.data.store import ImageStore
+    from utils.data.loading.image_store import ImageStore
 
     beside, own = folder / "beside", folder / "own"
     yaml_file = data_set(folder / "set", ["x"])
@@ -121,10 +121,10 @@ def caches(folder: Path, canary: Path) -> Iterator[Entry]:
 
 def named(folder: Path) -> Iterator[Entry]:
     """Class and file names, through everything that detection and validation write."""
-    from utils.confusion import write_confusion
-    from utils.outputs import Outputs, Wanted
-    from utils.results import Results
-    from utils.sources import Frame
+    from utils.evaluation.confusion import write_confusion
+    from utils.inference.outputs import Outputs, Wanted
+    from utils.inference.results import Results
+    from utils.inference.sources import Frame
 
     image = np.zeros((32, 32, 3), np.uint8)
 
@@ -174,8 +174,8 @@ def named(folder: Path) -> Iterator[Entry]:
 
 def addresses(folder: Path) -> Iterator[Entry]:
     """Addresses that lead to files, or into the network behind."""
-    from utils.fetch import fetched
-    from utils.sources import open_source
+    from utils.files.download import fetched
+    from utils.inference.sources import open_source
 
     def opened(text: str) -> None:
         for _ in open_source(text):

@@ -121,8 +121,8 @@ def programs(canary: Path) -> dict[str, bytes]:
 
 def pickles(folder: Path, canary: Path) -> Iterator[Entry]:
     """Every attack by way of a checkpoint, through the two functions that read one."""
-    from models.torchfile import read_torch_file
-    from models.weights import read_weights
+    from models.weights.load import read_weights
+    from utils.files.torch_file import read_torch_file
 
     for at, (name, pickled) in enumerate(programs(canary).items()):
         path = archive(folder / f"{at}.pt", pickled)

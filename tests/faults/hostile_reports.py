@@ -67,10 +67,10 @@ def _written(place: Path, name: str) -> dict[str, str]:
     """The text of each file of a study in which a variant and a class have that name."""
     from tests.utils.compare import studies
     from utils.compare import report
-    from utils.compare.digest import digest
-    from utils.compare.gallery import Gallery
-    from utils.compare.results import write_results
-    from utils.compare.tables import latex_table, markdown_table
+    from utils.compare.page.gallery_types import Gallery
+    from utils.compare.page.report_data import digest
+    from utils.compare.page.tables import latex_table, markdown_table
+    from utils.compare.results_csv import write_results
 
     place.mkdir()
     with mock.patch.object(studies, "GAINS", {"yolov5n": 0.0, name: 0.01}):

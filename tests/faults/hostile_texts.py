@@ -64,7 +64,7 @@ def rows(canary: Path) -> dict[str, tuple[str, str]]:
 def texts(folder: Path, canary: Path) -> Iterator[Entry]:
     """Every attack by way of a text that is read as settings or labels."""
     from models import build_model
-    from models.spec import ModelSpec
+    from models.spec.model_spec import ModelSpec
     from utils.config import load_hyp
     from utils.data.config import load_data
 

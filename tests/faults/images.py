@@ -19,13 +19,13 @@ from tests.faults.image_files import Case, Verdict, absent, broken, content, enc
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.config import Hyp
 from utils.data.config import load_data
-from utils.data.diagnosis import diagnose
+from utils.data.doctor.diagnosis import diagnose
 from utils.data.index import Index, load_index
-from utils.data.loader import Loader, train_loader, val_loader
+from utils.data.loading.loader import Loader, train_loader, val_loader
 from utils.data.shapes import write_dataset
 from utils.errors import UserError
+from utils.inference.sources import Files, is_video
 from utils.runs import LOG
-from utils.sources import Files, is_video
 
 GOOD = 4
 

@@ -18,9 +18,9 @@ from PIL import Image
 from tests.effort import too_long
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.data.config import load_data
-from utils.data.diagnosis import diagnose
+from utils.data.doctor.diagnosis import diagnose
 from utils.data.index import Index, load_index
-from utils.data.report import KINDS
+from utils.data.labels.label_report import KINDS
 from utils.errors import UserError
 from utils.runs import LOG
 

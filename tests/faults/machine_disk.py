@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from tests.faults.training import Training, differences, outcome
-from utils import history
-from utils.checkpoint import load_checkpoint
+from utils.training import history
+from utils.training.checkpoint import load_checkpoint
 
 FOREVER = 10**9
 

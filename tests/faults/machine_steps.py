@@ -12,10 +12,10 @@ from torch import Tensor
 from tests.faults.tally import Tally
 from tests.harm import INF, NAN, Spoilt, factor, poison, small_memory, spoil_labels, with_checkpoint
 from tests.trainees import differing, new_trainee, state_of, train
-from utils.engine import Trainee
 from utils.errors import UserError
-from utils.events import Events
-from utils.nonfinite import sound
+from utils.training.engine import Trainee
+from utils.training.events import Events
+from utils.training.nonfinite import sound
 
 Spoil = Callable[[Trainee], Callable[[], object]]
 

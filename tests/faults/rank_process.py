@@ -15,8 +15,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import train
-from utils import engine
 from utils.cli import run
+from utils.training import engine
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import train
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from tests.faults.training import EPOCHS, Training, wait
-from utils.lock import hold
+from utils.files.lock import hold
 
 CLASSES = "the run was trained on"
 

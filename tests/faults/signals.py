@@ -11,10 +11,10 @@ from typing import Any
 
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from tests.faults.training import Training, differences, outcome, position
-from utils import checkpoint, engine, session, trainer
-from utils.data.loader import Loader
-from utils.loss import DetectionLoss
-from utils.metrics import Evaluator
+from utils.data.loading.loader import Loader
+from utils.evaluation.metrics import Evaluator
+from utils.training import checkpoint, engine, session, trainer
+from utils.training.losses.loss import DetectionLoss
 
 PLACES: dict[str, tuple[Any, str, int]] = {
     "load": (session, "open_splits", 1),

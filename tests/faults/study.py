@@ -25,7 +25,7 @@ RESULTS = ("result.json", "last.npz", "best.npz", "results.csv")
 def run(folder: Path, *, short: bool) -> Tally:
     """Carry out one study undisturbed, and others with faults; each must end with its bytes."""
     from tests.utils.compare import forked
-    from utils.compare import conduct
+    from utils.compare import main as conduct
     from utils.data.shapes import write_dataset
 
     logging.getLogger("attune").addHandler(logging.NullHandler())
@@ -148,7 +148,7 @@ def _missing(tally: Tally, straight: Path, place: Path) -> None:
 
 def _full(tally: Tally, conducted: Callable[..., None], straight: Path, place: Path) -> None:
     """The disk is full when results are written: the study says so, and the same command does the rest later."""
-    from utils.compare import measure
+    from utils.compare import evaluate_run as measure
 
     def full(*_: object) -> None:
         raise UserError("last.npz: cannot be written") from OSError(errno.ENOSPC, "No space left on device")

@@ -21,12 +21,12 @@ import yaml
 
 import train
 from tests.tiny_model import TINY
-from utils.checkpoint import load_checkpoint
 from utils.cli import run
 from utils.data.shapes import write_dataset
-from utils.keeper import Keeper
-from utils.record import LAST, PREVIOUS
-from utils.resume import newest_whole
+from utils.training.checkpoint import load_checkpoint
+from utils.training.keeper import Keeper
+from utils.training.record import LAST, PREVIOUS
+from utils.training.resume import newest_whole
 
 EPOCHS = 4
 BATCHES = 5

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from tests.faults.tally import Tally, bytes_changed, snapshot
+from utils.images.video import FALLBACK_FPS, VideoError, VideoWriter, frame_count
+from utils.inference.sources import open_source
 from utils.runs import LOG
-from utils.sources import open_source
-from utils.video import FALLBACK_FPS, VideoError, VideoWriter, frame_count
 
 FRAMES = 30
 SIZE = (48, 64)
@@ -180,7 +180,7 @@ def _writing(root: Path, tally: Tally) -> None:
     for _ in range(4):
         writer.write(frame)
     tally.fault(not (root / "short.mp4").exists(), "a video has its final name before it is whole")
-    with mock.patch("utils.video.frame_count", return_value=2):
+    with mock.patch("utils.images.video.frame_count", return_value=2):
         tally.fault(_refuses(writer.close) and not list(root.iterdir()), f"a video that is short of frames: left {list(root.iterdir())}")
     writer = VideoWriter(root / "given-up.mp4", 25, SIZE)
     writer.write(frame)

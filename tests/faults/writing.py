@@ -12,12 +12,12 @@ import torch
 
 from tests.faults.tally import Tally
 from tests.faults.training import wait
-from utils import checkpoint
-from utils.atomic import remove_leftovers
-from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
-from utils.record import LAST, PREVIOUS
-from utils.resume import newest_whole
+from utils.files.atomic import remove_leftovers
+from utils.training import checkpoint
+from utils.training.checkpoint import load_checkpoint, save_checkpoint
+from utils.training.record import LAST, PREVIOUS
+from utils.training.resume import newest_whole
 
 SHARES = (0.0, 0.001, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999, 1.0)
 """Of the bytes of a checkpoint, after which the writer is killed."""

@@ -12,9 +12,9 @@ from torch import nn
 from models import build_model
 from models.build import build_layers
 from models.detector import Detector
+from models.flops import parameters
 from models.layers.conv import Conv
-from models.spec import ModelSpec
-from utils.cost import parameters
+from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
 # Parameters and state_dict entries of YOLOv5, with 80 classes.
@@ -38,7 +38,7 @@ def test_parameters_with_other_class_counts(name: str, nc: int) -> None:
 
 
 def test_names_and_shapes_are_those_of_the_official_weights(shared: Path) -> None:
-    from models.weights import read_weights
+    from models.weights.load import read_weights
 
     official = read_weights(shared / "yolov5n.pt").state
     own = build_model("yolov5n").state_dict()

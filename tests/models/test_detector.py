@@ -17,7 +17,7 @@ from models import build_model, registry
 from models.detector import Detector, _scaled, _steps
 from models.gate import Gate
 from models.registry import Plan, Row, register
-from models.spec import ModelSpec
+from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
 

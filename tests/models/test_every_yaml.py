@@ -20,13 +20,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import build, build_model, load_model, portability
+from models import build, build_model, load_model
+from models.check import portability
 from models.detector import Detector
-from models.files import SIZES
-from models.spec import ModelSpec
-from utils.checkpoint import save_checkpoint
+from models.flops import count_operations, gflops
+from models.spec.find_yaml import SIZES
+from models.spec.model_spec import ModelSpec
 from utils.config import ROOT
-from utils.cost import count_operations, gflops
+from utils.training.checkpoint import save_checkpoint
 
 FILES = {path.stem: path for path in sorted([*(ROOT / "models").glob("*.yaml"), *(ROOT / "models" / "zoo").glob("*.yaml")])}
 ONE_SIZE = {f"yolov5{letter}{six}" for letter in "smlx" for six in ("", "6")}  # these are the letters of yolov5n and yolov5n6
@@ -91,7 +92,7 @@ def test_a_training_step_is_finite_and_no_parameter_is_dead(name: str, precision
 def train_step(model: Detector, precision: torch.dtype) -> None:
     """One step of gradient descent with the loss of training."""
     from utils.config import Hyp
-    from utils.loss import DetectionLoss
+    from utils.training.losses.loss import DetectionLoss
 
     model.train()
     x = torch.cat([image(model, 64, 64)] * 2)

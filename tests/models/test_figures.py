@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from models.build import build_layers
-from models.probe import run_rows
-from models.spec import ModelSpec
+from models.check.probe import run_rows
+from models.flops import count_operations, parameters
+from models.spec.model_spec import ModelSpec
 from tests.models.test_every_yaml import FILES
-from utils.cost import count_operations, parameters
 
 # Parameters, and operations of one image of 640 x 640 pixels; equal under PyTorch 2.10.0, 2.14.1 and 2.15.0.
 FIGURES = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from models import show
-from models.costs import Cost, compared
-from models.spec import ModelSpec, base_of
+from models.profiling import Cost, compared
+from models.spec.model_spec import ModelSpec, base_of
 from utils.config import ROOT
 from utils.errors import UserError
 
@@ -90,5 +90,5 @@ def test_a_bad_table_is_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 def test_a_spec_needs_no_torch() -> None:
-    code = "import sys, models, models.spec, models.show; assert 'torch' not in sys.modules"
+    code = "import sys, models, models.spec.model_spec, models.show; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -20,9 +20,9 @@ from models.backbones.catnet import CAT, cat_small
 from models.backbones.hornet import hornet_tiny
 from models.detector import Detector
 from models.gate import Gate
-from models.transfer import transfer
-from models.weights import Weights, read_weights
-from utils.optim import parameter_groups
+from models.weights.load import Weights, read_weights
+from models.weights.transfer import transfer
+from utils.training.optim import parameter_groups
 
 INSERTED = ("ca", "se", "cbam", "gnconv", "horblock", "eca", "simam", "triplet", "gc", "ge", "nonlocal", "crisscross", "a2", "sk", "sc")
 # Tensors of yolov5n.pt that have a place in a variant with a replaced row, of 349.

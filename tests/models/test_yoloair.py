@@ -22,7 +22,7 @@ from models.attention.simam import SimAM
 from models.attention.triplet import TripletAttention
 from models.backbones.hornet import HorNet
 from models.build import build_layers
-from models.spec import ModelSpec
+from models.spec.model_spec import ModelSpec
 from models.yoloair import differences
 from utils.config import ROOT, read_yaml
 from utils.errors import UserError

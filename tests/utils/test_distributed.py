@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,11 +15,10 @@ from torch.multiprocessing.spawn import start_processes
 
 from models import build_model
 from tests.tiny_model import TINY
-from utils.config import Hyp
+from utils.config import ROOT, Hyp
 from utils.distributed import SINGLE, Ranks, gather, ranks_from, replicate, share, sum_over_ranks
-from utils.loss import DetectionLoss
+from utils.training.losses.loss import DetectionLoss
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = TINY | {"nc": 3}
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from models import load_plugins
-from models.weights import read_weights
-from utils.compare.arms import choose_baseline, described, read_variants, variant_name
-from utils.compare.control import controls
-from utils.compare.fingerprint import data_digest, image_digest, versions
-from utils.compare.sealed import file_digest
-from utils.compare.settings import CompareConfig, decisive_flags, parse_seeds
+from models.weights.load import read_weights
+from utils.compare.capacity_control import controls
+from utils.compare.checksummed_json import file_digest
+from utils.compare.config import CompareConfig, decisive_flags, parse_seeds
+from utils.compare.provenance import data_digest, image_digest, versions
 from utils.compare.study import DataPlan, Plan, SplitPlan, Variant
+from utils.compare.variants import choose_baseline, described, read_variants, variant_name
 from utils.config import Hyp
 from utils.data.config import DataConfig, load_data
 from utils.data.index import Index, load_index

@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from utils.compare.engines import Task
-from utils.compare.outcome import read_curve
+from utils.compare.executors import Task
+from utils.compare.run_result import read_curve
 from utils.compare.study import RunResult, run_folder
 from utils.runs import LOG
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.cli import option, parse, run
-from utils.compare import protocol, sections, words
-from utils.compare.digest import Digest, digest
-from utils.compare.escape import finite, html, json_script
-from utils.compare.gallery import Gallery
-from utils.compare.sealed import read_sealed, write_text
+from utils.compare.checksummed_json import read_sealed, write_text
+from utils.compare.page import protocol, sections
+from utils.compare.page import sentences as words
+from utils.compare.page.escape import finite, html, json_script
+from utils.compare.page.gallery_types import Gallery
+from utils.compare.page.report_data import Digest, digest
 
 if TYPE_CHECKING:
     from utils.compare.study import Study
@@ -45,10 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     """
     config, _ = parse(ReportConfig, argv, description=__doc__ or "")
     from models import load_plugins
-    from utils.compare.results import write_results
+    from utils.compare.results_csv import write_results
     from utils.compare.study import COMPARISONS, load_study
     from utils.compare.verdicts import compare
-    from utils.lock import hold
+    from utils.files.lock import hold
     from utils.runs import LOG, start_log
 
     start_log()
@@ -68,9 +69,9 @@ def write_report(study: Study) -> None:
     Raises:
         UserError: a file cannot be written.
     """
-    from utils.compare.cams import build_gallery
-    from utils.compare.figures import write_figures
-    from utils.compare.tables import latex_table, markdown_table
+    from utils.compare.page.figures import write_figures
+    from utils.compare.page.gallery import build_gallery
+    from utils.compare.page.tables import latex_table, markdown_table
 
     data = digest(study)
     write_text(study.folder / "table.md", markdown_table(study, data))

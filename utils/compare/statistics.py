@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compare.ap import Ranking, Scores, average_precision, mean_known
 from utils.compare.intervals import Interval, bootstrap, holm, join, paired_t, smallest_claimable
-from utils.compare.matches import Matches
+from utils.compare.match_store import Matches
+from utils.compare.resampled_ap import Ranking, Scores, average_precision, mean_known
 
 __all__ = [
     "BETTER",

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.sealed import read_sealed
+from utils.compare.checksummed_json import read_sealed
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from utils.compare.ap import Scores
-    from utils.compare.matches import Matches
+    from utils.compare.match_store import Matches
+    from utils.compare.resampled_ap import Scores
     from utils.compare.statistics import Comparison
 
 PLAN, COSTS, COMPARISONS, RESULTS = "study.yaml", "costs.json", "comparisons.json", "results.csv"
@@ -38,8 +38,8 @@ class Variant:
         edits: what it changes against its base, a line each.
         parameters: number of them, for the classes of the data; 0 where it cannot be built.
         gflops: of one image of the study's size.
-        spec: the resolved model, as `models.spec.ModelSpec.from_dict` reads it; in the study folder it is models/NAME.yaml. Empty
-            where it cannot be built, or where that file is damaged.
+        spec: the resolved model, as `models.spec.model_spec.ModelSpec.from_dict` reads it; in the study folder it is
+            models/NAME.yaml. Empty where it cannot be built, or where that file is damaged.
         digest: SHA-256 of `spec`.
         error: why it cannot be built, or "".
     """
@@ -229,7 +229,7 @@ class Study:
         Raises:
             UserError: the run is not done, or the file is damaged.
         """
-        from utils.compare.matches import Matches
+        from utils.compare.match_store import Matches
 
         run = self.run(variant, seed)
         if run.state != "done":
@@ -279,8 +279,8 @@ def load_study(folder: str | Path) -> Study:
     Raises:
         UserError: there is no study, or its plan cannot be read.
     """
-    from utils.compare.outcome import read_outcome
-    from utils.compare.planfile import read_plan
+    from utils.compare.plan_io import read_plan
+    from utils.compare.run_result import read_outcome
 
     folder = Path(folder)
     plan = read_plan(folder)

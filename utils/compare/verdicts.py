@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.sealed import digest, read_sealed, write_sealed
+from utils.compare.checksummed_json import digest, read_sealed, write_sealed
 from utils.compare.study import COMPARISONS, Plan, RunResult, Study
 
 if TYPE_CHECKING:
-    from utils.compare.matches import Matches
+    from utils.compare.match_store import Matches
     from utils.compare.statistics import ArmScores, Comparison, Interval
 
 

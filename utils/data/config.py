@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.config import ROOT, find_yaml, read_yaml
-from utils.data.names import check_names, names_from_labels
+from utils.data.labels.class_names import check_names, names_from_labels
 from utils.errors import UserError, nearest
 from utils.runs import LOG
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.cache import Table
 from utils.data.config import DataConfig
-from utils.data.report import LabelReport
+from utils.data.labels.label_report import LabelReport
 from utils.data.scan import scan
+from utils.data.scan_cache import Table
 from utils.errors import UserError
 
 F32 = NDArray[np.float32]

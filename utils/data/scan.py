@@ -14,16 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.cache import VERSION, Table, cache_file, cache_folder, load_table, save_table
-from utils.data.coco import CocoImage, class_map, coco_labels, read_coco
 from utils.data.config import DataConfig
-from utils.data.files import Item, entry_images, with_labels
-from utils.data.report import Finding, Findings, LabelReport, Labels
-from utils.data.voc import read_voc
-from utils.data.yolo import read_yolo
+from utils.data.labels.coco import CocoImage, class_map, coco_labels, read_coco
+from utils.data.labels.find_files import Item, entry_images, with_labels
+from utils.data.labels.label_report import Finding, Findings, LabelReport, Labels
+from utils.data.labels.voc import read_voc
+from utils.data.labels.yolo import read_yolo
+from utils.data.scan_cache import VERSION, Table, cache_file, cache_folder, load_table, save_table
 from utils.errors import UserError
-from utils.images import ImageError, check_image
-from utils.regular import read_regular
+from utils.files.safe_open import read_regular
+from utils.images.reading import ImageError, check_image
 from utils.runs import LOG
 
 LEAST_SIDE = 10

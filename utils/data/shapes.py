@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from utils.data.scenes import Image, Shape
+    from utils.data.shape_drawing import Image, Shape
 
 SPLITS = ("train", "val", "test", "clip")
 NEGATIVE = 0.08
@@ -46,7 +46,7 @@ def draw(seed: int, split: str, index: int, size: int) -> tuple[Image, list[Shap
     """Draw image `index` of `split`: (size, size, 3) BGR and its shapes, rearmost first."""
     import numpy as np
 
-    from utils.data import scenes
+    from utils.data import shape_drawing as scenes
 
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     image = scenes.background(rng, size, size)
@@ -62,7 +62,7 @@ def draw(seed: int, split: str, index: int, size: int) -> tuple[Image, list[Shap
 
 def label_rows(shapes: list[Shape], height: int, width: int) -> list[str]:
     """Return YOLO rows ``class cx cy w h`` (0..1) of what is visible of each shape."""
-    from utils.data import scenes
+    from utils.data import shape_drawing as scenes
 
     rows = []
     for kind, x1, y1, x2, y2 in scenes.boxes_of(shapes, scenes.owner_map(shapes, height, width)):
@@ -75,7 +75,7 @@ def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed
     """Write ``images/<split>/*.jpg``, ``labels/<split>/*.txt`` and ``data.yaml`` below `out`; return the path of the YAML."""
     import cv2
 
-    from utils.data.scenes import CLASSES
+    from utils.data.shape_drawing import CLASSES
 
     for split, count in counts.items():
         images, labels = out / "images" / split, out / "labels" / split
@@ -98,7 +98,7 @@ def write_clip(path: Path, *, frames: int = 60, width: int = 320, height: int = 
     import cv2
     import numpy as np
 
-    from utils.data import scenes
+    from utils.data import shape_drawing as scenes
 
     rng = np.random.default_rng((seed, SPLITS.index("clip"), 0))
     ground = scenes.background(rng, height, width)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention.coord import CoordAtt
-from utils.cost import parameters
+from models.flops import parameters
 
 
 def gates(module: CoordAtt, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,14 +14,14 @@ from typing import Any
 import torch.utils.tensorboard.writer  # noqa: F401  what every run imports, a fork finds here already
 import yaml
 
-import utils.compare.measure
+import utils.compare.evaluate_run
 import utils.compare.statistics
-import utils.session  # noqa: F401
+import utils.training.session  # noqa: F401
 from tests.tiny_model import TINY
-from utils.compare import conduct
-from utils.compare.engines import Exit, Task
-from utils.compare.settings import CompareConfig
-from utils.compare.worker import main as work
+from utils.compare import main as conduct
+from utils.compare.config import CompareConfig
+from utils.compare.executors import Exit, Task
+from utils.compare.run_worker import main as work
 from utils.config import load_hyp
 from utils.errors import StopError, UserError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.compare.ap import Scores
-from utils.compare.gallery import Focus, Gallery, Picture, Scene
+from utils.compare.page.gallery_types import Focus, Gallery, Picture, Scene
+from utils.compare.resampled_ap import Scores
 from utils.compare.statistics import Comparison, Interval, verdict
 from utils.compare.study import FIGURES, Cost, DataPlan, Plan, RunResult, SplitPlan, Study, Variant
 

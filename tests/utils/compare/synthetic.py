@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compare.matches import Matches
-from utils.matching import IOU_THRESHOLDS
+from utils.compare.match_store import Matches
+from utils.evaluation.matching import IOU_THRESHOLDS
 
 NAMES = ("a", "b")
 

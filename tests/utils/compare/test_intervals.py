@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
-from utils.compare.ap import Ranking, mean_known
 from utils.compare.intervals import Interval, bootstrap, detectable, holm, join, paired_t, smallest_claimable, smallest_visible
+from utils.compare.resampled_ap import Ranking, mean_known
 
 
 def measure(matches_of: Scenes, random: np.random.Generator, skill: float, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.utils.compare.forked import settings, write_models
-from utils.compare.arms import choose_baseline, described, edits_of, read_variants, variant_name
-from utils.compare.control import controls
-from utils.compare.fingerprint import data_digest
+from utils.compare.capacity_control import controls
+from utils.compare.checksummed_json import read_sealed, write_sealed
+from utils.compare.config import CompareConfig, decisive_flags, parse_seeds
 from utils.compare.plan import make_plan, settle
-from utils.compare.planfile import read_plan, write_plan
-from utils.compare.results import write_results
-from utils.compare.sealed import read_sealed, write_sealed
-from utils.compare.settings import CompareConfig, decisive_flags, parse_seeds
+from utils.compare.plan_io import read_plan, write_plan
+from utils.compare.provenance import data_digest
+from utils.compare.results_csv import write_results
 from utils.compare.study import Study, model_file
+from utils.compare.variants import choose_baseline, described, edits_of, read_variants, variant_name
 from utils.config import Hyp, TrainConfig
 from utils.data.config import load_data
 from utils.data.index import load_index

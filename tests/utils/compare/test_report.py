@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from tests.utils.compare.studies import HOSTILE, LONG, make_gallery, make_study
-from utils.compare import report, words
-from utils.compare.digest import digest
-from utils.compare.escape import html as escaped
-from utils.compare.gallery import Gallery
-from utils.compare.scenes import balance, choose, spread_out
+from utils.compare import report
+from utils.compare.page import sentences as words
+from utils.compare.page.choose_images import balance, choose, spread_out
+from utils.compare.page.escape import html as escaped
+from utils.compare.page.gallery_types import Gallery
+from utils.compare.page.report_data import digest
 from utils.compare.study import SplitPlan, Study
 
 
@@ -180,7 +181,7 @@ def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
 
 
 def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None:
-    from utils.compare.matches import Matches
+    from utils.compare.match_store import Matches
 
     def found(right: list[int], wrong: list[int]) -> Matches:
         rows = [*right, *wrong]
@@ -207,8 +208,8 @@ def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None
 def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Path) -> None:
     """Two runs with weights on disk, matches of these, and the data they name: scenes of all, and a share of energy in 0..1."""
     from models import build_model
-    from utils.compare.cams import build_gallery
-    from utils.compare.measure import measure, open_splits
+    from utils.compare.evaluate_run import measure, open_splits
+    from utils.compare.page.gallery import build_gallery
     from utils.device import select_device
 
     study = _trained(tmp_path, tiny_dataset, build_model)
@@ -230,7 +231,7 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     changed = dataclasses.replace(study, plan=dataclasses.replace(study.plan, data=dataclasses.replace(study.plan.data, splits=other)))
     assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split is not the one that was measured",)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.compare.cams.attention_maps", _failing)
+        patch.setattr("utils.compare.page.gallery.attention_maps", _failing)
         assert build_gallery(study, focus_images=1).notes[1] == "Nothing of yolov5n-ca can be shown: an odd block"
     (study.runs[1].folder / "weights" / "last.pt").write_bytes(b"damaged")
     some = build_gallery(study, focus_images=1)
@@ -239,7 +240,7 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
 
 
 def test_data_that_are_gone_are_told_and_the_report_goes_on(tmp_path: Path) -> None:
-    from utils.compare.cams import build_gallery
+    from utils.compare.page.gallery import build_gallery
 
     notes = build_gallery(make_study(tmp_path, hostile=False)).notes
     assert len(notes) == 1
@@ -251,10 +252,10 @@ def _failing(*_: object) -> None:
 
 
 def _trained(folder: Path, data: Path, build_model: object) -> Study:
-    from utils.checkpoint import save_checkpoint
-    from utils.compare.fingerprint import data_digest
+    from utils.compare.provenance import data_digest
     from utils.data.config import load_data
     from utils.data.index import load_index
+    from utils.training.checkpoint import save_checkpoint
 
     names = tuple(load_data(data).names.values())
     study = make_study(folder, hostile=False, names=names)

@@ -15,12 +15,13 @@ import pytest
 import yaml
 
 from tests.utils.compare.forked import ForkEngine, ended, forked, settings, study_of, write_models
-from utils.compare import conduct, load_study
-from utils.compare.engines import Task
-from utils.compare.outcome import read_outcome
+from utils.compare import load_study
+from utils.compare import main as conduct
+from utils.compare.executors import Task
+from utils.compare.run_result import read_outcome
 from utils.compare.study import run_folder
 from utils.errors import StopError, UserError
-from utils.lock import hold
+from utils.files.lock import hold
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -173,7 +174,7 @@ def test_the_report_is_written_again_from_the_folder_alone(straight, copied, cap
     for path in (copied / "results.csv", copied / "comparisons.json"):
         path.unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.compare.fingerprint.code_digest", lambda: "other code")
+        patch.setattr("utils.compare.provenance.code_digest", lambda: "other code")
         report.main([str(copied)])
     assert (copied / "results.csv").read_bytes() == expected
     after = load_study(copied).comparisons
@@ -208,7 +209,7 @@ def test_a_disk_that_is_full_for_a_moment_fails_no_variant(cfgs, tiny_dataset, t
 
     config = settings(cfgs, tiny_dataset, tmp_path, epochs=1, seeds=(1,))
     with monkeypatch.context() as patch:
-        patch.setattr("utils.compare.measure.load_model", full)
+        patch.setattr("utils.compare.evaluate_run.load_model", full)
         with pytest.raises(UserError, match=r"(?s)tiny, seed 0: best.npz: No space left on device; the same command tries again"):
             study_of(config)
     assert [r.state for r in load_study(tmp_path / "study").runs] == ["missing"] * 2
@@ -250,7 +251,7 @@ class Crash(Boom):
 
 
 def test_a_variant_that_fails_does_not_stop_the_others(cfgs, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.nonfinite.ROLLBACKS", 0)
+    monkeypatch.setattr("utils.training.nonfinite.ROLLBACKS", 0)
     (tmp_path / "blocks.py").write_text(PLUGIN)
 
     def variant(name: str, block: str) -> str:
@@ -297,7 +298,7 @@ def test_no_verdict_on_images_that_were_trained_on(copied, cfgs, tiny_dataset, t
 
 
 def test_runs_of_other_code_are_not_compared(copied):
-    from utils.compare.outcome import write_outcome
+    from utils.compare.run_result import write_outcome
     from utils.compare.verdicts import compare
 
     run = read_outcome(copied, "tiny-se", 1)
@@ -313,7 +314,7 @@ def test_two_in_one_folder(copied, cfgs, tiny_dataset):
 
 
 def test_a_full_disk_leaves_the_run_to_be_done_later(cfgs, tiny_dataset, tmp_path, monkeypatch):
-    from utils.compare import measure
+    from utils.compare import evaluate_run as measure
 
     def full(*_: object) -> None:
         raise UserError("last.npz: cannot be written (No space left on device)") from OSError(28, "No space left on device")

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
-from utils.compare.ap import average_precision
 from utils.compare.intervals import Interval, bootstrap, holm, join, paired_t
-from utils.compare.matches import Matches
+from utils.compare.match_store import Matches
+from utils.compare.resampled_ap import average_precision
 from utils.compare.statistics import ArmScores, Comparison, compare_arms, verdict
 
 SEEDS = (0, 1, 2)

@@ -11,7 +11,7 @@ import yaml
 
 from utils.config import ROOT
 from utils.data.config import load_data
-from utils.data.names import check_names
+from utils.data.labels.class_names import check_names
 from utils.errors import UserError
 
 

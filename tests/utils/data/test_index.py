@@ -300,7 +300,7 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(data: DataConfig, tmp
 
 
 def test_the_cache_s_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from utils.data.cache import cache_folder
+    from utils.data.scan_cache import cache_folder
 
     monkeypatch.setenv("ATTUNE_CACHE", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")

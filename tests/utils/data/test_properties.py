@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.data.voc import read_voc
-from utils.data.yolo import read_yolo
+from utils.data.labels.voc import read_voc
+from utils.data.labels.yolo import read_yolo
 
 FILE = Path("a.txt")
 numbers = st.one_of(

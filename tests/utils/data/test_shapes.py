@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
-from utils.data import scenes, shapes
-from utils.data.scenes import CLASSES, Shape
+from utils.config import ROOT
+from utils.data import shape_drawing as scenes
+from utils.data import shapes
+from utils.data.shape_drawing import CLASSES, Shape
 from utils.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def shape(kind: str, x: float = 50, y: float = 40, radius: float = 20, angle: float = 0.0) -> Shape:

@@ -1,0 +1,87 @@
+"""Tell what holds for the modules that a file of yours registers: ``python -m models.check my_block.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from utils import cli
+from utils.errors import UserError
+from utils.runs import LOG, start_log
+
+if TYPE_CHECKING:
+    from models.check.conformance import Finding
+
+_FEW = 5  # so many modules are reported check by check; of more, one line each and what fails
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CheckConfig:
+    """Flags of models.check."""
+
+    files: tuple[str, ...] = cli.option((), "Python files that register modules", positional=True, nargs="*", type=str)
+    all: bool = cli.option(False, "check every module that Attune registers, too")
+    modules: tuple[str, ...] = cli.option((), "check only the modules of these names", nargs="+", type=str)
+
+    def __post_init__(self) -> None:
+        if not self.files and not self.all and not self.modules:
+            raise UserError("name a file that registers a module: python -m models.check my_block.py (or --all, or --modules CoT SE)")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check modules and print what holds. Ends with status 1 where something does not.
+
+    Raises:
+        UserError: a wrong flag, no such file, a file that cannot be imported or registers nothing.
+    """
+    config, _ = cli.parse(CheckConfig, argv, description=__doc__ or "")
+    start_log()
+    names = _names(config)
+    from models.check.conformance import examine
+
+    failures, skips = 0, 0
+    for name in names:
+        findings = list(examine(name))
+        bad = [f for f in findings if f.state == "FAILED"]
+        failures, skips = failures + len(bad), skips + sum(f.state == "skipped" for f in findings)
+        LOG.info("\n".join(_report(name, findings, bad, brief=len(names) > _FEW)))
+    modules = f"{len(names)} module{'s' if len(names) != 1 else ''}"
+    LOG.info(f"{modules}: {f'{failures} checks failed' if failures else 'all checks hold'}{f', {skips} skipped' if skips else ''}")
+    if failures:
+        sys.exit(1)
+
+
+def _names(config: CheckConfig) -> list[str]:
+    """The modules to check: those of the files, the shipped ones, or the named ones of both.
+
+    Large backbones are functions; the class behind each is registered too, small, and checked in their place.
+    """
+    from models import list_modules, load_plugins
+    from models.registry import lookup
+
+    shipped = set(list_modules())
+    load_plugins(config.files)
+    names = [name for name in list_modules() if name not in shipped]
+    if config.files and not names:
+        raise UserError(f"{', '.join(config.files)}: registers no module; put @register(preserve) of models.registry above the class")
+    if config.all:
+        names += [name for name in list_modules() if name in shipped and isinstance(lookup(name).build, type)]
+    for name in config.modules:
+        lookup(name)
+    return list(config.modules) or names
+
+
+def _report(name: str, findings: Sequence[Finding], bad: Sequence[Finding], *, brief: bool) -> Iterator[str]:
+    if brief:
+        cost = findings[-1].note if findings[-1].check == "cost" else ""
+        yield f"{name:24} {f'{len(bad)} FAILED' if bad else 'ok':10} {cost}"
+    else:
+        yield name
+    for finding in bad if brief else findings:
+        yield f"    {finding.check:20} {finding.state:8} {finding.note}"
+
+
+if __name__ == "__main__":
+    cli.run(main)

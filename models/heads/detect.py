@@ -1,0 +1,116 @@
+"""YOLOv5's detection head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.registry import levels, register
+from models.spec.anchors import parse_anchors
+
+
+@register(levels, example=(3, ((10, 13, 16, 30), (30, 61, 62, 45))), inputs=(16, 32))
+class Detect(nn.Module):
+    """One 1x1 convolution a level; boxes relative to anchors (YOLOv5).
+
+    Args:
+        channels: width of each level.
+        classes: number of classes K.
+        anchors: for each level w, h, w, h, ... in pixels, or how many each level gets: squares then, in steps of a third
+            octave from four strides up, until they are fitted to the data.
+
+    Shape:
+        list of (B, C_i, H_i, W_i) -> list of (B, A, H_i, W_i, 5 + K): x, y, w, h, object, classes, all before the sigmoid
+
+    Attributes:
+        anchors: (levels, A, 2) width and height in strides, in the state_dict.
+        stride: (levels,) pixels; 1 until `set_strides`.
+        counted: whether the anchors were given as a number only.
+    """
+
+    anchors: Tensor
+    stride: Tensor
+
+    def __init__(self, channels: Sequence[int], classes: int = 80, anchors: int | Sequence[Sequence[float]] = 3) -> None:
+        super().__init__()
+        anchors = parse_anchors(anchors, "Detect")
+        if not isinstance(anchors, int) and len(anchors) != len(channels):
+            raise ValueError(f"reads {len(channels)} levels, but there are anchors for {len(anchors)}")
+        self.counted = isinstance(anchors, int)
+        if isinstance(anchors, int):
+            anchors = [[4 * 2 ** (k / 3) for k in range(anchors) for _ in "wh"] for _ in channels]
+        self.classes = classes
+        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32).view(len(channels), -1, 2))
+        self.register_buffer("stride", torch.ones(len(channels)), persistent=False)
+        self.m = nn.ModuleList(nn.Conv2d(width, self.anchors.shape[1] * (classes + 5), 1) for width in channels)
+
+    def forward(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        maps = []
+        x = [x] if isinstance(x, Tensor) else x  # a model of one level
+        for level, conv in zip(x, self.m, strict=True):
+            y = conv(level)
+            B, _, H, W = y.shape
+            maps.append(y.view(B, self.anchors.shape[1], self.classes + 5, H, W).permute(0, 1, 3, 4, 2))
+        return maps
+
+    def decode(self, maps: Sequence[Tensor], keep: Iterable[int] | None = None) -> Tensor:
+        """Turn raw maps into boxes: list of (B, A, H, W, 5 + K) -> (B, N, 5 + K) float32.
+
+        Rows hold centre x, centre y, width, height in pixels of the network's input, then the probabilities of an object and
+        of each class, not multiplied. They are ordered by level, anchor, y, x; `keep` picks levels.
+        """
+        indices = range(len(maps)) if keep is None else keep
+        return torch.cat([self._decode_level(maps[i], self.anchors[i], self.stride[i]) for i in indices], 1)
+
+    @staticmethod
+    def _decode_level(raw: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
+        B, A, H, W, outputs = raw.shape
+        p = raw.float().sigmoid()  # half precision cannot tell neighbouring pixels apart
+        y = torch.arange(H, device=raw.device, dtype=p.dtype).view(1, 1, H, 1, 1)
+        x = torch.arange(W, device=raw.device, dtype=p.dtype).view(1, 1, 1, W, 1)
+        cx = (p[..., 0:1] * 2 - 0.5 + x) * stride
+        cy = (p[..., 1:2] * 2 - 0.5 + y) * stride
+        sides = (p[..., 2:4] * 2).square() * (anchors * stride).view(1, A, 1, 1, 2)
+        return torch.cat((cx, cy, sides, p[..., 4:]), -1).view(B, A * H * W, outputs)
+
+    @torch.no_grad()
+    def set_strides(self, strides: Sequence[float]) -> None:
+        """Fix the strides, bring the anchors into strides and the biases to their start. Once, after construction.
+
+        Anchors of a larger area go to levels of a larger stride, in whatever order the levels and the anchors were given.
+        """
+        self.stride.copy_(torch.tensor(strides))
+        if not self.counted:
+            by_area = self.anchors.prod(-1).mean(-1).sort(stable=True).indices
+            rank = self.stride.sort(stable=True).indices.sort().indices
+            self.anchors.copy_(self.anchors[by_area[rank]] / self.stride.view(-1, 1, 1))
+        self.init_bias()
+
+    @torch.no_grad()
+    def init_bias(self) -> None:
+        """Start where an image of 640 pixels holds about 8 objects, and each class is equally likely (YOLOv5).
+
+        With one class there is no class loss, and its probability starts, and stays, at about 1.
+        """
+        for conv, stride in zip(self.m, self.stride, strict=True):
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
+            bias = conv.bias.view(-1, self.classes + 5)
+            bias[:, 4] += torch.log(8 / (640 / stride) ** 2)
+            bias[:, 5:] += math.log(0.6 / (self.classes - 0.99999))
+
+    @torch.no_grad()
+    def set_anchors(self, pixels: Tensor) -> None:
+        """Replace the anchors by (levels, A, 2) widths and heights in pixels, in the order of the levels."""
+        self.anchors.copy_(pixels.to(self.anchors) / self.stride.view(-1, 1, 1))
+        self.counted = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Detect:
+        anchors, stride = self.anchors, self.stride
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.anchors.dtype != anchors.dtype:  # .half() would cost 0.4 % of an anchor's size
+            self.anchors, self.stride = anchors.to(self.anchors.device), stride.to(self.stride.device)
+        return self

@@ -1,0 +1,5 @@
+"""Necks, one a file. Importing this package registers them."""
+
+from models.necks import horfpn
+
+__all__ = ["horfpn"]

@@ -1,0 +1,133 @@
+"""What each row of a model costs when it runs and when it trains: time and memory, measured on this machine."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.check.probe import run_rows
+from models.detector import Detector
+from models.flops import count_operations, parameters
+
+_ROUNDS = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of a row, or of several together.
+
+    Attributes:
+        parameters: number of them.
+        giga: 1e9 floating-point operations of one image.
+        milliseconds: time of one image, norms folded; the fastest of several passes, which other work on the machine disturbs least.
+        mebibytes: memory that one image in training holds for the backward pass, in 2**20 bytes.
+    """
+
+    parameters: int
+    giga: float
+    milliseconds: float
+    mebibytes: float
+
+
+def measure(models: Sequence[Detector], side: int) -> list[list[Cost]]:
+    """Measure the rows of several models, in turns so that what else the machine does meets them alike.
+
+    Args:
+        models: detectors; they stay as they are.
+        side: of the square image, in pixels.
+
+    Returns:
+        For each model a cost for each row.
+    """
+    images = [torch.rand(1, model.spec.ch, side, side) for model in models]
+    times: list[list[list[float]]] = [[] for _ in models]
+    folded = [copy.deepcopy(model).eval().fuse() for model in models]
+    for turn in range(_ROUNDS + 1):
+        for model, image, collected in zip(folded, images, times, strict=True):
+            row_times = _times(model, image)
+            if turn:  # the first pass pays for allocations
+                collected.append(row_times)
+    return [
+        [
+            Cost(parameters(layer), giga, min(turns), held)
+            for layer, giga, turns, held in zip(
+                model.model, _operations(model, image), zip(*collected, strict=True), _held(model, image), strict=True
+            )
+        ]
+        for model, image, collected in zip(models, images, times, strict=True)
+    ]
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """Add up."""
+    return Cost(
+        sum(c.parameters for c in costs),
+        sum(c.giga for c in costs),
+        sum(c.milliseconds for c in costs),
+        sum(c.mebibytes for c in costs),
+    )
+
+
+def compared(cost: Cost, base: Cost) -> str:
+    """Say what a cost is more or less than another one, each figure with its share."""
+    pairs = (
+        (f"{cost.parameters - base.parameters:+,} parameters", cost.parameters, base.parameters),
+        (f"{cost.giga - base.giga:+.3f} GFLOPs", cost.giga, base.giga),
+        (f"{cost.milliseconds - base.milliseconds:+.1f} ms", cost.milliseconds, base.milliseconds),
+        (f"{cost.mebibytes - base.mebibytes:+.1f} MiB", cost.mebibytes, base.mebibytes),
+    )
+    return ", ".join(f"{text} ({100 * (a - b) / b:+.1f} %)" for text, a, b in pairs)
+
+
+def _times(model: Detector, image: Tensor) -> list[float]:
+    """Milliseconds of each row."""
+    steps, spent = run_rows(model.model, model.spec, image), []
+    for _ in model.model:
+        start = time.perf_counter()
+        next(steps)
+        spent.append((time.perf_counter() - start) * 1e3)
+    return spent
+
+
+def _operations(model: Detector, image: Tensor) -> list[float]:
+    model = copy.deepcopy(model).to("meta")
+    steps, counts = run_rows(model.model, model.spec, image.to("meta")), []
+    for _ in model.model:
+        with count_operations() as operations:
+            next(steps)
+        counts.append(operations.giga)
+    return counts
+
+
+def _held(model: Detector, image: Tensor) -> list[float]:
+    """MiB that each row keeps for the backward pass; what two rows keep counts for the first."""
+    model = copy.deepcopy(model).train()
+    seen = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), image)}
+    amounts, outputs = [], list[Any]()
+    for row, layer in zip(model.spec.rows, model.model, strict=True):
+        held = _Held(seen)
+        inputs = [outputs[s] if s >= 0 else image for s in row.sources]
+        with torch.autograd.graph.saved_tensors_hooks(held.keep, lambda tensor: tensor):
+            outputs.append(layer(inputs[0] if len(inputs) == 1 else inputs))
+        amounts.append(held.bytes / 2**20)
+    return amounts
+
+
+class _Held:
+    """Adds up the storages that autograd saves. They live on in its graph, so that no address is met twice."""
+
+    def __init__(self, seen: set[int]) -> None:
+        self.seen, self.bytes = seen, 0
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.seen:
+            self.seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor

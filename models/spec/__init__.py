@@ -1,0 +1,1 @@
+"""A model's specification: YAML, or the edits of a base, to rows."""

@@ -1,0 +1,167 @@
+"""Variants: a base table and edits -> a table, renumbered.
+
+Edits carry the numbers of the base file, so they never shift each other. The base's rows become slots; an edit changes the
+chain of rows in one slot, and whoever reads a slot reads the last row of its chain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from models.registry import Row
+from models.spec.rows import parse_from, parse_module, source
+from utils.errors import UserError, nearest
+
+_KEYS = {
+    "after": {"after", "insert", "from", "gate"},
+    "replace": {"replace", "with", "from"},
+    "remove": {"remove"},
+}
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Node:
+    """A row on its way to its new place; its sources are slots, None for what stands before it in its own slot."""
+
+    row: Row
+    sources: list[int | None]
+
+
+@dataclasses.dataclass(slots=True)
+class _Slot:
+    """A row of the base and what the edits put there. `heir` is whom readers read when nothing is left: a slot."""
+
+    head: _Node | None
+    inserted: list[_Node]
+    heir: int
+    several: bool
+    edited: str = ""
+
+    @property
+    def chain(self) -> list[_Node]:
+        return ([self.head] if self.head else []) + self.inserted
+
+
+def apply_edits(base: Sequence[Row], edits: object, where: str) -> tuple[Row, ...]:
+    """Apply a list of edits to the rows of a base.
+
+    An edit is one of ``{after: N, insert: [number, module, args], gate: zero}``, ``{replace: N, with: [number, module, args]}``,
+    ``{replace: N, from: [...]}`` and ``{remove: N}``; the first two take `from` too, as a key or in front of the number.
+
+    Raises:
+        UserError: names the edit by its number, counted from 1, and the base row.
+    """
+    if not isinstance(edits, list):
+        raise UserError(f"{where}: 'edits' is a list of edits, not {edits!r}")
+    slots = [_Slot(_Node(row, list(row.sources)), [], row.sources[0], len(row.sources) > 1) for row in base]
+    taken = {row.base for row in base}
+    for number, edit in enumerate(edits, 1):
+        _apply(slots, base, edit, taken, f"{where}: edit {number}")
+    return _flatten(slots, where)
+
+
+def _apply(slots: list[_Slot], base: Sequence[Row], edit: object, taken: set[str], place: str) -> None:
+    kind = next((k for k in _KEYS if isinstance(edit, dict) and k in edit), None)
+    if not isinstance(edit, dict) or kind is None:
+        raise UserError(f"{place}: expected 'after: N, insert: ...', 'replace: N, with: ...' or 'remove: N', found {edit!r}")
+    for key in edit:
+        if key not in _KEYS[kind]:
+            raise UserError(f"{place}: unknown key {key!r}{nearest(key, _KEYS[kind])}")
+    at = edit[kind]
+    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < len(base):
+        raise UserError(f"{place}: {kind}: {at!r} is not a row of the base (0 to {len(base) - 1})")
+    place = f"{place} ({kind} {at}, {base[at].name})"
+    if kind == "after":
+        _insert(slots, base[at], edit, taken, place)
+        return
+    if slots[at].edited:
+        raise UserError(f"{place}: another edit {slots[at].edited} this row already")
+    if kind == "replace":
+        slots[at].head = _replacement(base[at], edit, taken, place)
+        slots[at].edited = "replaces"
+    else:
+        slots[at].head = None
+        slots[at].edited = "removes"
+
+
+def _insert(slots: list[_Slot], row: Row, edit: dict[str, Any], taken: set[str], place: str) -> None:
+    at, slot = row.index, slots[row.index]
+    gate = edit.get("gate") or ""
+    if gate not in ("", "zero"):
+        raise UserError(f"{place}: gate: {gate!r} is unknown; the one kind there is 'zero'")
+    if at == len(slots) - 1:
+        raise UserError(f"{place}: nothing can follow the last row")
+    module, numbers = _module(edit, "insert", place)
+    number, name, args, keywords = parse_module(module, place)
+    targets = [source(n, at + 1, at + 1, place) for n in numbers or [-1]]
+    sources = [None if target == at else target for target in targets]
+    identity = _identity(f"{row.base}+{name}", taken)
+    slot.inserted.append(_Node(Row(at, (), number, name, args, identity, gate, keywords), sources))
+
+
+def _replacement(row: Row, edit: dict[str, Any], taken: set[str], place: str) -> _Node:
+    if "with" not in edit and "from" not in edit:
+        raise UserError(f"{place}: says neither 'with' what nor 'from' where")
+    module, numbers = _module(edit, "with", place) if "with" in edit else (None, parse_from(edit["from"], place))
+    sources: list[int | None] = [source(n, row.index, row.index, place) for n in numbers or []] or list(row.sources)
+    if module is None:
+        return _Node(row, sources)
+    number, name, args, keywords = parse_module(module, place)
+    identity = _identity(f"{row.base}={name}", taken)
+    return _Node(Row(row.index, (), number, name, args, identity, "", keywords), sources)
+
+
+def _module(edit: dict[str, Any], key: str, place: str) -> tuple[list[Any], list[int] | None]:
+    """``[number, module, args]`` and the `from` numbers, which may be given in front of it or as a key of the edit."""
+    row = edit.get(key)
+    if not isinstance(row, list) or len(row) not in {3, 4}:
+        raise UserError(f"{place}: {key!r} has the form [number, module, args] or [from, number, module, args], not {row!r}")
+    if len(row) == 4 and "from" in edit:
+        raise UserError(f"{place}: 'from' is given twice")
+    given = row[0] if len(row) == 4 else edit.get("from")
+    return row[-3:], None if given is None else parse_from(given, place)
+
+
+def _identity(text: str, taken: set[str]) -> str:
+    identity, number = text, 1
+    while identity in taken:
+        number += 1
+        identity = f"{text}.{number}"
+    taken.add(identity)
+    return identity
+
+
+def _tail(slots: list[_Slot], at: int, reader: str) -> _Node | None:
+    """The node that readers of a slot read now, or None for the image."""
+    while at >= 0:
+        if slots[at].chain:
+            return slots[at].chain[-1]
+        at = _heir(slots, at, reader)
+    return None
+
+
+def _heir(slots: list[_Slot], at: int, reader: str) -> int:
+    if slots[at].several:
+        raise UserError(f"{reader} reads row {at}, which is removed and had several inputs; give it another 'from'")
+    return slots[at].heir
+
+
+def _flatten(slots: list[_Slot], where: str) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    places: dict[int, int] = {}
+    for at, slot in enumerate(slots):
+        before: _Node | None = None
+        for node in slot.chain:
+            reader = f"{where}: {node.row.name} of base row {node.row.index}"
+            sources = []
+            for s in node.sources:
+                target = before if s is None and before else _tail(slots, _heir(slots, at, reader) if s is None else s, reader)
+                sources.append(places[id(target)] if target else -1)
+            places[id(node)] = len(rows)
+            rows.append(dataclasses.replace(node.row, index=len(rows), sources=tuple(sources)))
+            before = node
+    if not rows:
+        raise UserError(f"{where}: the edits remove every row")
+    return tuple(rows)

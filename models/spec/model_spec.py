@@ -1,0 +1,207 @@
+"""A model's specification: YAML -> rows, scale, anchors. Every error names the file and the row."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.registry import MOST_CHANNELS, Row, Scale
+from models.spec.anchors import Anchors, parse_anchors
+from models.spec.edits import apply_edits
+from models.spec.find_yaml import find_model, resize
+from models.spec.rows import freeze, parse_table, relative, thaw
+from utils.config import read_yaml
+from utils.errors import UserError, nearest
+
+_SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
+# `inplace` and `yaml_file` stand in YOLOv5's files and checkpoints; nothing here depends on them.
+_KNOWN = (*_SETTINGS, "backbone", "head", "base", "edits", "identities", "gates", "inplace", "yaml_file")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Everything that decides a network but its weights.
+
+    Attributes:
+        rows: the table, sources resolved; the last row is the head.
+        nc: number of classes.
+        scale: depth, width and divisor.
+        anchors: per level pixels (w, h, w, h, ...), or a number per level.
+        ch: channels of the image.
+        activation: expression for the activation of all `Conv`, or None for SiLU.
+        names: class names, or None.
+        where: what to call the model in messages; takes no part in comparisons.
+    """
+
+    rows: tuple[Row, ...]
+    nc: int = 80
+    scale: Scale = dataclasses.field(default_factory=Scale)
+    anchors: Anchors = 3
+    ch: int = 3
+    activation: str | None = None
+    names: tuple[str, ...] | None = None
+    where: str = dataclasses.field(default="model", compare=False)
+
+    def __post_init__(self) -> None:
+        for key in ("nc", "ch"):
+            _integer(getattr(self, key), key, self.where)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> ModelSpec:
+        """Read a model YAML, given by path or by name (``yolov5s``, ``yolov5m-ca.yaml``).
+
+        Raises:
+            UserError: not found, not valid; names the row.
+        """
+        return cls.from_dict(_load(Path(path), Path(), ()), str(path))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str) -> ModelSpec:
+        """Check the content of a model YAML, classic or variant; `where` is its name in messages.
+
+        Raises:
+            UserError: names the key or the row.
+        """
+        if not isinstance(content, Mapping):
+            raise UserError(f"{where}: a model is a mapping of settings, not {type(content).__name__}")
+        merged = _merge(dict(content), where, Path(), ())
+        rows: tuple[Row, ...] = merged["rows"]
+        return cls(
+            rows=rows,
+            nc=merged.get("nc", 80),
+            scale=Scale(
+                _factor(merged, "depth_multiple", where),
+                _factor(merged, "width_multiple", where),
+                _integer(merged.get("channel_multiple", 8), "channel_multiple", where),
+            ),
+            anchors=parse_anchors(merged.get("anchors", 3), where),
+            ch=merged.get("ch", 3),
+            activation=_activation(merged.get("activation"), where),
+            names=parse_names(merged.get("names"), where),
+            where=where,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data from which `from_dict` makes an equal spec: resolved rows, their identities, their gates."""
+        rows = [_plain_row(row) for row in self.rows]
+        return {
+            "nc": self.nc,
+            "depth_multiple": self.scale.depth,
+            "width_multiple": self.scale.width,
+            "channel_multiple": self.scale.divisor,
+            "anchors": thaw(self.anchors),
+            "ch": self.ch,
+            "activation": self.activation,
+            "names": None if self.names is None else list(self.names),
+            "backbone": rows[:-1],
+            "head": rows[-1:],
+            "identities": [row.base for row in self.rows],
+            "gates": [row.gate for row in self.rows],
+        }
+
+
+def base_of(path: str | Path) -> ModelSpec | None:
+    """Read the base that a variant's YAML edits; None for a classic file.
+
+    Raises:
+        UserError: as `ModelSpec.from_yaml`.
+    """
+    found, letter = find_model(Path(path))
+    content = read_yaml(found)
+    if not isinstance(content.get("base"), str):
+        return None
+    base: str = (content if letter is None else resize(content, letter))["base"]
+    return ModelSpec.from_dict(_load(Path(base), found.parent, ()), base)
+
+
+def _plain_row(row: Row) -> list[Any]:
+    sources = [relative(s, row.index) for s in row.sources]
+    # What a file's weights were, the checkpoint that this goes into says better; the file may be gone when it is read.
+    keywords = {k: thaw(v) for k, v in row.keywords.items() if k != "pretrained"}
+    args: Any = keywords or thaw(row.args)
+    return [sources[0] if len(sources) == 1 else sources, row.repeats, row.name, args]
+
+
+def _load(path: Path, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a file and the bases it names into one mapping with parsed ``rows``."""
+    found, letter = find_model(path, folder)
+    if (key := found.resolve()) in visited and letter is None:
+        raise UserError(f"{found}: is its own base, by way of {' -> '.join(p.name for p in visited)}")
+    if len(visited) > 20:
+        raise UserError(f"{found}: more than 20 bases on top of each other")
+    content = read_yaml(found)
+    if letter is not None:
+        content = resize(content, letter)
+    return _merge(content, str(found), found.parent, (*visited, key))
+
+
+def _merge(content: dict[str, Any], where: str, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]:
+    if isinstance(content.get("rows"), tuple):  # merged already; what a YAML holds is a list
+        return content
+    for key in content:
+        if key not in _KNOWN:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, _KNOWN)}")
+    if "base" not in content:
+        return {**content, "rows": _classic(content, where)}
+    for key in ("backbone", "head", "identities", "gates"):
+        if key in content:
+            raise UserError(f"{where}: has both 'base' and {key!r}; a variant has 'base' and 'edits'")
+    if not isinstance(content["base"], str):
+        raise UserError(f"{where}: 'base' is the name of a model YAML, not {content['base']!r}")
+    base = _load(Path(content["base"]), folder, visited)
+    own = {key: content[key] for key in _SETTINGS if key in content}
+    return {**base, **own, "rows": apply_edits(base["rows"], content.get("edits", []), where)}
+
+
+def _classic(content: dict[str, Any], where: str) -> tuple[Row, ...]:
+    if "edits" in content:
+        raise UserError(f"{where}: has 'edits' but no 'base'")
+    parts = [content.get("backbone", []), content.get("head", [])]
+    for name, part in zip(("backbone", "head"), parts, strict=True):
+        if not isinstance(part, list):
+            raise UserError(f"{where}: {name!r} is a list of rows, not {type(part).__name__}")
+    rows = parse_table([*parts[0], *parts[1]], where)
+    identities, gates = content.get("identities"), content.get("gates")
+    for name, values in (("identities", identities), ("gates", gates)):
+        if values is not None and (not isinstance(values, list) or len(values) != len(rows) or not all(isinstance(v, str) for v in values)):
+            raise UserError(f"{where}: {name!r} is a list of {len(rows)} texts, one a row")
+    if identities is not None:
+        rows = tuple(dataclasses.replace(row, base=base) for row, base in zip(rows, identities, strict=True))
+    if gates is not None:
+        rows = tuple(dataclasses.replace(row, gate=gate) for row, gate in zip(rows, gates, strict=True))
+    return rows
+
+
+def _integer(value: Any, key: str, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_CHANNELS:
+        raise UserError(f"{where}: {key!r} is a positive integer, not {value!r} (at most {MOST_CHANNELS})")
+    return value
+
+
+def _factor(content: Mapping[str, Any], key: str, where: str) -> float:
+    value = content.get(key, 1.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and 0 < value <= 100):
+        raise UserError(f"{where}: {key!r} is a positive number, not {value!r}")
+    return float(value)
+
+
+def _activation(value: object, where: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{where}: 'activation' is text such as nn.LeakyReLU(0.1), not {value!r}")
+    return value
+
+
+def parse_names(value: Any, where: str) -> tuple[str, ...] | None:
+    """Check class names: a list, or a mapping from 0, 1, ... to them."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        if set(value) != set(range(len(value))):
+            raise UserError(f"{where}: 'names' counts its classes from 0 without gaps, found {list(value)}")
+        value = [value[i] for i in range(len(value))]
+    if not isinstance(value, list | tuple) or not value:
+        raise UserError(f"{where}: 'names' is a list of class names or a mapping from their numbers, not {value!r}")
+    return tuple(str(name) for name in freeze(value))

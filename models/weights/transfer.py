@@ -1,0 +1,183 @@
+"""Pretrained weights to a changed model: by structure, so that an inserted row costs none of the rows after it their weights.
+
+The rows of both models are aligned as sequences: pairs never cross, and a pair is worth more the more of its module, arguments and
+shapes agree; the identity that a variant's row has from its base settles what is left open. Inside a pair, tensors go by name and
+shape. Names alone are never trusted: ``model.9.conv.weight`` is another layer in each model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.detector import Detector
+from models.registry import Row
+from models.weights.load import Weights
+
+Tensors = Mapping[str, Tensor]
+
+# Arguments count a little more than shapes: one size up, every layer has the shape of a deeper one's, but the arguments of its own.
+_SAME_MODULE, _SAME_ARGUMENTS, _SAME_SHAPES, _REPLACED, _SAME_IDENTITY = 4.0, 4.5, 4.0, 2.0, 0.5
+_NO_TENSORS = 1.0  # Concat and Upsample guide the alignment, but a layer with weights outvotes them
+
+
+@dataclass(frozen=True, slots=True)
+class RowReport:
+    """What became of one row.
+
+    Attributes:
+        index: row of the model.
+        source: row of the weights it stands for, or None for a new one.
+        module: name, and what it replaces.
+        transferred: tensors taken over.
+        new: tensors that the weights do not have.
+        misfits: why each other tensor was not taken.
+    """
+
+    index: int
+    source: int | None
+    module: str
+    transferred: int
+    new: int
+    misfits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    """What `transfer` did; `str()` is a table with a line a row, `summary()` one line.
+
+    Attributes:
+        transferred: tensors taken over.
+        total: tensors of the weights.
+        rows: a report for each row of the model.
+        lost: tensors of the weights' rows that the model does not have.
+        source: name of the weights' file.
+    """
+
+    transferred: int
+    total: int
+    rows: tuple[RowReport, ...]
+    lost: int
+    source: str
+
+    @property
+    def poor(self) -> bool:
+        """Whether less than half was taken: these are probably not the weights for this model."""
+        return 2 * self.transferred < self.total
+
+    def summary(self) -> str:
+        """One line, such as ``transferred 349/349 tensors of yolov5n.pt; 55 new in 3 rows``."""
+        parts = [f"transferred {self.transferred}/{self.total} tensors of {self.source}"]
+        if with_new := [row.new for row in self.rows if row.new]:
+            parts.append(f"{sum(with_new)} new in {len(with_new)} row{'s' * (len(with_new) > 1)}")
+        if misfits := [reason for row in self.rows for reason in row.misfits]:
+            parts.append(f"{len(misfits)} not fitting ({_brief(misfits)})")
+        if self.lost:
+            parts.append(f"{self.lost} of rows that this model does not have")
+        if self.poor:
+            parts.append("LESS THAN HALF: are these the weights for this model?")
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        lines = [f"{'row':>4} {'of':>4} {'module':<28} {'taken':>6} {'new':>5}  not fitting"]
+        for row in self.rows:
+            source = "new" if row.source is None else row.source
+            lines.append(f"{row.index:>4} {source:>4} {row.module:<28} {row.transferred:>6} {row.new:>5}  {_brief(row.misfits)}".rstrip())
+        return "\n".join([*lines, self.summary()])
+
+
+@torch.no_grad()
+def transfer(model: Detector, weights: Weights, *, keep_anchors: bool = True) -> TransferReport:
+    """Copy into `model`, in place, every tensor of `weights` that has a place in it.
+
+    Args:
+        keep_anchors: take the weights' anchors, with which they were trained; off, the model keeps its own.
+    """
+    theirs, own = _by_row(weights.state), _by_row(model.state_dict())
+    sources = dict(_align(weights.spec.rows, model.spec.rows, theirs, own))
+    head, rows = model.spec.rows[-1].index, []
+    for row in model.spec.rows:
+        source = sources.get(row.index)
+        given = theirs.get(source.index, {}) if source else {}
+        taken, misfits = 0, []
+        for name, tensor in own.get(row.index, {}).items():
+            if name not in given:
+                continue
+            if row.index == head and name == "anchors" and not keep_anchors:
+                misfits.append("the model's own anchors are kept")
+            elif tensor.shape != given[name].shape:
+                misfits.append(_reason(name, given[name], tensor, (weights.nc, model.nc) if row.index == head else (0, 0)))
+            else:
+                tensor.copy_(given[name])
+                taken += 1
+                if row.index == head and name == "anchors":
+                    model.head.counted = False
+        new = len(own.get(row.index, {}).keys() - given.keys())
+        replaced = f" for {source.name}" if source and source.name != row.name else ""
+        rows.append(RowReport(row.index, source.index if source else None, row.name + replaced, taken, new, tuple(misfits)))
+    kept = {source.index for source in sources.values()}
+    lost = sum(len(tensors) for index, tensors in theirs.items() if index not in kept)
+    return TransferReport(sum(row.transferred for row in rows), len(weights.state), tuple(rows), lost, weights.source.name)
+
+
+def _by_row(state: Tensors) -> dict[int, dict[str, Tensor]]:
+    """``model.3.conv.weight`` -> tensors[3]["conv.weight"]; keys of another form belong to no row."""
+    rows: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        top, _, rest = key.partition(".")
+        index, _, name = rest.partition(".")
+        number = int(index) if top == "model" and index.isdecimal() else -1
+        rows.setdefault(number, {})[name] = tensor
+    return rows
+
+
+def _reason(name: str, given: Tensor, own: Tensor, classes: tuple[int, int]) -> str:
+    if classes[0] != classes[1] and name.startswith("m.") and given.shape[1:] == own.shape[1:]:
+        return f"classes {classes[0]} -> {classes[1]}"
+    return f"{name} {'x'.join(map(str, given.shape))} -> {'x'.join(map(str, own.shape))}"
+
+
+def _brief(reasons: Sequence[str]) -> str:
+    counted = [f"{count}x {reason}" if count > 1 else reason for reason, count in Counter(reasons).items()]
+    return ", ".join(counted[:2]) + (", ..." if len(counted) > 2 else "")
+
+
+def _align(
+    theirs: Sequence[Row], own: Sequence[Row], their_tensors: Mapping[int, Tensors], own_tensors: Mapping[int, Tensors]
+) -> list[tuple[int, Row]]:
+    """Pairs of row indices of `own` with the row of `theirs` each stands for: the best alignment (Needleman and Wunsch, 1970)."""
+    worth = [[_worth(a, b, their_tensors.get(a.index, {}), own_tensors.get(b.index, {})) for b in own] for a in theirs]
+    best = [[0.0] * (len(own) + 1) for _ in range(len(theirs) + 1)]  # best[i][j]: of the rows from i and from j on
+    for i in reversed(range(len(theirs))):
+        for j in reversed(range(len(own))):
+            best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + worth[i][j])
+    pairs, i, j = [], 0, 0
+    while i < len(theirs) and j < len(own):
+        if worth[i][j] and best[i][j] == best[i + 1][j + 1] + worth[i][j]:
+            pairs.append((own[j].index, theirs[i]))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return pairs
+
+
+def _worth(a: Row, b: Row, a_tensors: Tensors, b_tensors: Tensors) -> float:
+    """How well row `b` of a model stands for row `a` of the weights; 0 where it cannot."""
+    fitting = {name for name, tensor in a_tensors.items() if name in b_tensors and b_tensors[name].shape == tensor.shape}
+    identity = _SAME_IDENTITY * (a.base == b.base or b.base.partition("=")[0] == a.base)
+    if a.name == b.name:
+        if not a_tensors and not b_tensors:
+            return _NO_TENSORS + identity
+        shapes = _SAME_SHAPES * len(fitting) / max(len(a_tensors), len(b_tensors))
+        return _SAME_MODULE + _SAME_ARGUMENTS * ((a.args, a.keywords) == (b.args, b.keywords)) + shapes + identity
+    parts = [{name.partition(".")[0] for name in names} for names in (a_tensors, b_tensors)]
+    misfitting = {name.partition(".")[0] for name in (a_tensors.keys() | b_tensors.keys()) - fitting}
+    whole = (parts[0] | parts[1]) - misfitting
+    replaces = "=" in b.base and identity
+    return _REPLACED + identity if whole and (replaces or 2 * len(whole) >= max(map(len, parts))) else 0.0

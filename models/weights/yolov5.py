@@ -1,0 +1,164 @@
+"""What a YOLOv5 checkpoint holds, read from the inert records of `utils.files.torch_file`: tensors, model YAML, class names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from models.spec.model_spec import ModelSpec
+from utils.errors import UserError
+from utils.files.safe_pickle import Record
+from utils.runs import LOG
+
+_MOST_MODULES = 50_000
+_MOST_VALUES = 50_000
+_LONGEST_TEXT = 1000
+_YAML_KEYS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "backbone", "head", "activation", "ch")
+_OTHER_TASKS = {"Segment": "segments", "Classify": "classifies", "Pose": "estimates poses", "OBB": "finds rotated boxes"}
+
+
+def official_model(content: Any, where: str, *, ema: bool = True) -> Record:
+    """The model inside a checkpoint: its averaged weights if there are some (and `ema` is on), else the trained ones.
+
+    Raises:
+        UserError: `content` is no YOLOv5 checkpoint; says what it seems to be.
+    """
+    if isinstance(content, Record):  # torch.save(model)
+        return content
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: holds {type(content).__name__}, no YOLOv5 checkpoint")
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{where}: holds bare tensors without their model; give the YOLOv5 checkpoint they come from")
+    model = (content.get("ema") if ema else None) or content.get("model")
+    if not isinstance(model, Record):
+        found = ", ".join(map(str, content)) or "nothing"
+        raise UserError(f"{where}: no YOLOv5 checkpoint: it has no model (its keys: {found[:200]})")
+    return model
+
+
+def official_spec(model: Record, where: str) -> ModelSpec:
+    """The model's own YAML as a spec, with the activation that its layers hold and its class names.
+
+    Raises:
+        UserError: it has none, or it is not for detection, or no module here can stand for one of its rows.
+    """
+    state = _attributes(model, where)
+    content = state.get("yaml")
+    if model.type.module.startswith("ultralytics.") or not isinstance(content, dict) or "head" not in content:
+        raise UserError(f"{where}: holds a {model.type}, which is no YOLOv5 detector")
+    content = plain({key: content[key] for key in _YAML_KEYS if key in content}, where)
+    for row in content["head"] if isinstance(content["head"], list) else ():
+        name = row[2] if isinstance(row, list) and len(row) > 2 else None
+        if isinstance(name, str) and name in _OTHER_TASKS:
+            raise UserError(f"{where}: is a model that {_OTHER_TASKS[name]} (its head is {name}); Attune detects boxes")
+    if "activation" not in content:
+        content["activation"] = _activation(model, where)
+    nc = content.get("nc", 80)
+    return ModelSpec.from_dict({**content, "names": _names(state.get("names"), nc, where)}, where)
+
+
+def official_state(model: Record, where: str) -> dict[str, Tensor]:
+    """The tensors by their state_dict keys, floating-point ones in float32.
+
+    The anchor grids that files up to YOLOv5 5.0 hold as buffers repeat the anchors and are left out.
+    """
+    state: dict[str, Tensor] = {}
+    converted: dict[int, Tensor] = {}  # a tensor that the file repeats a thousand times is one tensor
+    for prefix, module in _modules(model, where):
+        attributes = _attributes(module, where)
+        passing = attributes.get("_non_persistent_buffers_set") or ()
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in _mapping(attributes.get(kind), where).items():
+                if tensor is None or name in passing or (kind == "_buffers" and name == "anchor_grid"):
+                    continue
+                if not isinstance(tensor, Tensor):
+                    raise UserError(f"{where}: {prefix}{name} is a tensor of a kind that cannot be read")
+                if id(tensor) not in converted:
+                    converted[id(tensor)] = tensor.float().clone() if tensor.is_floating_point() else tensor.clone()
+                state[f"{prefix}{name}"] = converted[id(tensor)]
+    return state
+
+
+def plain(value: Any, where: str) -> Any:
+    """A copy of plain data from a file: lists, dicts, text, numbers, None, of bounded depth and size.
+
+    Raises:
+        UserError: something else is in it.
+    """
+    left = _MOST_VALUES
+
+    def copy(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth < 0:
+            raise UserError(f"{where}: the model YAML in it is nested too deeply or too long")
+        if isinstance(value, dict):
+            return {copy(k, 0): copy(v, depth - 1) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [copy(v, depth - 1) for v in value]
+        if value is None or type(value) in (float, bool) or (type(value) is str and len(value) <= _LONGEST_TEXT):
+            return value
+        if type(value) is int and abs(value) < 1 << 63:
+            return value
+        if type(value) in (str, int):
+            raise UserError(f"{where}: the model YAML in it holds a text or number that is too long")
+        raise UserError(f"{where}: the model YAML in it holds a {value.type if isinstance(value, Record) else type(value).__name__}")
+
+    return copy(value, 10)
+
+
+def _modules(model: Record, where: str) -> Iterator[tuple[str, Record]]:
+    """Every module below `model` with the prefix of its keys; one that is used twice comes twice."""
+    waiting, count = [("", model)], 0
+    while waiting:
+        prefix, module = waiting.pop()
+        count += 1
+        if count > _MOST_MODULES or len(prefix) > 1000:
+            raise UserError(f"{where}: its modules are nested without end")
+        yield prefix, module
+        children = _mapping(_attributes(module, where).get("_modules"), where)
+        waiting += [(f"{prefix}{name}.", child) for name, child in reversed(children.items()) if isinstance(child, Record)]
+
+
+def _attributes(module: Record, where: str) -> Mapping[str, Any]:
+    return _mapping(module.state, where)
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UserError(f"{where}: a module in it is not as PyTorch writes modules")
+    return value
+
+
+def _activation(model: Record, where: str) -> str | None:
+    """The expression for the activation of the model's convolutions: Hardswish or LeakyReLU before YOLOv5 4.0, SiLU (None) since."""
+    found = {}
+    for prefix, module in _modules(model, where):
+        act = _mapping(_attributes(module, where).get("_modules"), where).get("act")
+        if not isinstance(act, Record) or act.type.name in ("SiLU", "Identity"):
+            continue
+        if module.type.name == "BottleneckCSP":
+            raise UserError(f"{where}: is of YOLOv5 before 4.0, whose BottleneckCSP ({prefix}act is {act.type.name}) is not supported")
+        if module.type.name == "Conv":
+            slope = _attributes(act, where).get("negative_slope")
+            found[f"nn.{act.type.name}({slope if isinstance(slope, float) else ''})"] = prefix
+    if len(found) > 1:
+        raise UserError(f"{where}: its convolutions have different activations ({', '.join(found)})")
+    return next(iter(found), None)
+
+
+def _names(names: object, nc: object, where: str) -> list[str] | None:
+    """Class names as a list of `nc`; what is missing is called class0, class1, ..., as YOLOv5 does."""
+    if isinstance(names, dict) and all(type(k) is int for k in names):
+        given = dict(names)
+    else:
+        given = dict(enumerate(names)) if isinstance(names, list | tuple) else {}
+    if type(nc) is not int or not 1 <= nc <= _MOST_VALUES:
+        return None  # the spec refuses it
+    if set(given) != set(range(nc)):
+        LOG.warning("%s: has %d class names for %d classes; the head's count holds", where, len(given), nc)
+    return [given[i] if isinstance(given.get(i), str) else f"class{i}" for i in range(nc)]

@@ -1,0 +1,99 @@
+"""The tables for READMEs and papers: literal rows, significance marks, and names that try to be markup."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from tests.utils.compare.studies import HOSTILE, make_study
+from utils.compare.page.report_data import Digest, digest
+from utils.compare.page.tables import _gain, latex_table, markdown_table
+from utils.compare.study import Study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_study(tmp_path_factory.mktemp("study"))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_every_row_of_the_markdown_has_as_many_cells_as_its_head(study: Study) -> None:
+    tables = [part.splitlines() for part in markdown_table(study, digest(study)).split("\n\n") if part.startswith("|")]
+    assert [len(t) for t in tables] == [10, 10]  # head, rule, eight variants
+    assert all(len(cells(line)) == len(cells(table[0])) for table in tables for line in table)
+
+
+def test_a_row_of_the_markdown(study: Study) -> None:
+    line = next(x for x in markdown_table(study, digest(study)).splitlines() if x.startswith("| yolov5n-ca |"))
+    assert cells(line)[2:] == [
+        "+1.31",
+        "+0.41 to +2.21",
+        "+0.66 to +1.96",
+        "0.024",
+        "99.6 %",
+        "better",
+        "1.83 M (× 1.03)",
+        "1.09 (× 1.06)",
+        "23.6 ms (× 1.10)",
+    ]
+
+
+def test_the_best_epoch_is_a_column_of_its_own(study: Study) -> None:
+    table = next(part for part in markdown_table(study, digest(study)).split("\n\n") if "best epoch |" in part).splitlines()
+    best = [run.best.ap for run in study.runs_of("yolov5n-ca") if run.best]
+    row = next(x for x in table if x.startswith("| yolov5n-ca |"))
+    assert cells(table[0])[-1] == "AP, best epoch"
+    assert cells(row)[-1] == f"{100 * statistics.fmean(best):.2f} ± {100 * statistics.stdev(best):.2f}"
+
+
+def test_a_row_of_the_latex(study: Study) -> None:
+    line = next(x for x in latex_table(study, digest(study)).splitlines() if x.strip().startswith("yolov5n-bot &"))
+    assert line.strip().split(" & ")[4:] == ["$-1.70^{*\\downarrow}$", "$[-2.60, -0.80]$", "$[-2.35, -1.05]$", "1.95", "1.21", r"27.8 \\"]
+
+
+def test_the_latex_is_balanced_and_says_how_it_was_made(study: Study) -> None:
+    text = latex_table(study, digest(study))
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert re.findall(r"\\(?:begin|end)\{(\w+\*?)\}", text) == ["table*", "tabular", "tabular", "table*"]
+    assert "fruits.yaml (48 images of val): seeds 0, 1, 2; 30 epochs" in text
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert {len(re.split(r"(?<!\\)&", row)) for row in body} == {10}
+
+
+def test_hostile_names_are_text_in_both(study: Study) -> None:
+    assert HOSTILE not in markdown_table(study, digest(study))
+    assert "<img" not in markdown_table(study, digest(study))
+    text = latex_table(study, digest(study))
+    assert r"\input{x}" not in text
+    assert r"\textbackslash{}input\{x\}\$\&\_" in text
+
+
+@pytest.mark.parametrize(
+    ("word", "p", "shown"),
+    [
+        ("better", 0.0004, r"$+1.00^{***\uparrow}$"),
+        ("worse", 0.03, r"$+1.00^{*\downarrow}$"),
+        ("not distinguishable", 0.2, "$+1.00$"),
+        ("no verdict", math.nan, r"$+1.00^{\circ}$"),
+        ("no verdict", 0.001, r"$+1.00^{\circ}$"),
+    ],
+)
+def test_marks_of_significance(word: str, p: float, shown: str) -> None:
+    variant: Digest = {"word": word, "baseline": False}
+    assert _gain(variant, {"mean": 0.01, "p_holm": p}) == shown
+
+
+def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    line = next(x for x in markdown_table(study, digest(study)).splitlines() if x.startswith("| yolov5n-hornet |"))
+    assert set(cells(line)[1:7]) == {"–"}
+    assert "nan" not in markdown_table(study, digest(study))
+    assert "nan" not in latex_table(study, digest(study))

@@ -1,0 +1,60 @@
+"""Handing runs over: what a process is told, and what Ray is asked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from utils.compare.executors import LocalEngine, Task, command
+from utils.compare.ray_executor import RayEngine
+from utils.errors import UserError
+
+
+def test_a_zero_is_handed_over_and_what_is_off_is_not():
+    flags = {"workers": 0, "save_interval": 0.0, "save_period": -1, "noplots": False, "cache": ""}
+    line = command(Task(Path("s"), "v", 0), flags, "cpu")
+    assert line[-5:] == ["--follow", "--workers=0", "--save-interval=0.0", "--save-period=-1", "--device=cpu"]
+    assert command(Task(Path("s"), "v", 0), {"noplots": True}, "")[-2:] == ["--follow", "--noplots"]
+
+
+def test_no_room_for_a_log_is_told(tmp_path):
+    (tmp_path / "logs").touch()
+    with pytest.raises(UserError, match=r"v, seed 0: its process cannot be started \(File exists: .*logs\); the same command goes on"):
+        LocalEngine(1, {}, ["cpu"]).start(Task(tmp_path, "v", 0))
+
+
+class Ray:
+    """Writes down what it is asked for."""
+
+    def __init__(self, gpus: int) -> None:
+        self.asked: dict[str, Any] = {}
+        self.given: tuple[Any, ...] = ()
+        self._resources = {"CPU": 4.0, "GPU": float(gpus)}
+
+    def init(self, **_: Any) -> None: ...
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self._resources
+
+    def remote(self, *given: Any) -> Any:
+        self.given = given
+        return self
+
+    def options(self, **asked: Any) -> Any:
+        self.asked = asked
+        return SimpleNamespace(remote=self.remote)
+
+
+@pytest.mark.parametrize(("gpus", "device", "asked", "told"), [(2, "", 1, "0"), (2, "cpu", 0, "cpu"), (0, "", 0, "cpu"), (1, "1", 1, "0")])
+def test_ray_takes_the_clusters_gpus_and_finds_the_study_from_any_folder(monkeypatch, tmp_path, gpus, device, asked, told):
+    ray = Ray(gpus)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.chdir(tmp_path)
+    engine = RayEngine("auto", {"workers": 0}, jobs=2, threads=2, runs=3, device=device)
+    engine.start(Task(Path("study"), "v", 1))
+    assert (ray.asked["num_cpus"], ray.asked["num_gpus"]) == (2, asked)
+    assert ray.given == (Task(tmp_path / "study", "v", 1), {"workers": 0}, told)

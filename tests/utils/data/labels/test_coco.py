@@ -1,0 +1,169 @@
+"""COCO JSON: names, crowds, areas, polygons, images wherever they lie."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from utils.data.labels.coco import CocoImage, class_map, coco_labels, coco_names, outline, read_coco
+from utils.errors import UserError
+
+CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+
+
+def document(*annotations: dict[str, Any], **changes: Any) -> bytes:
+    images = [{"id": 1, "file_name": "a.jpg", "height": 100, "width": 200}]
+    return json.dumps({"images": images, "annotations": list(annotations), "categories": CATEGORIES, **changes}).encode()
+
+
+def labels_of(*annotations: dict[str, Any], size: tuple[int, int] = (100, 200)) -> Any:
+    return coco_labels(CocoImage(Path("a.jpg"), 1, (100, 200), list(annotations)), Path("x.json"), {3: 0, 7: 1}, size)
+
+
+def a(**changes: Any) -> dict[str, Any]:
+    return {"id": 5, "image_id": 1, "category_id": 7, "bbox": [10, 20, 40, 60], "area": 1234.5, "iscrowd": 0, **changes}
+
+
+def test_boxes_areas_and_crowds() -> None:
+    labels = labels_of(a(), a(category_id=3, iscrowd=1, area=9, segmentation={"counts": "x", "size": [1, 1]}), a(area=0))
+    np.testing.assert_allclose(labels.rows, [[1, 0.15, 0.5, 0.2, 0.6], [0, 0.15, 0.5, 0.2, 0.6], [1, 0.15, 0.5, 0.2, 0.6]])
+    assert labels.crowd.tolist() == [False, True, False]
+    np.testing.assert_allclose(labels.area, [1234.5, 9, np.nan])
+
+
+def test_boxes_are_clipped_to_the_image() -> None:
+    np.testing.assert_allclose(labels_of(a(bbox=[-10, 50, 20, 100])).rows, [[1, 0.025, 0.75, 0.05, 0.5]])
+
+
+def test_an_image_scaled_after_labelling() -> None:
+    labels = labels_of(a(), size=(50, 100))
+    np.testing.assert_allclose(labels.rows, [[1, 0.15, 0.5, 0.2, 0.6]])
+    np.testing.assert_allclose(labels.area, [1234.5 / 4])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"category_id": 9}, "no category with the id 9"),
+        ({"category_id": None}, "no category"),
+        ({"bbox": [1, 2, 3]}, "not four numbers"),
+        ({"bbox": [1, 2, "3", 4]}, "not four numbers"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "not four numbers"),
+        ({"bbox": [1, 2, 0, 4]}, "no area"),
+        ({"bbox": [500, 2, 10, 4]}, "outside the image"),
+        ({"bbox": [1e308, 1e308, 1e308, 1e308]}, "outside the image"),
+        ({"bbox": [1, 2, 10, 10**400]}, "not four numbers"),
+        ({"bbox": [1, 2, 10, True]}, "not four numbers"),
+        ({"bbox": None}, "not four numbers"),
+        ({"category_id": True}, "no category with the id True"),
+    ],
+)
+def test_a_bad_annotation_costs_itself_only(change: dict[str, Any], reason: str) -> None:
+    labels = labels_of(a(), a(id=6, **change), a(category_id=3))
+    assert labels.rows[:, 0].tolist() == [1, 0]
+    assert len(labels.polygons) == len(labels.area) == len(labels.crowd) == 2
+    assert labels.findings.dropped == 1
+    text = [f.text for f in labels.findings.all() if "annotation 6 (a.jpg)" in f.text]
+    assert reason in text[0]
+
+
+def test_values_of_any_kind_where_numbers_belong() -> None:
+    """JSON may hold anything anywhere: nothing of it ends the reading."""
+    images = [{"id": [1], "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg", "height": 10**400, "width": "9"}]
+    file = read_coco(Path("x.json"), document(a(category_id={"x": 1}), a(bbox=[10**400, 0, 1, 1]), images=images), None, Path())
+    assert [(image.number, image.size) for image in file.images] == [(1, (0, 0))]
+    assert "needs an id and a file_name" in str(file.findings.all()[0])
+    assert class_map(file, {0: "dog"}) == {7: 0}
+    labels = coco_labels(file.images[0], Path("x.json"), {7: 0}, (100, 200))
+    assert (len(labels.rows), labels.findings.dropped) == (0, 2)
+
+
+def test_parts_of_a_polygon_are_joined_without_filling_what_lies_between() -> None:
+    scale = np.array([100.0, 100.0])
+    parts = [[10, 10, 30, 10, 30, 30, 10, 30], [60, 60, 90, 60, 90, 90, 60, 90], [10, 70, 30, 70, 30, 90, 10, 90]]
+    drawn = np.zeros((100, 100), np.uint8)
+    cv2.fillPoly(drawn, [np.rint(outline(parts, scale) * 100).astype(np.int32)], 1)
+    apart = np.zeros((100, 100), np.uint8)
+    cv2.fillPoly(apart, [np.array(p, np.int32).reshape(-1, 2) for p in parts], 1)
+    assert (apart & ~drawn).sum() == 0
+    assert drawn.sum() - apart.sum() < 250  # the two bridges, a line each
+    np.testing.assert_allclose(outline(parts[:1], scale), [[0.1, 0.1], [0.3, 0.1], [0.3, 0.3], [0.1, 0.3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "segmentation", [None, [], {"counts": [1]}, [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [["a"] * 6], "x", [[float("nan")] * 6]]
+)
+def test_no_usable_polygon(segmentation: Any) -> None:
+    assert outline(segmentation, np.array([10.0, 10.0])).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("annotation_file", "image_file", "name"),
+    [
+        ("annotations/instances_train.json", "images/train/a.jpg", "a.jpg"),
+        ("annotations/instances_train.json", "train/a.jpg", "a.jpg"),
+        ("annotations/instances_train.json", "images/a.jpg", "a.jpg"),
+        ("annotations/instances_train.json", "images/train/a.jpg", "train/a.jpg"),
+        ("annotations/instances_train.json", "images/a.jpg", "/mnt/elsewhere/a.jpg"),
+        ("annotations/instances_train.json", "images/a.jpg", "C:\\data\\a.jpg"),
+        ("train/_annotations.coco.json", "train/a.jpg", "a.jpg"),
+        ("instances.json", "images/a.jpg", "images/a.jpg"),
+    ],
+)
+def test_images_are_found_where_they_lie(tmp_path: Path, annotation_file: str, image_file: str, name: str) -> None:
+    image = tmp_path / image_file
+    image.parent.mkdir(parents=True)
+    image.touch()
+    content = document(images=[{"id": 1, "file_name": name}])
+    assert read_coco(tmp_path / annotation_file, content, None, tmp_path).images[0].path == image
+
+
+def test_names_go_by_category_id_and_map_by_name(tmp_path: Path) -> None:
+    assert coco_names(Path("x.json"), document()) == ["cat", "dog"]
+    file = read_coco(tmp_path / "x.json", document(a()), None, tmp_path)
+    assert class_map(file, {0: "bird", 1: "dog"}) == {7: 1}  # cat is not annotated
+    with pytest.raises(UserError, match=r"x\.json: annotates categories .*'dog'; did you mean 'dogs'\?"):
+        class_map(file, {0: "dogs", 1: "bird"})
+
+
+def test_strays_are_counted(tmp_path: Path) -> None:
+    content = document(a(), a(image_id=99), a(image_id=[1]), images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2}, {"file_name": "b.jpg"}])
+    file = read_coco(tmp_path / "x.json", content, None, tmp_path)
+    assert [len(i.annotations) for i in file.images] == [1]
+    assert file.findings.dropped == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xff", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[]", "a list, as detections are saved"),
+        (b"{}", "no 'images'"),
+        (document(annotations=3), "'annotations' is not a list"),
+        (document(categories=[{"id": "x", "name": "y"}]), "category needs"),
+        (document(categories=[*CATEGORIES, {"id": 8, "name": "dog"}]), "there twice"),
+    ],
+)
+def test_what_is_no_coco(content: bytes, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        read_coco(Path("x.json"), content, None, Path())
+
+
+def test_entries_that_contradict_each_other() -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}, {"id": True, "file_name": "c.jpg"}, 5]
+    content = document(a(), a(image_id=True), a(image_id=9), "x", None, images=images)
+    file = read_coco(Path("x.json"), content, Path(), Path())
+    assert [image.path.name for image in file.images] == ["a.jpg"]
+    assert len(file.images[0].annotations) == 1
+    assert file.findings.kinds == {"entry": 7}
+    texts = [finding.text for finding in file.findings.all()]
+    assert "image 1: 'b.jpg' has the id of 'a.jpg'" in texts
+    assert "annotations[3]: 'x' is no object" in texts

@@ -1,0 +1,68 @@
+"""Files replaced in one step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from utils.files.atomic import remove_leftovers, replacing, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_text(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "one")
+    path.chmod(0o640)
+    write_text(path, "zwölf")
+    assert path.read_text(encoding="utf-8") == "zwölf"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_error_in_the_block_changes_nothing(tmp_path):
+    path, previous = tmp_path / "a", tmp_path / "b"
+    write_text(path, "one")
+    with pytest.raises(TypeError), replacing(path, previous=previous) as file:
+        file.write("two")
+    assert path.read_text() == "one"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_previous_one_is_kept(tmp_path, monkeypatch, links):
+    def refuse(*_: object) -> None:
+        raise OSError("no links on this file system")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path, previous = tmp_path / "a", tmp_path / "b"
+    for content in ("one", "two", "three"):
+        with replacing(path, previous=previous) as file:
+            file.write(content.encode())
+    assert (path.read_text(), previous.read_text()) == ("three", "two")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_two_names_of_one_file(tmp_path):
+    """As a kill between the two renames leaves them."""
+    path, previous = tmp_path / "a", tmp_path / "b"
+    write_text(path, "one")
+    os.link(path, previous)
+    with replacing(path, previous=previous) as file:
+        file.write(b"two")
+    assert (path.read_text(), previous.read_text()) == ("two", "one")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_leftovers(tmp_path):
+    for name in (".a.tmp", "a.tmp", ".a"):
+        (tmp_path / name).touch()
+    (tmp_path / ".folder.tmp").mkdir()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == [".a", ".folder.tmp", "a.tmp"]
+    remove_leftovers(tmp_path / "nowhere")

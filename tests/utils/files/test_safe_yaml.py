@@ -1,0 +1,79 @@
+"""YAML of strangers: plain data comes out, and nothing may stand for more than it holds."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utils.errors import UserError
+from utils.files.safe_yaml import MOST_NODES, parse_yaml
+
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+MERGED = "a0: &a0 {x: 1, y: 2}\n" + "".join(f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+
+
+def test_plain_data() -> None:
+    text = "a: &x [1, 2.5, yes, null, text, 2026-01-02]\nb: *x\nc: {<<: {d: 1}, e: '2'}"
+    first = [1, 2.5, True, None, "text", datetime.date(2026, 1, 2)]
+    assert parse_yaml(text, "f") == {"a": first, "b": first, "c": {"d": 1, "e": "2"}}
+    assert parse_yaml("", "f") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: !!python/object/apply:os.system [id]", "tag"),
+        ("a: !!python/name:os.system", "tag"),
+        ("a: !anything 1", "tag"),
+        ("!!timestamp x", "tag"),
+        ("a: !!int ''", "tag"),
+        ("a: !!bool maybe", "tag"),
+        ("a: !!binary aGk=", "tag"),
+        ("%TAG ! tag:yaml.org,2002:python/\n---\n!name:os.system", "tag"),
+        (LAUGHS, "more than 50000 values"),
+        (MERGED, "more than 50000 values"),
+        ("a: &a [*a]", "in itself"),
+        ("&a {<<: *a}", "in itself"),
+        ("[" * 22 + "]" * 22, "nested more than 20"),
+        ("[" * 100_000, "recursion"),
+        ("- " * 100_000, "recursion"),
+        ("a: 1" + ":1" * 10_000, "a number of 20001 characters"),
+        ("a: 0x" + "f" * 10_000, "a number of 10002 characters"),
+        ("[" + "1," * 60_000 + "]", "more than 50000 values"),
+        ("? [a]\n: 1", "unhashable"),
+        ("a: [", "expected"),
+        ("--- 1\n--- 2", "single document"),
+        ("a: 2026-99-99", "month"),
+        ("\x00", "special characters"),
+        ("a: *b", "undefined alias"),
+        ("=", "value"),
+    ],
+)
+def test_refused_before_much_is_read(text: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, fetch = 0, yaml.scanner.Scanner.fetch_more_tokens
+
+    def counted(scanner: yaml.scanner.Scanner) -> None:
+        nonlocal tokens
+        tokens += 1
+        fetch(scanner)
+
+    monkeypatch.setattr(yaml.scanner.Scanner, "fetch_more_tokens", counted)
+    with pytest.raises(UserError, match=f"(?s)^f: not valid YAML .*{reason}"):
+        parse_yaml(text, "f")
+    assert tokens < 2.1 * MOST_NODES, "a value and a comma each"
+
+
+@given(st.text(alphabet="ab01:-[]{}&*!?|>'\"%@#,.<~ \n\t", max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_plain_data_or_one_error(text: str) -> None:
+    try:
+        value = parse_yaml(text, "f")
+    except UserError as error:
+        message = str(error)
+        assert message.startswith("f: ")
+    else:
+        assert value is None or isinstance(value, str | int | float | bool | list | dict | datetime.date)

@@ -1,0 +1,30 @@
+"""Fitness and early stopping."""
+
+import pytest
+
+from utils.training.early_stopping import EarlyStop, fitness
+
+
+def test_fitness():
+    assert fitness(0.5, 0.3) == pytest.approx(0.32)
+
+
+def test_a_plateau_is_no_gain_but_its_last_epoch_is_kept():
+    stop = EarlyStop(patience=2)
+    assert [(stop.gains(e, v), stop.spent(e)) for e, v in enumerate([0.0, 0.1, 0.1, 0.1])] == [
+        (True, False),
+        (True, False),
+        (True, False),
+        (True, True),
+    ]
+    assert (stop.best, stop.epoch) == (0.1, 1)
+
+
+def test_worse_epochs_are_not_kept_and_patience_0_never_stops():
+    stop = EarlyStop(patience=0)
+    assert [stop.gains(e, v) for e, v in enumerate([0.3, 0.2, 0.4])] == [True, False, True]
+    assert not stop.spent(10_000)
+
+
+def test_a_run_that_never_validates_is_not_stopped():
+    assert not EarlyStop(patience=2).spent(10_000)

@@ -1,0 +1,37 @@
+"""results.csv, as YOLOv5 writes it."""
+
+from utils.training.history import COLUMNS, History
+
+
+def row(epoch: int) -> dict[str, float]:
+    return {name: float(i) / 3 for i, name in enumerate(COLUMNS)} | {"epoch": epoch}
+
+
+def test_columns_and_format(tmp_path):
+    history = History(tmp_path)
+    history.append(row(0))
+    history.flush()
+    history.close()
+    head, first = (tmp_path / "results.csv").read_text().splitlines()
+    assert head == (
+        "               epoch,      train/box_loss,      train/obj_loss,      train/cls_loss,   metrics/precision,"
+        "      metrics/recall,     metrics/mAP_0.5,metrics/mAP_0.5:0.95,        val/box_loss,        val/obj_loss,"
+        "        val/cls_loss,               x/lr0,               x/lr1,               x/lr2"
+    )
+    assert first.startswith("                   0,             0.33333,             0.66667,                   1,")
+    assert {len(field) for field in first.split(",")} == {20}
+
+
+def test_going_on_drops_later_and_broken_rows(tmp_path):
+    history = History(tmp_path)
+    for epoch in range(3):
+        history.append(row(epoch))
+    history.flush()
+    history.close()
+    with (tmp_path / "results.csv").open("a") as file:
+        file.write("         3,   0.5")
+    again = History(tmp_path, start=2)
+    again.append(row(2))
+    again.flush()
+    again.close()
+    assert [line.split(",")[0].strip() for line in (tmp_path / "results.csv").read_text().splitlines()] == ["epoch", "0", "1", "2"]

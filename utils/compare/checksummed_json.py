@@ -1,0 +1,65 @@
+"""Small JSON files with a checksum, written whole or not at all: what a study remembers between two commands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from utils.compare.page.escape import finite
+from utils.errors import UserError
+from utils.files import atomic
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain data, whatever the order of its keys."""
+    text = json.dumps(finite(content), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write plain data, NaN as null; the file holds either its old or its new content at every instant.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    plain = finite(content)
+    write_text(path, json.dumps({**plain, "checksum": digest(plain)}, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Read what `write_sealed` wrote; None when it is not there, or not whole (one changed character is enough)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    expected = content.pop("checksum", None)
+    return content if expected == digest(content) else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file at once, so that no reader and no kill ever sees half of it.
+
+    Raises:
+        UserError: it cannot be written; what was there before still is.
+    """
+    try:
+        atomic.write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); what was there before still is") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -1,0 +1,179 @@
+"""What compare.py does once its command line is read: from the plan to the report."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import torch
+
+from utils.compare.benchmark import estimates, measure_costs
+from utils.compare.config import CompareConfig, local_flags
+from utils.compare.executors import Engine, LocalEngine
+from utils.compare.plan import jobs_for, make_plan, processors, settle
+from utils.compare.plan_io import read_plan, write_plan
+from utils.compare.progress import Progress
+from utils.compare.provenance import versions
+from utils.compare.report import write_report
+from utils.compare.results_csv import write_results
+from utils.compare.run_result import RESULT
+from utils.compare.scheduler import Runner, fail_unbuildable, tasks_left
+from utils.compare.study import PLAN, Plan, Study, load_study, run_folder
+from utils.compare.verdicts import compare
+from utils.config import Hyp
+from utils.device import select_device
+from utils.errors import UserError
+from utils.files.lock import hold
+from utils.runs import LOG, start_log
+from utils.signals import StopRequest, stop_requests
+
+
+def conduct(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: str) -> None:
+    """Plan a study, or take up the one in the folder; carry out its runs; measure, compare, report.
+
+    Raises:
+        UserError: whatever is wrong with flags, models, data or folder; or runs that could not be finished.
+        StopError: a signal has asked to stop; the same command goes on.
+    """
+    start_log()
+    devices = _devices(config.device)
+    jobs = jobs_for(config, len(devices) if devices[0].isdigit() else 0)
+    with stop_requests() as request:
+        plan = make_plan(config, hyp, command, jobs)
+        folder = Path(config.project) / config.name
+        if config.dry_run:
+            _print_plan(settle(plan, _earlier(folder), config.baseline), jobs, devices[0], request)
+            return
+        _make(folder)
+        with hold(folder):
+            plan = _begin(folder, plan, config.baseline)
+            unfinished = _carry_out(folder, plan, config, given, devices, jobs, request)
+            measure_costs(folder, plan, devices[0], request)
+            _report(load_study(folder), config.resamples)
+    if unfinished:
+        reasons = "".join(f"\n  {task}: {why}" for task, why in unfinished.items())
+        raise UserError(f"{folder}: {len(unfinished)} runs are not finished; the same command tries again:{reasons}")
+
+
+def _devices(text: str) -> list[str]:
+    """The devices that runs are shared out to: what ``--device`` names, else every GPU, else the CPU.
+
+    Raises:
+        UserError: a device is not there.
+    """
+    names = [part.strip() for part in text.split(",")] if text else [str(i) for i in range(torch.cuda.device_count())] or ["cpu"]
+    return [device.type if device.index is None else str(device.index) for device in map(select_device, names)]
+
+
+def _earlier(folder: Path) -> Plan | None:
+    """The plan that the folder has already.
+
+    Raises:
+        UserError: it cannot be read, or the folder is something else.
+    """
+    try:
+        if (folder / PLAN).is_file():
+            return read_plan(folder)
+        entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:  # no permission, a name too long
+        raise UserError(f"{str(folder)[:200]}: cannot be read ({error.strerror or error}); give another --project or --name") from error
+    if any(not name.startswith(".") and name not in ("models", "logs") for name in entries):
+        raise UserError(f"{folder}: holds files and no study; give another --name")
+    return None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror or error}); give another --project or --name") from error
+
+
+def _begin(folder: Path, plan: Plan, baseline: str) -> Plan:
+    """Settle the plan and write it down."""
+    old = _earlier(folder)
+    plan = settle(plan, old, baseline)
+    now = versions()
+    if old and old.versions != now:
+        changed = ", ".join(k for k in now if now[k] != old.versions.get(k))
+        LOG.warning("%s: the study began with other versions (%s); runs that differ in them are not compared", folder, changed)
+    if old != plan:
+        _forget_failures(folder, old, plan)
+        write_plan(folder, plan)
+    return plan
+
+
+def _forget_failures(folder: Path, old: Plan | None, plan: Plan) -> None:
+    """Take away the results of variants that could not be built and have been changed since; before the new plan is there."""
+    for variant in old.variants if old else ():
+        if variant.error and plan.variant(variant.name).error != variant.error:
+            for result in run_folder(folder, variant.name, 0).parent.glob(f"seed*/{RESULT}"):
+                result.unlink(missing_ok=True)
+
+
+def _carry_out(
+    folder: Path, plan: Plan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, request: StopRequest
+) -> dict[str, str]:
+    """Carry out the runs that are left; return those that could not be finished, and why."""
+    fail_unbuildable(folder, plan)
+    tasks = tasks_left(folder, plan)
+    total = len(plan.variants) * len(plan.seeds)
+    LOG.info("%s: %d runs of %d variants, %d seeds; %d are done", folder, total, len(plan.variants), len(plan.seeds), total - len(tasks))
+    if not tasks:
+        return {}
+    engine = _engine(plan, config, given, devices, jobs, len(tasks))
+    runner = Runner(engine, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
+    runner.run(request)
+    return {str(task): why for task, why in runner.unfinished.items()}
+
+
+def _engine(plan: Plan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, runs: int) -> Engine:
+    flags = local_flags(config)
+    del flags["device"]
+    if "workers" not in given:  # a loader process beside each training one, where there is a core for it
+        flags["workers"] = min(config.workers, max(processors() // jobs - 1, 0))
+    if config.engine == "ray":
+        from utils.compare.ray_executor import RayEngine
+
+        return RayEngine(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=runs, device=config.device and devices[0])
+    return LocalEngine(jobs, flags, devices)
+
+
+def _report(study: Study, resamples: int) -> None:
+    """Compare the variants, and write everything a reader wants."""
+    write_results(study)
+    study = compare(study, resamples)
+    write_report(study)
+    for variant in study.variants:
+        if (comparison := study.comparisons.get(variant.name)) is not None:
+            LOG.info("%s: %s. %s", variant.name, comparison.verdict, comparison.reason)
+    LOG.info("report: %s", study.folder / "report.html")
+
+
+def _print_plan(plan: Plan, jobs: int, device: str, request: StopRequest) -> None:
+    """The plan and how long it will take, for ``--dry-run``."""
+    data = plan.data
+    LOG.info("%s: %d variants x %d seeds (%s)", plan.name, len(plan.variants), len(plan.seeds), ", ".join(map(str, plan.seeds)))
+    sizes = ", ".join(f"{split} {s.images} images" for split, s in data.splits.items())
+    LOG.info("data %s: %d classes; %s; figures are those of the %s split", data.source, len(data.names), sizes, data.measured)
+    LOG.info("%d epochs at %d pixels, batch %d; %d runs at a time, %d threads each\n", *_flags(plan), jobs, plan.threads)
+    LOG.info("%-32s%14s%10s%14s", "variant", "parameters", "GFLOPs", "a run takes")
+    total = 0.0
+    with contextlib.closing(estimates(plan, device, request)) as found:
+        for variant, seconds in found:
+            if seconds is None:
+                LOG.info("%-32s cannot be trained: %s", variant.name, variant.error or "its training step fails")
+                continue
+            total += seconds * len(plan.seeds)
+            LOG.info("%-32s%14d%10.2f%14s", variant.name, variant.parameters, variant.gflops, _duration(seconds))
+    LOG.info("\nall runs: about %s, and a minute a variant for costs and report", _duration(total / jobs))
+
+
+def _flags(plan: Plan) -> tuple[int, int, int]:
+    return plan.flags["epochs"], plan.flags["imgsz"], plan.flags["batch_size"]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,237 @@
+"""Which detections of a run found which objects, by COCO's rules; kept in a file, so that AP can be recomputed for any choice of images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+from utils.evaluation.coco_ap import AREAS, MAX_DETECTIONS, Record
+from utils.evaluation.matching import IOU_THRESHOLDS
+from utils.files.atomic import replacing
+from utils.files.checksum import is_whole, seal
+
+if TYPE_CHECKING:
+    from utils.evaluation.metrics import Evaluator
+
+_VERSION = 1
+_RANGES = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])  # square pixels, both ends included; in the order of AREAS
+_LIMITS = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
+_FLAGS = (len(IOU_THRESHOLDS), len(AREAS))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """A run's detections matched with the objects: d detections, m objects, n images.
+
+    Of a class in an image the 100 most confident detections count. They are sorted by class, then most confident first, then in
+    the order of the images and of the predictions in them: COCO's order. Crowd regions are no objects.
+
+    Attributes:
+        names: of the classes.
+        images: (n,) int64 keys the images were added with, ascending.
+        image, cls: (d,) int32 row in `images`, and class.
+        score: (d,) float32.
+        matched: (d, 10, 4) bool: found something, by IoU threshold (0.50 to 0.95) and area (all, small, medium, large).
+        ignored: (d, 10, 4) bool: neither right nor wrong: it found a crowd or an object of another area, or it found nothing and is
+            itself of another area.
+        object_image, object_cls: (m,) int32.
+        object_area: (m, 4) bool: whether the object counts in that area.
+    """
+
+    names: tuple[str, ...]
+    images: NDArray[np.int64]
+    image: NDArray[np.int32]
+    cls: NDArray[np.int32]
+    score: NDArray[np.float32]
+    matched: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    object_image: NDArray[np.int32]
+    object_cls: NDArray[np.int32]
+    object_area: NDArray[np.bool_]
+
+    def same_truth(self, other: Matches) -> bool:
+        """Whether both were measured on the same objects of the same images."""
+        columns = ("images", "object_image", "object_cls", "object_area")
+        return self.names == other.names and all(np.array_equal(getattr(self, c), getattr(other, c)) for c in columns)
+
+    def repeated(self, times: NDArray[np.integer]) -> Matches:
+        """The same had image i been there ``times[i]`` times, its copies next to each other."""
+        each = np.asarray(times, np.int64)
+        rows, image = _copies(self.image, each)
+        order = np.lexsort((rows, image, -self.score[rows], self.cls[rows]))
+        rows, image = rows[order], image[order]
+        objects, object_image = _copies(self.object_image, each)
+        return Matches(
+            names=self.names,
+            images=np.repeat(self.images, each),
+            image=image.astype(np.int32),
+            cls=self.cls[rows],
+            score=self.score[rows],
+            matched=self.matched[rows],
+            ignored=self.ignored[rows],
+            object_image=object_image.astype(np.int32),
+            object_cls=self.object_cls[objects],
+            object_area=self.object_area[objects],
+        )
+
+    def save(self, path: Path) -> None:
+        """Write to `path` (.npz), which holds its old or its new content at every instant; equal matches give equal bytes.
+
+        Raises:
+            UserError: it cannot be written; what was there before still is.
+        """
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"names": np.array(json.dumps(self.names))}
+        packed = {name: np.packbits(arrays[name]) for name in ("matched", "ignored")}
+        try:
+            with replacing(path) as file:
+                np.savez_compressed(file, version=np.array(_VERSION), **arrays | packed)
+                seal(file)
+        except OSError as error:
+            raise UserError(f"{path}: the matches cannot be written ({error.strerror}); what was there before still is") from error
+
+    @staticmethod
+    def load(path: Path) -> Matches:
+        """Read what `Matches.save` wrote.
+
+        Raises:
+            UserError: unreadable, damaged (one flipped bit is enough), or written by another version.
+        """
+        try:
+            whole = is_whole(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        if not whole:
+            raise UserError(f"{path}: damaged, its checksum is missing or does not fit; delete it and measure the run again")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays: dict[str, Any] = dict(file)
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: holds no matches ({error}); delete it and measure the run again") from error
+        version = int(arrays.pop("version", 0))
+        if version != _VERSION:
+            raise UserError(
+                f"{path}: matches of version {version}, while this program reads version {_VERSION}; delete it and measure the run again"
+            )
+        count = len(arrays["score"])
+        for name in ("matched", "ignored"):
+            arrays[name] = np.unpackbits(arrays[name], count=count * _FLAGS[0] * _FLAGS[1]).astype(bool).reshape(count, *_FLAGS)
+        return Matches(**arrays | {"names": tuple(json.loads(str(arrays["names"])))})
+
+
+def collect(evaluator: Evaluator, names: Mapping[int, str] | None = None) -> Matches:
+    """Match what `evaluator` was given, as pycocotools does.
+
+    Args:
+        names: the classes by index, when not the evaluator's own.
+    """
+    state = evaluator.state()
+    images: list[Any] = list(_images(state))
+    first = np.argsort(state["key"], kind="stable")
+    none = np.zeros(0, np.int64)
+    parts = [_match(images[i]) for i in first]
+    rows = np.concatenate(
+        [np.zeros((0, 6), np.float32), *(images[i].predictions[kept] for i, (kept, _, _) in zip(first, parts, strict=True))]
+    )
+    matched, ignored = (np.concatenate([np.zeros((0, *_FLAGS), bool), *(part[k] for part in parts)]) for k in (1, 2))
+    image = np.repeat(np.arange(len(parts)), [len(kept) for kept, _, _ in parts]) if parts else none
+    order = np.lexsort((-rows[:, 4], rows[:, 5]))  # stable: among equal scores the earlier image, then the earlier prediction
+    labels = np.concatenate([none, *(images[i].labels[~images[i].crowd] for i in first)])
+    area = np.concatenate([np.zeros(0), *(images[i].area[~images[i].crowd] for i in first)])
+    known = evaluator.names if names is None else names
+    return Matches(
+        names=tuple(known[i] for i in sorted(known)),
+        images=state["key"][first],
+        image=image[order].astype(np.int32),
+        cls=rows[order, 5].astype(np.int32),
+        score=rows[order, 4],
+        matched=matched[order],
+        ignored=ignored[order],
+        object_image=(np.repeat(np.arange(len(parts)), [int((~images[i].crowd).sum()) for i in first]) if parts else none).astype(np.int32),
+        object_cls=labels.astype(np.int32),
+        object_area=_inside(area),
+    )
+
+
+def _copies(image: NDArray[np.int32], times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Repeat what lies in the images: the row of each copy, and the number of its image among the copied ones."""
+    first, each = times.cumsum() - times, times[image]
+    rows = np.repeat(np.arange(len(image)), each)
+    return rows, first[image[rows]] + np.arange(len(rows)) - np.repeat(each.cumsum() - each, each)
+
+
+def _images(state: Mapping[str, NDArray[Any]]) -> Iterator[Record]:
+    """The evaluator's records, image by image, in the order of its keys."""
+    found = np.split(state["predictions"], np.cumsum(state["found"])[:-1])
+    columns = [np.split(state[name], np.cumsum(state["objects"])[:-1]) for name in ("labels", "boxes", "area", "crowd")]
+    for i in range(len(state["key"])):
+        yield Record(found[i], *(column[i] for column in columns))
+
+
+def _inside(area: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(m,) square pixels -> (m, 4)."""
+    return (area[:, None] >= _RANGES[:, 0]) & (area[:, None] <= _RANGES[:, 1])
+
+
+def _match(record: Record) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The rows of the predictions that count, most confident first within a class: (k,); matched and ignored: (k, 10, 4) each."""
+    from pycocotools import mask
+
+    kept, hits, passes = [np.zeros(0, np.int64)], [np.zeros((0, *_FLAGS), bool)], [np.zeros((0, *_FLAGS), bool)]
+    found, truth = _xywh(record.predictions[:, :4]), _xywh(record.boxes)
+    for c in np.unique(record.predictions[:, 5]):
+        rows = np.flatnonzero(record.predictions[:, 5] == c)[:MAX_DETECTIONS]
+        own = np.flatnonzero(record.labels == c)
+        hit = np.zeros((len(rows), *_FLAGS), bool)
+        ignored = hit.copy()
+        if len(own):
+            crowd = record.crowd[own]
+            overlap = np.asarray(mask.iou(found[rows], truth[own], crowd.astype(np.uint8).tolist()), np.float64)
+            hit, ignored = _assign(overlap, crowd, ~_inside(record.area[own]).T | crowd)
+        outside = ~_inside(found[rows, 2] * found[rows, 3])
+        kept.append(rows)
+        hits.append(hit)
+        passes.append(ignored | (~hit & outside[:, None, :]))
+    return np.concatenate(kept), np.concatenate(hits), np.concatenate(passes)
+
+
+def _assign(
+    overlap: NDArray[np.float64], crowd: NDArray[np.bool_], ignore: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Give each detection, in turn, the object that it overlaps most of those still free.
+
+    An object that counts goes before one that is ignored; of equal overlaps the last wins. A crowd may be found any number of times.
+
+    Args:
+        overlap: (d, g) IoU; with a crowd, the part of the detection inside it.
+        crowd: (g,). ignore: (4, g) by area.
+
+    Returns:
+        matched and ignored, (d, 10, 4) each.
+    """
+    hit = np.zeros((len(overlap), *_FLAGS), bool)
+    ignored = hit.copy()
+    free = np.ones((*_FLAGS, overlap.shape[1]), bool)
+    threshold, area = np.indices(_FLAGS)
+    for d in np.flatnonzero((overlap >= _LIMITS[0]).any(1)):
+        candidates = (free | crowd) & (overlap[d] >= _LIMITS[:, None])[:, None, :]
+        proper = candidates & ~ignore
+        choice = np.where(proper.any(-1, keepdims=True), proper, candidates)
+        best = overlap.shape[1] - 1 - np.where(choice, overlap[d], -1)[..., ::-1].argmax(-1)
+        hit[d] = choice.any(-1)
+        ignored[d] = hit[d] & ignore[area, best]
+        free[threshold, area, best] &= ~hit[d]
+    return hit, ignored
+
+
+def _xywh(xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide = xyxy.astype(np.float64).reshape(-1, 4)
+    wide[:, 2:] -= wide[:, :2]
+    return wide

@@ -1,0 +1,233 @@
+"""The figures of a study as files, PNG and SVG, for papers and slides. Equal studies give equal files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from utils.compare.page.report_data import LEVEL, Digest
+from utils.errors import UserError
+from utils.runs import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#3c4450", "#0072b2", "#d55e00", "#009e73", "#b0569c", "#a67c00", "#2aa1d6", "#7a5195", "#ad2e4f", "#5e8c31")
+"""By the variant's place, as in report.html."""
+TONES = {"better": "#00705a", "worse": "#b3401a"}
+_SOFT, _GRID = "#8a919c", "#e3e1dc"
+_STYLES = ("-", "--", ":")
+_AXES = (("parameters", "million parameters", 1e-6), ("gflops", "GFLOPs an image", 1.0), ("latency_ms", "ms an image (median)", 1.0))
+_MOST_CLASSES = 30
+
+
+def write_figures(folder: Path, data: Digest) -> list[Path]:
+    """Write forest, pareto, curves and classes as .png and .svg.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    import matplotlib as mpl
+
+    draw: dict[str, Callable[[Digest], Figure]] = {"forest": forest, "pareto": pareto, "curves": curves, "classes": classes}
+    out = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings: Any = {
+            "svg.hashsalt": "attune",
+            "svg.fonttype": "path",
+            "text.usetex": False,
+            "font.family": "DejaVu Sans",
+            "font.size": 10,
+        }
+        with mpl.rc_context(settings):
+            for name, drawing in draw.items():
+                out += _save(drawing(data), folder / name)
+    except OSError as error:
+        raise UserError(f"{folder}: the figures cannot be written ({error.strerror or error})") from error
+    return out
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(stem.with_suffix(".png"), dpi=160, metadata={"Software": None})
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    return [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as NewFigure
+
+    figure = NewFigure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain(text: str, most: int = 34) -> str:
+    """A name as matplotlib shall set it: no formula, one line, not too long."""
+    text = printable(text)
+    text = text if len(text) <= most else f"{text[: most - 12]}…{text[-11:]}"
+    return text.replace("\\", "\\\\").replace("$", r"\$")
+
+
+def _frame(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    ax.grid(color=_GRID, linewidth=0.8, axis=axis)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(_SOFT)
+    ax.tick_params(length=0)
+
+
+def _nothing(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=_SOFT)
+
+
+def colour(variant: Digest) -> str:
+    """A variant's own."""
+    return COLOURS[variant["index"] % len(COLOURS)]
+
+
+def forest(data: Digest) -> Figure:
+    """Differences in AP with their intervals over seeds and over images."""
+    rows = [v for v in data["variants"] if not v["baseline"]]
+    figure = _figure(8, 1.7 + 0.55 * len(rows))
+    ax = figure.add_subplot()
+    _frame(ax, "x")
+    ax.axvline(0, color="black", linewidth=1)
+    values = [0.0]
+    for y, v in enumerate(rows):
+        gap = v["differences"].get("ap", {})
+        mean = 100 * gap.get("mean", math.nan)
+        shade = TONES.get(v["word"], "black")
+        for key, shift, ink, width in (("seeds", -0.13, shade, 2.4), ("images", 0.17, _SOFT, 1.2)):
+            if (pair := gap.get(key)) and not any(map(math.isnan, pair)):
+                across = [100 * x for x in pair]
+                ax.plot(across, [y + shift] * 2, solid_capstyle="butt", marker="|", markersize=8, color=ink, linewidth=width)
+                values += across if key == "images" else []
+        if math.isnan(mean):
+            ax.annotate(
+                "no difference can be given", (0, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=_SOFT
+            )
+            continue
+        ax.plot(mean, y - 0.13, "o", color=shade, markersize=6.5)
+        ax.plot(mean, y + 0.17, "s", markerfacecolor="white", markeredgecolor=_SOFT, markersize=5)
+        values.append(mean)
+    limit = max(2.2 * max(map(abs, values)), 0.2)  # an interval of three seeds can be so wide that nothing else would be seen
+    low, high = ax.get_xlim()
+    ax.set(xlim=(max(low, -limit), min(high, limit)), ylim=(len(rows) - 0.4, -0.6))
+    ax.set_yticks(range(len(rows)), [plain(v["name"]) for v in rows])
+    ax.set_xlabel(f"Difference in AP to {plain(data['baseline'])}, points")
+    figure.legend(handles=_forest_keys(), loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _forest_keys() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    seeds = Line2D([], [], color="black", linewidth=2.4, marker="o", label=f"{LEVEL} over seeds (Student's t)")
+    images = Line2D([], [], color=_SOFT, linewidth=1.2, marker="s", markerfacecolor="white", label=f"{LEVEL} over images (bootstrap)")
+    return [seeds, images]
+
+
+def pareto(data: Digest) -> Figure:
+    """AP against parameters, GFLOPs and latency, with the front of the variants that none beats in both."""
+    figure = _figure(13, 4.6)
+    handles: dict[str, Any] = {}
+    for ax, (key, label, factor) in zip(figure.subplots(1, 3, sharey=True), _AXES, strict=True):
+        _frame(ax)
+        ax.set_xlabel(label)
+        dots = [(v["cost"][key] * factor, 100 * v["scores"]["ap"]["mean"], v) for v in data["variants"]]
+        dots = [d for d in dots if not math.isnan(d[0]) and not math.isnan(d[1])]
+        if not dots:
+            _nothing(ax, "not measured")
+            continue
+        front = sorted((c, m) for c, m, _ in dots if not any(c2 <= c and m2 >= m and (c2, m2) != (c, m) for c2, m2, _ in dots))
+        ax.step(*zip(*front, strict=True), where="post", color=_SOFT, linestyle="--", linewidth=1.2, zorder=1)
+        for c, m, v in dots:
+            sd = v["scores"]["ap"]["sd"]
+            bar = ax.errorbar(
+                c,
+                m,
+                yerr=None if math.isnan(sd) else 100 * sd,
+                fmt="s" if v["baseline"] else "o",
+                color=colour(v),
+                elinewidth=1.2,
+                markersize=7,
+            )
+            handles.setdefault(plain(v["name"]), bar)
+        ax.margins(0.15)
+    figure.axes[0].set_ylabel("AP, points (mean ± sd over seeds)")
+    if handles:
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
+    return figure
+
+
+def curves(data: Digest) -> Figure:
+    """AP and AP50 over the epochs: the mean over the seeds, and a band from the worst to the best seed."""
+    figure = _figure(12, 4.8)
+    handles: dict[str, Any] = {}
+    for ax, (key, label) in zip(
+        figure.subplots(1, 2), (("metrics/mAP_0.5:0.95", "AP, points"), ("metrics/mAP_0.5", "AP50, points")), strict=True
+    ):
+        _frame(ax)
+        ax.set(xlabel="epoch", ylabel=label)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        for v in data["variants"]:
+            if not (band := data["curves"]["values"][v["index"]].get(key)):
+                continue
+            mean, low, high = ([100 * x for x in band[name]] for name in ("mean", "low", "high"))
+            ax.fill_between(band["epoch"], low, high, color=colour(v), alpha=0.13, linewidth=0)
+            style = _STYLES[v["index"] // len(COLOURS) % len(_STYLES)]
+            (line,) = ax.plot(band["epoch"], mean, style, color=colour(v), linewidth=2.4 if v["baseline"] else 1.7)
+            handles.setdefault(plain(v["name"]), line)
+        if not ax.lines:
+            _nothing(ax, "no run has left a learning curve")
+    if handles:
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
+    return figure
+
+
+def classes(data: Digest) -> Figure:
+    """Differences in AP class by class; of many classes those that differ most."""
+    import numpy as np
+
+    rows = [v for v in data["variants"] if v["classes"]]
+    table = np.array([v["classes"] for v in rows], float).reshape(len(rows), len(data["classes"])) * 100
+    most = np.nan_to_num(np.abs(table)).max(0) if len(rows) else np.zeros(0)
+    chosen = np.sort(np.argsort(-most, kind="stable")[:_MOST_CLASSES])
+    figure = _figure(3.4 + 1.05 * max(len(rows), 2), 1.9 + 0.3 * max(len(chosen), 3))
+    ax = figure.add_subplot()
+    if not chosen.size:
+        ax.set_axis_off()
+        _nothing(ax, "no differences can be given")
+        return figure
+    limit = max(float(most.max()), 0.5)
+    shown = table[:, chosen].T
+    picture = ax.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
+    for y, x in zip(*np.nonzero(~np.isnan(shown)), strict=True):
+        ax.text(
+            x,
+            y,
+            f"{shown[y, x]:+.1f}".replace("-", "−"),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if abs(shown[y, x]) > 0.72 * limit else "black",
+        )
+    ax.set_xticks(range(len(rows)), [plain(v["name"], 22) for v in rows], rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(chosen)), [plain(data["classes"][c]) for c in chosen])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    figure.colorbar(picture, ax=ax, shrink=0.7, label="points")
+    ax.set_title(f"Difference in AP to {plain(data['baseline'], 24)}", fontsize=10, loc="left")
+    return figure

@@ -1,0 +1,260 @@
+"""Through the eyes of each variant: detections, LayerCAM and attention maps of chosen images, and where the maps' energy lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models import load_model
+from utils.compare.page.choose_images import SHOWN_CONF, Choice, choose, spread_out
+from utils.compare.page.gallery_types import Focus, Gallery, Picture, Scene
+from utils.compare.provenance import data_digest
+from utils.data.config import load_data
+from utils.data.index import Index, Truth, load_index
+from utils.errors import UserError
+from utils.explain.cam import Chosen, attention_maps, energy_inside, layer_cam
+from utils.images import letterbox
+from utils.images.drawing import draw_boxes
+from utils.images.reading import ImageError, read_image
+from utils.inference.predictor import to_tensor
+from utils.runs import LOG, printable
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+    from utils.compare.study import Study, Variant
+
+Image = NDArray[np.uint8]
+Map = NDArray[np.float32]
+SIDE = 320
+"""Of a picture, in pixels, at most."""
+BUDGET = 6_000_000
+"""Bytes of all pictures together; scenes beyond it are left out."""
+FOCUS_IMAGES = 100
+"""Images, at most, over which the energy inside true boxes is averaged."""
+BLOCKS = 3
+"""Attention blocks of a variant whose maps are shown, at most: the first, the last and one between."""
+_QUALITY = 82
+_SAME = 0.5  # IoU from which a detection counts as right
+
+
+def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
+    """Run the finished models of one seed on chosen images of the measured split.
+
+    Nothing of it is a reason to have no report: what cannot be shown is said in the notes.
+    """
+    seed = max(study.plan.seeds, key=lambda s: (sum(r.seed == s and r.state == "done" for r in study.runs), -s))
+    variants = [v for v in study.variants if study.run(v.name, seed).state == "done"]
+    if not variants:
+        return Gallery(seed=seed)
+    try:
+        index = _index(study)
+        choices = choose([study.matches(v.name, seed) for v in variants])
+        known = [c for c in choices if 0 <= c.image < len(index)]
+        images = [read_image(index.paths[c.image]) for c in known]
+    except UserError as error:
+        return Gallery(seed=seed, notes=(f"No images can be shown: {error}",))
+    painter = _Painter(study, seed, index)
+    for variant in variants:
+        painter.add(variant, known, images, focus_images)
+    return painter.gallery(known, images)
+
+
+def _index(study: Study) -> Index:
+    data, flags, split = load_data(study.plan.data.source), study.plan.flags, study.plan.data.measured
+    index = load_index(data, split, single_cls=bool(flags.get("single_cls")), classes=flags.get("classes"))
+    if data_digest(index) != study.plan.data.splits[split].digest:
+        raise UserError(f"{study.plan.data.source}: the {split} split is not the one that was measured")
+    return index
+
+
+class _Painter:
+    """Collects the pictures, variant by variant, so that one model is in memory at a time."""
+
+    def __init__(self, study: Study, seed: int, index: Index) -> None:
+        self._study, self._seed, self._index = study, seed, index
+        self._side = int(study.plan.flags.get("imgsz", 640))
+        self._pictures: dict[int, dict[str, list[Picture]]] = {}
+        self._focus: dict[str, Focus] = {}
+        self._chance: list[float] = []
+        self._notes: list[str] = []
+
+    def add(self, variant: Variant, choices: Sequence[Choice], images: Sequence[Image], focus_images: int) -> None:
+        """Load a variant's model and draw what it sees."""
+        path = self._study.run(variant.name, self._seed).folder / "weights" / "last.pt"
+        try:
+            model = load_model(path)
+            for number, (choice, image) in enumerate(zip(choices, images, strict=True)):
+                views = list(self._views(model, image, self._index.truth(choice.image)))
+                self._pictures.setdefault(number, {})[variant.name] = views
+            self._focus[variant.name] = self._measured(model, focus_images)
+        except (UserError, RuntimeError) as error:  # torch's own: a block that cannot do what the pictures ask of it, or no memory
+            some = "Not all" if any(variant.name in views for views in self._pictures.values()) else "Nothing"
+            self._notes.append(f"{some} of {variant.name} can be shown: {' '.join(str(error).split())[:300]}")
+
+    def _views(self, model: Detector, image: Image, truth: Truth) -> Iterator[Picture]:
+        found = model.predict(image, imgsz=self._side, conf=SHOWN_CONF)[0]
+        scale = min(SIDE / max(image.shape[:2]), 1.0)
+        small = _small(image)
+        labels = [f"{printable(found.name(int(c)))} {p:.2f}" for c, p in zip(found.cls, found.conf, strict=True)]
+        drawn = draw_boxes(small, found.xyxy[::-1] * np.float32(scale), labels[::-1], found.cls[::-1], line_width=2)
+        yield Picture(view="boxes", jpeg=_jpeg(drawn), caption=tally(found.xyxy, found.cls, truth))
+        explained = _explained(truth)
+        if explained is None:
+            yield Picture(view="cam", jpeg=b"", caption="no object to explain")
+        else:
+            cam, box, seen = self._cam(model, image, truth, explained)
+            share = energy_inside(cam, seen)
+            name = printable(self._index.names[int(truth.cls[explained])])
+            yield Picture(
+                view="cam", jpeg=_jpeg(_overlay(small, _cropped(cam, box), truth.xyxy[explained] * scale)), caption=_energy(name, share)
+            )
+        yield from self._attention(model, image, small, truth, explained)
+
+    def _cam(self, model: Detector, image: Image, truth: Truth, explained: int) -> tuple[Map, letterbox.Letterbox, NDArray[np.float32]]:
+        """LayerCAM of an object, the letterbox it lies in, and the true boxes of the object's class in it."""
+        box = _letterbox(model, image, self._side)
+        tensor = to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
+        boxes = box.from_source(truth.xyxy)
+        cam = layer_cam(model, tensor, Chosen(boxes[explained].tolist(), int(truth.cls[explained])))
+        return cam, box, boxes[(truth.cls == truth.cls[explained]) & ~truth.crowd]
+
+    def _attention(self, model: Detector, image: Image, small: Image, truth: Truth, explained: int | None) -> Iterator[Picture]:
+        box = _letterbox(model, image, self._side)
+        tensor = to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
+        at = None
+        if explained is not None:
+            left, top, right, bottom = box.from_source(truth.xyxy[explained : explained + 1])[0].tolist()
+            at = ((left + right) / 2, (top + bottom) / 2)
+        maps = attention_maps(model, tensor, at)
+        for label, values in [maps[i] for i in _few(len(maps))]:
+            shown = _cropped(cv2.resize(values, box.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32), box)
+            caption = f"row {printable(label)}, {values.min():.3g} to {values.max():.3g}"
+            yield Picture(view="attention", jpeg=_jpeg(_overlay(small, _stretched(shown), None)), caption=caption)
+        if not maps:
+            yield Picture(view="attention", jpeg=b"", caption="no block of it shows a map")
+
+    def _measured(self, model: Detector, most: int) -> Focus:
+        """The mean share of the LayerCAM's energy inside true boxes, and, once, what a flat map would have there."""
+        with_objects = [i for i in range(len(self._index)) if _explained(self._index.truth(i)) is not None]
+        shares, flat = [], []
+        for i in spread_out(with_objects, most):
+            truth = self._index.truth(i)
+            try:
+                image = read_image(self._index.paths[i])
+            except ImageError as error:
+                LOG.warning("%s: left out of the mean over LayerCAMs (%s)", self._index.paths[i], error)
+                continue
+            explained = _explained(truth)
+            assert explained is not None, "chosen for its objects"
+            cam, _, seen = self._cam(model, image, truth, explained)
+            shares.append(energy_inside(cam, seen))
+            flat.append(energy_inside(np.ones_like(cam), seen))
+        self._chance = self._chance or flat
+        known = [s for s in shares if not math.isnan(s)]
+        return Focus(share=sum(known) / len(known) if known else math.nan, images=len(known))
+
+    def gallery(self, choices: Sequence[Choice], images: Sequence[Image]) -> Gallery:
+        """Everything drawn so far, as far as the budget reaches."""
+        scenes: list[Scene] = []
+        spent = 0
+        for number, (choice, image) in enumerate(zip(choices, images, strict=True)):
+            scene = self._scene(number, choice, image)
+            spent += len(scene.truth) + sum(len(p.jpeg) for views in scene.pictures.values() for p in views)
+            if scene.pictures and (spent <= BUDGET or not scenes):
+                scenes.append(scene)
+        chance = sum(self._chance) / len(self._chance) if self._chance else math.nan
+        return Gallery(scenes=tuple(scenes), focus=self._focus, chance=chance, seed=self._seed, notes=tuple(self._notes))
+
+    def _scene(self, number: int, choice: Choice, image: Image) -> Scene:
+        truth, small = self._index.truth(choice.image), _small(image)
+        labels = [printable(self._index.names[int(c)]) for c in truth.cls]
+        drawn = draw_boxes(small, truth.xyxy * np.float32(min(SIDE / max(image.shape[:2]), 1.0)), labels, truth.cls, line_width=2)
+        count = int((~truth.crowd).sum())
+        return Scene(
+            name=self._index.paths[choice.image].name,
+            why=choice.why,
+            size=(small.shape[0], small.shape[1]),
+            truth=_jpeg(drawn),
+            truth_caption=f"{count} object{'s' if count != 1 else ''}",
+            pictures=self._pictures.get(number, {}),
+        )
+
+
+def tally(xyxy: NDArray[np.float32], cls: NDArray[np.int64], truth: Truth) -> str:
+    """Count what was found: most confident first, each detection takes the object of its class that it overlaps best, from IoU 0.5 on."""
+    free = ~truth.crowd
+    objects, right = int(free.sum()), 0
+    for box, c in zip(xyxy, cls, strict=True):
+        overlap = np.where(free & (truth.cls == c), _iou(box, truth.xyxy), 0)
+        if overlap.size and overlap.max() >= _SAME:
+            free[overlap.argmax()] = False
+            right += 1
+    wrong = len(xyxy) - right
+    return f"{right} of {objects} found" + (f", {wrong} wrong" if wrong else "")
+
+
+def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    inner = np.clip(high - low, 0, None).prod(1)
+    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - inner
+    return np.asarray(inner / np.maximum(union, 1e-9), np.float32)
+
+
+def _explained(truth: Truth) -> int | None:
+    """The largest object's number; None in an image without one."""
+    area = np.where(truth.crowd, -1, truth.area)
+    return int(area.argmax()) if area.size and area.max() > 0 else None
+
+
+def _letterbox(model: Detector, image: Image, side: int) -> letterbox.Letterbox:
+    shape = math.ceil(side / model.max_stride) * model.max_stride
+    return letterbox.fit((image.shape[0], image.shape[1]), (shape, shape), stride=model.max_stride)
+
+
+def _cropped(values: Map, box: letterbox.Letterbox) -> Map:
+    return values[box.top : box.top + box.size[0], box.left : box.left + box.size[1]]
+
+
+def _few(count: int) -> list[int]:
+    return sorted({round(k * (count - 1) / (BLOCKS - 1)) for k in range(BLOCKS)}) if count else []
+
+
+def _stretched(values: Map) -> Map:
+    """The map from its least to its largest value; one that is all but flat keeps looking flat."""
+    low, high = float(values.min()), float(values.max())
+    span = max(high - low, 0.1 * abs(high), 1e-9)
+    return (0.5 + (values - (low + high) / 2) / span).astype(np.float32)
+
+
+def _small(image: Image) -> Image:
+    scale = min(SIDE / max(image.shape[:2]), 1.0)
+    size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _overlay(small: Image, values: Map, box: NDArray[np.floating] | None) -> Image:
+    """A map in colours over a grey image; the explained object's box in white."""
+    grown = np.asarray(cv2.resize(values, small.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+    colours = cv2.applyColorMap((grown.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO).astype(np.float32)
+    grey = small.mean(2, keepdims=True) * 0.6
+    strength = 0.25 + 0.5 * grown[..., None].clip(0, 1)
+    out = (grey * (1 - strength) + colours * strength).clip(0, 255).astype(np.uint8)
+    if box is not None:
+        left, top, right, bottom = box.round().astype(int).tolist()
+        cv2.rectangle(out, (left, top), (right, bottom), (255, 255, 255), 1)
+    return out
+
+
+def _energy(name: str, share: float) -> str:
+    return f"{name}: no pixel speaks for it" if math.isnan(share) else f"{name}: {100 * share:.0f} % inside true boxes"
+
+
+def _jpeg(image: Image) -> bytes:
+    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    assert ok, "an image of at most 320 pixels a side can be encoded"
+    return bytes(data.tobytes())

@@ -1,0 +1,85 @@
+"""The full protocol of a study, as rows of a name and a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.compare.checksummed_json import read_sealed
+from utils.compare.study import COMPARISONS, Cost, Plan, Study
+
+Rows = list[tuple[str, str]]
+
+
+def plan_rows(study: Study) -> Rows:
+    """What decides the figures, in the order a reader asks for it."""
+    plan, data = study.plan, study.plan.data
+    resamples = (read_sealed(study.folder / COMPARISONS) or {}).get("resamples", "no")
+    done = sum(run.state == "done" for run in study.runs)
+    rows = [
+        ("Variants", ", ".join(v.name for v in plan.variants)),
+        ("Baseline", plan.baseline.name),
+        ("Seeds", ", ".join(map(str, plan.seeds))),
+        ("Runs", f"{done} of {len(study.runs)} done"),
+        ("Data", data.source),
+        *((f"Split {name}", f"{s.images} images, {s.objects} objects, digest {s.digest}") for name, s in data.splits.items()),
+        (
+            "Measured on",
+            f"{data.measured}; " + ("epochs selected on val" if data.measured == "test" else "the best epoch is selected on it, too"),
+        ),
+        ("Classes", f"{len(data.names)}: {', '.join(data.names)}"),
+        ("Start weights", f"{plan.weights}, SHA-256 {plan.weights_digest}" if plan.weights else "none: trained from scratch"),
+        ("Pairing", "runs of one seed share the order of samples, the augmentation, and the initial weights of the layers they share"),
+        ("Metric", plan.metric),
+        ("Interval over seeds", "95 %, Student's t of the paired differences"),
+        ("Interval over images", f"95 %, paired bootstrap of the seeds' mean, {resamples} resamples of the images, the same for all runs"),
+        ("Correction", "Holm's, over the variants"),
+        ("Threads of a run", str(plan.threads)),
+        ("Equal-capacity control", plan.control or "none"),
+    ]
+    return rows + _cost_rows(study.costs)
+
+
+def _cost_rows(costs: Mapping[str, Cost]) -> Rows:
+    if not costs:
+        return [("Costs", "not measured")]
+    first = next(iter(costs.values()))
+    return [("Costs measured on", f"{first.device}, {first.threads} threads, batches of {first.batch}; one variant after another")]
+
+
+def tables(study: Study) -> dict[str, Rows]:
+    """Longer lists: settings, hyper-parameters, versions, plug-ins, and what each run was made with."""
+    plan = study.plan
+    out = {
+        "Settings of the training": _rows(plan.flags),
+        "Hyper-parameters": _rows(plan.hyp),
+        "Versions": _rows(plan.versions),
+        "Plug-ins": _rows(plan.plugins),
+        "Runs": [(f"{run.variant}, seed {run.seed}", _run(run.state, run.epochs, run.train_seconds, run.made_with)) for run in study.runs],
+    }
+    return {title: rows for title, rows in out.items() if rows}
+
+
+def _run(state: str, epochs: int, seconds: float, made_with: Mapping[str, str]) -> str:
+    parts = [state] + ([f"{epochs} epochs in {seconds:.0f} s"] if epochs else []) + [f"{k} {v}" for k, v in made_with.items()]
+    return "; ".join(parts)
+
+
+def _rows(values: Mapping[str, Any]) -> Rows:
+    return [(str(k), ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v)) for k, v in values.items()]
+
+
+def kicker(plan: Plan) -> str:
+    """The line above the verdict: data, seeds, epochs."""
+    epochs, imgsz = plan.flags.get("epochs"), plan.flags.get("imgsz")
+    split = plan.data.splits.get(plan.data.measured)
+    count = len(plan.variants) - 1
+    parts = [
+        f"{count} variant{'s' if count != 1 else ''} against {plan.baseline.name}",
+        f"{len(plan.seeds)} seed{'s' if len(plan.seeds) != 1 else ''}",
+        *([f"{epochs} epochs"] if epochs else []),
+        *([f"{imgsz} pixels"] if imgsz else []),
+        f"data {Path(plan.data.source).name}" + (f", {split.images} images measured ({plan.data.measured})" if split else ""),
+    ]
+    return " · ".join(parts)

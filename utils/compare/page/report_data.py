@@ -1,0 +1,184 @@
+"""A study as plain data, computed once: the page, the tables, the figures and results.json all show these numbers."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from utils.compare.study import FIGURES
+
+if TYPE_CHECKING:
+    from utils.compare.resampled_ap import Scores
+    from utils.compare.statistics import Comparison, Interval
+    from utils.compare.study import Cost, RunResult, Study, Variant
+
+HEADLINE = "ap"
+LEVEL = "95 %"
+Digest = dict[str, Any]
+
+
+class Metric(NamedTuple):
+    """A figure of merit: its key in `Scores`, its short and its full name."""
+
+    key: str
+    label: str
+    title: str
+
+
+METRICS = tuple(
+    Metric(*row)
+    for row in zip(
+        FIGURES,
+        ("AP", "AP50", "AP75", "AP S", "AP M", "AP L"),
+        (
+            "COCO's average precision, mean over IoU 0.50 to 0.95; the verdict rests on it",
+            "Average precision at IoU 0.50",
+            "Average precision at IoU 0.75",
+            "AP of small objects, below 32 × 32 pixels",
+            "AP of medium objects, 32 × 32 to 96 × 96 pixels",
+            "AP of large objects, above 96 × 96 pixels",
+        ),
+        strict=True,
+    )
+)
+SERIES = (
+    ("metrics/mAP_0.5:0.95", "AP", True),
+    ("metrics/mAP_0.5", "AP50", True),
+    ("metrics/precision", "Precision", True),
+    ("metrics/recall", "Recall", True),
+    ("train/box_loss", "Box loss, training", False),
+    ("train/obj_loss", "Object loss, training", False),
+    ("train/cls_loss", "Class loss, training", False),
+    ("val/box_loss", "Box loss, validation", False),
+    ("val/obj_loss", "Object loss, validation", False),
+    ("val/cls_loss", "Class loss, validation", False),
+)
+"""Columns of a run's results.csv, their names here, and whether they are shown in points (of 100)."""
+COSTS = ("parameters", "gflops", "latency_ms", "latency_p95_ms", "images_per_second", "memory_mb", "train_memory_mb", "train_seconds")
+TONES = {"better": "better", "worse": "worse", "not distinguishable": "open", "no verdict": "none", "baseline": "base"}
+"""How a verdict is coloured."""
+
+
+def digest(study: Study) -> Digest:
+    """The whole study as plain data: text, numbers (NaN where there is none), lists and dicts. AP is a fraction of 1."""
+    order = sorted(study.variants, key=lambda v: not v.baseline)
+    base = study.costs.get(study.plan.baseline.name)
+    return {
+        "name": study.plan.name,
+        "metric": HEADLINE,
+        "level": LEVEL,
+        "metrics": [m._asdict() for m in METRICS],
+        "explain": {"p_better": "Probability that the variant is the better one, given the noise of seeds and of images"},
+        "baseline": study.plan.baseline.name,
+        "measured": study.plan.data.measured,
+        "classes": list(study.plan.data.names),
+        "variants": [_variant(study, variant, number, base) for number, variant in enumerate(order)],
+        "curves": _curves(study, order),
+    }
+
+
+def _variant(study: Study, variant: Variant, number: int, base: Cost | None) -> Digest:
+    runs = study.runs_of(variant.name)
+    done = [run for run in runs if run.state == "done"]
+    comparison = study.comparisons.get(variant.name)
+    word = "baseline" if variant.baseline else comparison.verdict if comparison else "no verdict"
+    cost = _costs(variant, study.costs.get(variant.name))
+    per_class = _per_class(done, len(study.plan.data.names))
+    return {
+        "index": number,
+        "name": variant.name,
+        "cfg": variant.cfg,
+        "baseline": variant.baseline,
+        "control_of": variant.control_of,
+        "subtitle": f"as large as {variant.control_of}, without its change" if variant.control_of else "",
+        "edits": list(variant.edits),
+        "word": word,
+        "tone": TONES.get(word, "open"),
+        "reason": _reason(variant, runs, comparison),
+        "seeds": {"done": len(done), "wanted": len(runs)},
+        "scores": {m.key: spread([getattr(run.last, m.key) for run in done if run.last]) for m in METRICS},
+        "best": {m.key: spread([getattr(run.best, m.key) for run in done if run.best]) for m in METRICS},
+        "best_epochs": ", ".join(str(run.best_epoch) for run in done),
+        "class_ap": [c["mean"] for c in per_class],
+        "class_sd": [c["sd"] for c in per_class],
+        "differences": {m.key: _difference(comparison, m.key) for m in METRICS} if comparison else {},
+        "classes": [i.mean if i else math.nan for i in comparison.class_seeds] if comparison else [],
+        "class_intervals": [[_ends(s), _ends(i)] for s, i in zip(comparison.class_seeds, comparison.class_images, strict=True)]
+        if comparison
+        else [],
+        "cost": cost,
+        "ratio": {k: v / b if base and (b := getattr(base, k)) else math.nan for k, v in cost.items()},
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation (n - 1), number and the values themselves; NaN where there are too few."""
+    values = [float(v) for v in values if math.isfinite(v)]
+    mean = statistics.fmean(values) if values else math.nan
+    return {"mean": mean, "sd": statistics.stdev(values) if len(values) > 1 else math.nan, "n": len(values), "values": values}
+
+
+def _reason(variant: Variant, runs: Sequence[RunResult], comparison: Comparison | None) -> str:
+    if comparison and comparison.reason:
+        return comparison.reason
+    if variant.error:
+        return f"it cannot be built: {variant.error}"
+    states = [run.state for run in runs if run.state != "done"]
+    return f"{len(states)} of {len(runs)} runs are {' or '.join(sorted(set(states)))}" if states else ""
+
+
+def _difference(comparison: Comparison, key: str) -> Digest:
+    over_seeds = comparison.figures.get(key)
+    out: Digest = {
+        "mean": over_seeds.mean if over_seeds else math.nan,
+        "seeds": _ends(over_seeds),
+        "p": over_seeds.p if over_seeds else math.nan,
+    }
+    if key == HEADLINE:
+        out |= {"mean": comparison.difference, "seeds": _ends(comparison.over_seeds), "images": _ends(comparison.over_images)}
+        out |= {name: _known(getattr(comparison, name)) for name in ("p", "p_holm", "p_better")}
+        out["visible"] = _known(comparison.smallest_visible)
+    return out
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return [interval.low, interval.high] if interval else None
+
+
+def _per_class(done: Sequence[RunResult], classes: int) -> list[Digest]:
+    scores: list[Scores] = [run.last for run in done if run.last]
+    return [spread([float(s.per_class[c]) for s in scores]) for c in range(classes)]
+
+
+def _costs(variant: Variant, cost: Cost | None) -> dict[str, float]:
+    if cost:
+        return {key: float(getattr(cost, key)) or math.nan for key in COSTS}
+    return {**dict.fromkeys(COSTS, math.nan), "parameters": float(variant.parameters) or math.nan, "gflops": variant.gflops or math.nan}
+
+
+def _curves(study: Study, order: Sequence[Variant]) -> Digest:
+    values = [{key: _band(study.runs_of(v.name), key) for key, _, _ in SERIES} for v in order]
+    drawn = [(key, label, points) for key, label, points in SERIES if any(v[key]["epoch"] for v in values)]
+    return {"series": [{"key": k, "label": label, "points": p} for k, label, p in drawn], "values": [_drop_empty(v) for v in values]}
+
+
+def _drop_empty(values: dict[str, Digest]) -> dict[str, Digest]:
+    return {key: band for key, band in values.items() if band["epoch"]}
+
+
+def _band(runs: Sequence[RunResult], key: str) -> Digest:
+    """Mean, lowest and highest value over the seeds, epoch by epoch."""
+    columns: dict[int, list[float]] = {}
+    for run in runs:
+        for row in run.curve:
+            if key in row and math.isfinite(row[key]):
+                columns.setdefault(int(row["epoch"]), []).append(row[key])
+    epochs = sorted(columns)
+    figures: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "low": min, "high": max}
+    return {"epoch": epochs, **{name: [round(figure(columns[e]), 6) for e in epochs] for name, figure in figures.items()}}

@@ -1,0 +1,178 @@
+"""A study's table for a README (Markdown) and for a paper (LaTeX, booktabs)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.compare.page import sentences as words
+from utils.compare.page.escape import latex, markdown
+from utils.compare.page.report_data import METRICS, Digest
+
+if TYPE_CHECKING:
+    from utils.compare.study import Study
+
+Row = list[str]
+
+
+def markdown_table(study: Study, data: Digest) -> str:
+    """The answer in a sentence, the table of the headline metric, a second one of all metrics, and what they mean."""
+    variants = data["variants"]
+    main = [
+        [
+            "Variant",
+            "AP",
+            "Difference",
+            "95 % over seeds",
+            "95 % over images",
+            "p (Holm)",
+            "P(better)",
+            "Verdict",
+            "Parameters",
+            "GFLOPs",
+            "Latency",
+        ],
+        *(_main(v, markdown) for v in variants),
+    ]
+    every = [
+        ["Variant", *(m.label for m in METRICS), "AP, best epoch"],
+        *([markdown(v["name"]), *(_spread(v["scores"][m.key]) for m in METRICS), _spread(v["best"]["ap"])] for v in variants),
+    ]
+    notes = [f"- {markdown(note)}" for note in words.notes(data, study.runs, study.plan.data.overlap)]
+    parts = [
+        f"**{markdown(words.headline(data))}.**",
+        _pipes(main),
+        _pipes(every),
+        f"{_caption(study, data, markdown)} {words.legend(data)}",
+        *(["\n".join(notes)] if notes else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _main(v: Digest, escape: Callable[[object], str]) -> Row:
+    gap = v["differences"].get("ap", {})
+    better = gap.get("p_better", math.nan)
+    return [
+        escape(v["name"]),
+        _spread(v["scores"]["ap"]),
+        words.signed(gap.get("mean")),
+        words.ends(gap.get("seeds")),
+        words.ends(gap.get("images")),
+        words.chance(gap.get("p_holm")),
+        words.NOTHING if math.isnan(better) else f"{100 * better:.1f} %",
+        v["word"],
+        _cost(v, "parameters", 1e-6, "{:.2f} M"),
+        _cost(v, "gflops", 1, "{:.2f}"),
+        _cost(v, "latency_ms", 1, "{:.1f} ms"),
+    ]
+
+
+def _spread(values: Digest) -> str:
+    if math.isnan(values["mean"]):
+        return words.NOTHING
+    return words.points(values["mean"]) + ("" if math.isnan(values["sd"]) else f" ± {words.points(values['sd'])}")
+
+
+def _cost(v: Digest, key: str, factor: float, form: str) -> str:
+    value, ratio = v["cost"][key], v["ratio"][key]
+    if math.isnan(value):
+        return words.NOTHING
+    return form.format(value * factor) + ("" if v["baseline"] or math.isnan(ratio) else f" (× {ratio:.2f})")
+
+
+def _pipes(rows: Sequence[Row]) -> str:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|" + "---|" + "--:|" * (len(rows[0]) - 1)
+    return "\n".join([head, rule, *body])
+
+
+def latex_table(study: Study, data: Digest) -> str:
+    r"""Make a table for ``booktabs``: AP, AP50, AP75, the difference with its intervals and mark, parameters, GFLOPs, latency."""
+    head = [
+        r"Variant",
+        "AP",
+        r"AP\textsubscript{50}",
+        r"AP\textsubscript{75}",
+        r"$\Delta$AP",
+        r"95\,\% seeds",
+        r"95\,\% images",
+        "Params (M)",
+        "GFLOPs",
+        "Latency (ms)",
+    ]
+    lines = [
+        "% Made by compare.py. Needs \\usepackage{booktabs} and, for its width, \\usepackage{graphicx}.",
+        r"\begin{table*}[t]",
+        r"  \centering",
+        f"  \\caption{{{_caption(study, data, latex)} {_MARKS}}}",
+        f"  \\label{{tab:{_label(study.plan.name)}}}",
+        r"  \resizebox{\textwidth}{!}{%",
+        r"  \begin{tabular}{l" + "r" * (len(head) - 1) + "}",
+        r"    \toprule",
+        "    " + " & ".join(head) + r" \\",
+        r"    \midrule",
+        *("    " + " & ".join(_latex_row(v)) + r" \\" for v in data["variants"]),
+        r"    \bottomrule",
+        r"  \end{tabular}}",
+        r"\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_MARKS = (
+    r"Mean $\pm$ standard deviation over seeds. $\Delta$AP: mean of the paired differences. "
+    r"$^{*}$\,$p<0.05$, $^{**}$\,$p<0.01$, $^{***}$\,$p<0.001$ against both sources of noise, after Holm's correction; "
+    r"$\uparrow$ better, $\downarrow$ worse, unmarked: not distinguishable, $\circ$ no verdict."
+)
+_ARROWS = {"better": r"\uparrow", "worse": r"\downarrow", "no verdict": r"\circ"}
+
+
+def _latex_row(v: Digest) -> Row:
+    gap = v["differences"].get("ap", {})
+    scores = [_math(v["scores"][key]) for key in ("ap", "ap50", "ap75")]
+    costs = [_number(v["cost"]["parameters"] * 1e-6, 2), _number(v["cost"]["gflops"], 2), _number(v["cost"]["latency_ms"], 1)]
+    return [latex(v["name"]), *scores, _gain(v, gap), _pair(gap.get("seeds")), _pair(gap.get("images")), *costs]
+
+
+def _gain(v: Digest, gap: Digest) -> str:
+    mean, p = gap.get("mean", math.nan), gap.get("p_holm", math.nan)
+    if math.isnan(mean):
+        return "--" if v["baseline"] else rf"${_ARROWS.get(v['word'], '')}$"
+    stars = "" if math.isnan(p) or v["word"] == "no verdict" else "*" * sum(p < limit for limit in (0.05, 0.01, 0.001))
+    mark = "".join([stars, _ARROWS.get(v["word"], "")])
+    return f"${_signed(mean)}" + (f"^{{{mark}}}$" if mark else "$")
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.2f}"
+
+
+def _pair(pair: Sequence[float] | None) -> str:
+    return "--" if pair is None or any(map(math.isnan, pair)) else f"$[{_signed(pair[0])}, {_signed(pair[1])}]$"
+
+
+def _math(values: Digest) -> str:
+    if math.isnan(values["mean"]):
+        return "--"
+    return f"${100 * values['mean']:.2f}" + ("$" if math.isnan(values["sd"]) else f" \\pm {100 * values['sd']:.2f}$")
+
+
+def _number(value: float, digits: int) -> str:
+    return "--" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _label(name: str) -> str:
+    """A name that LaTeX can refer to."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)
+
+
+def _caption(study: Study, data: Digest, escape: Callable[[object], str]) -> str:
+    plan = study.plan
+    split = plan.data.splits.get(data["measured"])
+    seeds = ", ".join(map(str, plan.seeds))
+    epochs = f"{plan.flags['epochs']} epochs" if "epochs" in plan.flags else "epochs as planned"
+    images = f" ({split.images} images of {data['measured']})" if split else ""
+    where = f"Variants of {data['baseline']} on {Path(plan.data.source).name}{images}"
+    return escape(f"{where}: seeds {seeds}; {epochs}; figures of the last epoch; AP in points of 100.")

@@ -1,0 +1,116 @@
+"""study.yaml: the plan of a study as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.compare.checksummed_json import digest, write_text
+from utils.compare.study import PLAN, DataPlan, Plan, SplitPlan, Variant, model_file
+from utils.config import read_yaml
+from utils.errors import UserError
+
+FORMAT = 1
+_HEAD = "# The plan of a study. compare.py wrote it and refuses to go on with another one; use another --name instead of editing it.\n"
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Write study.yaml, and the resolved models before it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    for variant in plan.variants:
+        if variant.spec:
+            path = model_file(folder, variant.name)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
+            write_text(path, _model_text(variant.spec))
+    content = {"attune_study": FORMAT, **_plain(plan)}
+    for entry in content["variants"]:
+        del entry["spec"]
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=140)
+    write_text(folder / PLAN, _HEAD + text)
+
+
+def _model_text(spec: Mapping[str, Any]) -> str:
+    """A model as YAML that is JSON as well, which is read a hundred times faster; a row a line."""
+    parts = []
+    for key, value in spec.items():
+        if key in ("backbone", "head"):
+            rows = ",\n".join(f"  {json.dumps(row)}" for row in value)
+            parts.append(f'"{key}": [\n{rows}\n]')
+        else:
+            parts.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+def _read_model(folder: Path, name: str, expected: str) -> dict[str, Any]:
+    """A variant's resolved model; empty when it is not there or not what was planned."""
+    try:
+        spec = json.loads(model_file(folder, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return spec if isinstance(spec, dict) and digest(spec) == expected else {}
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read study.yaml.
+
+    Raises:
+        UserError: there is none, or it is not the plan of a study.
+    """
+    path = folder / PLAN
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
+        raise UserError(f"{folder}: no study there (no {PLAN}); give the folder that compare.py made")
+    content = read_yaml(path)
+    version = content.pop("attune_study", None)
+    if version != FORMAT:
+        raise UserError(f"{path}: a plan of version {version}, while this program reads version {FORMAT}; use another --name")
+    try:
+        return _parsed(content, folder)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not the plan of a study ({error}); use another --name") from error
+
+
+def _variant(content: dict[str, Any], folder: Path) -> Variant:
+    variant = Variant(**{**content, "edits": tuple(content["edits"])})
+    if Path(variant.name).name != variant.name or variant.name in ("", ".."):
+        raise ValueError(f"variant {variant.name!r}")
+    return dataclasses.replace(variant, spec=_read_model(folder, variant.name, variant.digest)) if not variant.error else variant
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, mappings and tuples as what YAML writes without tags."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _parsed(content: dict[str, Any], folder: Path) -> Plan:
+    data = content["data"]
+    splits = {str(name): SplitPlan(**split) for name, split in data["splits"].items()}
+    plan = Plan(
+        **{
+            **content,
+            "variants": tuple(_variant(v, folder) for v in content["variants"]),
+            "seeds": tuple(int(seed) for seed in content["seeds"]),
+            "data": DataPlan(**{**data, "names": tuple(map(str, data["names"])), "splits": splits}),
+            "flags": {k: tuple(v) if isinstance(v, list) else v for k, v in content["flags"].items()},
+        }
+    )
+    if sum(v.baseline for v in plan.variants) != 1 or not plan.seeds:
+        raise ValueError("one variant is the baseline, and there is a seed")
+    return plan

@@ -1,0 +1,144 @@
+"""Average precision from stored matches, for any multiplicities of the images: what COCO would say had each image been there so often."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.compare.match_store import Matches
+from utils.evaluation.coco_ap import AREAS
+from utils.evaluation.matching import IOU_THRESHOLDS
+
+_RECALLS = np.linspace(0.0, 1.0, 101)
+_EPS = np.spacing(1)  # COCO's guard against 0 / 0
+_STEPS = len(IOU_THRESHOLDS)
+_AT_ONCE = 20_000  # numbers in a running sum: more leave the processor's cache
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """COCO's figures, as fractions of 1; NaN where there is no such object.
+
+    Attributes:
+        ap, ap50, ap75: over IoU 0.50 to 0.95, at 0.50, at 0.75, all areas.
+        small, medium, large: AP over objects of that area.
+        per_class: (nc,) AP.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    small: float
+    medium: float
+    large: float
+    per_class: NDArray[np.float64]
+
+
+def average_precision(matches: Matches, weights: NDArray[np.integer] | None = None) -> Scores:
+    """Measure a run.
+
+    Args:
+        weights: (n,) how often each image counts; once each when None.
+    """
+    if weights is not None:
+        matches = matches.repeated(weights)
+    once = np.ones((1, len(matches.images)), np.int64)
+    tables = [Ranking(matches, area).average_precision(once)[0] for area in range(len(AREAS))]
+    ap, small, medium, large = (float(mean_known(table.ravel())) for table in tables)
+    ap50, ap75 = (float(mean_known(tables[0][:, step])) for step in (0, 5))
+    return Scores(ap, ap50, ap75, small, medium, large, per_class=tables[0].mean(1))
+
+
+class Ranking:
+    """The detections of a run in one area, laid out for measuring AP many times.
+
+    A *curve* belongs to a class and an IoU threshold. Its precision matters only where something right was found: the *points*. How
+    many detections went before a point is a difference of running sums, so that a measurement costs a few passes over flat arrays.
+
+    Args:
+        area: all, small, medium or large, by number.
+    """
+
+    def __init__(self, matches: Matches, area: int = 0) -> None:
+        right = matches.matched[..., area] & ~matches.ignored[..., area]
+        self._classes = len(matches.names)
+        self._image = matches.image
+        self._row, self._curve = _by_curve(right, matches.cls)
+        self._own_image = matches.image[self._row]
+        self._own_class = self._curve // _STEPS
+        self._first_row = np.searchsorted(matches.cls, self._own_class)
+        start = np.flatnonzero(np.diff(self._curve, prepend=-1))  # first points of the curves that have any
+        self._start, self._present = start, self._curve[start]
+        self._first_point = np.repeat(start, np.diff(start, append=len(self._curve)))
+        self._shift = 2.0 * (self._classes * _STEPS - self._curve)
+        self._skip_before(matches.ignored[..., area], matches)
+        self._objects = np.zeros((len(matches.images), self._classes))
+        counted = matches.object_area[:, area]
+        np.add.at(self._objects, (matches.object_image[counted], matches.object_cls[counted]), 1)
+
+    def _skip_before(self, ignored: NDArray[np.bool_], matches: Matches) -> None:
+        """Find which of the ignored detections, in the order of the curves, come before each point."""
+        row, curve = _by_curve(ignored, matches.cls)
+        self._skipped_image = matches.image[row]
+        total = len(matches.image)
+        key = curve * total + row
+        self._skipped_from = np.searchsorted(key, self._curve * total)
+        self._skipped_to = np.searchsorted(key, self._curve * total + self._row)
+
+    def average_precision(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Measure for each row of `weights`, (r, n): how often each image counts.
+
+        Of detections with the same confidence, all copies of the first come before those of the next.
+
+        Returns:
+            (r, nc, 10) AP by class and IoU threshold; NaN for a class without objects.
+        """
+        count = max(_AT_ONCE // (len(self._image) + len(self._row) + len(self._skipped_image) + 1), 1)
+        parts = [self._measure(weights[first : first + count]) for first in range(0, len(weights), count)]
+        return np.concatenate([np.zeros((0, self._classes, _STEPS)), *parts])
+
+    def _measure(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        objects = weights @ self._objects
+        right = _running(weights[:, self._own_image])
+        true = right[:, 1:] - right[:, self._first_point]
+        seen = _running(weights[:, self._image])
+        before = seen[:, self._row + 1] - seen[:, self._first_row]
+        if len(self._skipped_image):
+            skipped = _running(weights[:, self._skipped_image])
+            before -= skipped[:, self._skipped_to] - skipped[:, self._skipped_from]
+        precision = true / (before + _EPS)
+        recall = true / np.maximum(objects, 1)[:, self._own_class]
+        # The best precision at this recall or a higher one: a running maximum from the end, which the shift starts anew for each curve.
+        shifted = np.maximum.accumulate((precision + self._shift)[:, ::-1], axis=1)[:, ::-1] - self._shift
+        reached = np.searchsorted(_RECALLS, recall, side="right")
+        newly = np.diff(reached, axis=1, prepend=0)
+        newly[:, self._start] = reached[:, self._start]
+        table = np.zeros((len(weights), self._classes * _STEPS))
+        if len(self._start):
+            table[:, self._present] = np.add.reduceat(shifted * newly, self._start, axis=1) / len(_RECALLS)
+        return np.where(objects[..., None] == 0, np.nan, table.reshape(len(weights), self._classes, _STEPS))
+
+
+def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the last axis of what is not NaN; NaN where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    total = np.where(known, values, 0).sum(-1)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+def _by_curve(flags: NDArray[np.bool_], cls: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where (d, 10) `flags` are set, sorted by curve, then row: the rows, and the curves' numbers."""
+    row, step = np.nonzero(flags)
+    curve = cls[row].astype(np.int64) * _STEPS + step
+    order = np.lexsort((row, curve))
+    return row[order], curve[order]
+
+
+def _running(values: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(r, k) -> (r, k + 1) running sums from 0."""
+    out = np.zeros((values.shape[0], values.shape[1] + 1), np.int64)
+    np.cumsum(values, axis=1, out=out[:, 1:])
+    return out

@@ -1,0 +1,90 @@
+"""What a run leaves behind: result.json and the matches, sealed, and whether they can be trusted."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.compare.checksummed_json import file_digest, read_sealed, write_sealed
+from utils.compare.study import RunResult, run_folder
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from utils.compare.resampled_ap import Scores
+
+RESULT = "result.json"
+MATCHES = {"last": "last.npz", "best": "best.npz"}
+"""Files of a run folder. The result is written last: where it is, the run is complete."""
+
+
+def write_outcome(folder: Path, result: RunResult) -> None:
+    """Mark a run as done or failed; its matches and weights are in the folder already.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    content = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in ("curve", "folder")}
+    content |= {which: _plain(getattr(result, which)) for which in MATCHES}
+    content["made_with"] = dict(result.made_with)
+    content["files"] = {name: file_digest(folder / name) for name in _files(result.state)}
+    write_sealed(folder / RESULT, content)
+
+
+def _files(state: str) -> tuple[str, ...]:
+    return (*MATCHES.values(), "results.csv") if state == "done" else ()
+
+
+def read_outcome(study: Path, variant: str, seed: int) -> RunResult:
+    """Read a run as far as it has come; what is damaged counts as missing."""
+    folder = run_folder(study, variant, seed)
+    missing = RunResult(variant=variant, seed=seed, state="missing", folder=folder, curve=read_curve(folder))
+    content = read_sealed(folder / RESULT)
+    if content is None:
+        return dataclasses.replace(missing, error="its result is damaged") if (folder / RESULT).exists() else missing
+    if (content.get("variant"), content.get("seed")) != (variant, seed):
+        return dataclasses.replace(missing, error=f"holds the result of {content.get('variant')}, seed {content.get('seed')}")
+    if damaged := [name for name, digest in content.pop("files").items() if not _is_whole(folder / name, digest)]:
+        return dataclasses.replace(missing, error=f"{', '.join(damaged)} damaged")
+    content |= {which: _scores(content[which]) for which in MATCHES}
+    return RunResult(**{**content, "notes": tuple(content["notes"])}, folder=folder, curve=missing.curve)
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    try:
+        return file_digest(path) == digest
+    except UserError:
+        return False
+
+
+def _plain(scores: Scores | None) -> dict[str, Any] | None:
+    if scores is None:
+        return None
+    values = {f.name: getattr(scores, f.name) for f in dataclasses.fields(scores)}
+    return {k: [float(x) for x in v] if k == "per_class" else float(v) for k, v in values.items()}
+
+
+def _scores(values: Mapping[str, Any] | None) -> Scores | None:
+    if values is None:
+        return None
+    import numpy as np
+
+    from utils.compare.resampled_ap import Scores
+
+    known = {k: math.nan if v is None else v for k, v in values.items() if k != "per_class"}
+    return Scores(**known, per_class=np.array([math.nan if v is None else v for v in values["per_class"]], np.float64))
+
+
+def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
+    """The whole rows of a run's own results.csv."""
+    rows: list[dict[str, float]] = []
+    try:
+        with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                rows += [{k.strip(): float(v) for k, v in row.items()}]
+    except (OSError, ValueError, AttributeError, TypeError, UnicodeDecodeError):  # a row cut off by a kill is no row yet
+        pass
+    return tuple(rows)

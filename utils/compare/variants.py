@@ -1,0 +1,155 @@
+"""The variants of a study, from the model YAMLs that are named."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models import build_model
+from models.detector import Detector
+from models.flops import gflops, parameters
+from models.spec.find_yaml import find_model
+from models.spec.model_spec import ModelSpec
+from models.spec.rows import thaw
+from utils.compare.checksummed_json import digest
+from utils.compare.study import Variant
+from utils.config import read_yaml
+from utils.errors import UserError, nearest
+from utils.runs import LOG, printable
+
+CONTROL = "control-"
+
+
+def read_variants(cfgs: Sequence[str], names: dict[int, str], imgsz: int) -> list[Variant]:
+    """Read, build and measure each model; one that cannot be built stays in, with the reason.
+
+    Args:
+        names: the data's classes.
+        imgsz: side of the image whose operations are counted.
+
+    Raises:
+        UserError: no such file (with the nearest there is), or two models of one name.
+    """
+    taken: dict[str, str] = {}
+    for cfg in cfgs:
+        find_model(Path(cfg))
+        name = variant_name(cfg)
+        if name in taken:
+            same = taken[name] == cfg
+            raise UserError(
+                f"--cfgs: {cfg} is given twice" if same else f"--cfgs: {taken[name]} and {cfg} are both called {name}; rename one"
+            )
+        taken[name] = cfg
+    return [_read(name, cfg, names, imgsz) for name, cfg in taken.items()]
+
+
+def variant_name(cfg: str) -> str:
+    """What a variant is called: the file's name without its suffix, fit for a folder."""
+    path = Path(cfg)
+    name = path.stem if path.suffix in (".yaml", ".yml") else path.name
+    name = printable(name).replace("/", "?").strip()
+    if not name or name.startswith((".", "-", CONTROL)):
+        raise UserError(f"--cfgs: {cfg}: a variant cannot be called {name!r}; rename the file")
+    return name
+
+
+def choose_baseline(wanted: str, variants: Sequence[Variant]) -> list[Variant]:
+    """Mark the baseline, the first by default, and put it first.
+
+    Raises:
+        UserError: no such variant, or one that cannot be built.
+    """
+    names = [v.name for v in variants]
+    name = variant_name(wanted) if wanted else names[0]
+    if name not in names:
+        raise UserError(f"--baseline {wanted}: no such variant{nearest(name, names)} (there are {', '.join(names)})")
+    chosen = next(v for v in variants if v.name == name)
+    if chosen.error:
+        raise UserError(f"the baseline cannot be built, so there is nothing to compare with: {chosen.error}")
+    return [dataclasses.replace(chosen, baseline=True), *(v for v in variants if v.name != name)]
+
+
+def _read(name: str, cfg: str, names: dict[int, str], imgsz: int) -> Variant:
+    try:
+        spec = ModelSpec.from_yaml(cfg)
+        if spec.ch != 3:
+            raise UserError(f"{cfg}: reads {spec.ch} channels, and images are loaded with 3; set 'ch: 3'")
+        return measured(Variant(name=name, cfg=cfg, edits=edits_of(cfg), spec=spec_dict(spec)), names, imgsz)
+    except UserError as error:
+        LOG.warning("%s cannot be built, the others go on: %s", name, error)
+        return Variant(name=name, cfg=cfg, error=str(error))
+
+
+def measured(variant: Variant, names: dict[int, str], imgsz: int) -> Variant:
+    """Count parameters and operations.
+
+    Raises:
+        UserError: the model cannot be built.
+    """
+    model = build_model(ModelSpec.from_dict(variant.spec, variant.cfg), len(names), names=names)
+    side = model_side(model, imgsz)
+    return dataclasses.replace(variant, parameters=parameters(model), gflops=gflops(model, side), digest=digest(variant.spec))
+
+
+def model_side(model: Detector, imgsz: int) -> int:
+    """The side that training takes for `imgsz`: a multiple of the model's stride, two at least."""
+    return max(-(-imgsz // model.max_stride), 2) * model.max_stride
+
+
+def spec_dict(spec: ModelSpec) -> dict[str, Any]:
+    """The resolved model as plain data. The weights that a row of a YAML loads are named there as well."""
+    content = spec.to_dict()
+    rows = [*content["backbone"], *content["head"]]
+    for row, plain in zip(spec.rows, rows, strict=True):
+        if pretrained := row.keywords.get("pretrained"):
+            given = plain[3] if isinstance(plain[3], dict) else {}
+            plain[3] = {**given, "pretrained": str(Path(pretrained).resolve())}
+    return {**content, "names": None}
+
+
+def edits_of(cfg: str | Path, folder: Path = Path()) -> tuple[str, ...]:
+    """What a variant's YAML changes against its base, and that against its own, a line each; empty for a classic file."""
+    path, _ = find_model(Path(cfg), folder)
+    content = read_yaml(path)
+    base = content.get("base")
+    if not isinstance(base, str):
+        return ()
+    own = [_line(edit) for edit in content.get("edits", ())]
+    return (*edits_of(base, path.parent), *own)
+
+
+def _line(edit: Mapping[str, Any]) -> str:
+    gate = f", gate {edit['gate']}" if edit.get("gate") else ""
+    source = f", from {edit['from']}" if "from" in edit else ""
+    if "insert" in edit:
+        return f"after row {edit['after']}: insert {_module(edit['insert'])}{source}{gate}"
+    if "with" in edit:
+        return f"row {edit['replace']}: {_module(edit['with'])} in its place{source}"
+    if "replace" in edit:
+        return f"row {edit['replace']}: reads {edit['from']}"
+    return f"row {edit['remove']}: removed"
+
+
+def _module(row: Sequence[Any]) -> str:
+    number, name, args = row[-3:]
+    times = f"{number} x " if number != 1 else ""
+    return f"{times}{name} {args}"
+
+
+def described(variant: Variant, baseline: Variant) -> Variant:
+    """A variant whose YAML lists no edits gets those that lead from the baseline's rows to its own."""
+    if variant.edits or variant.error or variant.baseline or variant.control_of:
+        return variant
+    return dataclasses.replace(variant, edits=tuple(_row_changes(baseline.spec, variant.spec)))
+
+
+def _row_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    before, after = ([f"{r[2]} {thaw(r[3])}" for r in (*s["backbone"], *s["head"])] for s in (old, new))
+    changes = [f"{key} {old[key]} -> {new[key]}" for key in ("depth_multiple", "width_multiple", "activation") if old[key] != new[key]]
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind != "equal":
+            changes.append(f"rows from {a}: {', '.join(before[a:b]) or 'nothing'} -> {', '.join(after[c:d]) or 'nothing'}")
+    return changes

@@ -1,0 +1,93 @@
+"""A diagnosis in words for the terminal, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+from utils.data.doctor.diagnosis import Diagnosis, Summary
+from utils.data.doctor.findings import SEVERITIES, Group
+
+_CLASSES = 12
+_COLUMNS = ("images", "labelled", "background", "unusable", "absent", "boxes", "dropped", "boxes_an_image")
+
+
+def as_json(found: Diagnosis) -> str:
+    """Return everything as one JSON object; what is no text in a file name comes as \\udc80 to \\udcff."""
+    return json.dumps(found.as_dict(), indent=2) + "\n"
+
+
+def as_text(found: Diagnosis, most: int, *, everything: bool = False) -> Iterator[str]:
+    """Yield lines: the figures, then the findings in groups with at most `most` examples of each."""
+    names = ", ".join(split.name for split in found.splits)
+    yield f"{found.source}: {len(found.names)} classes, {_counted(len(found.splits), 'split')} ({names})"
+    yield ""
+    counts = [[split.name, *(str(getattr(split, column)) for column in _COLUMNS)] for split in found.splits]
+    yield from _table([["", *(column.replace("_", " ") for column in _COLUMNS)], *counts])
+    yield ""
+    for split in found.splits:
+        yield from _figures(split, found.imgsz)
+    yield ""
+    yield from _classes(found, everything)
+    yield ""
+    for group in found.groups:
+        yield from _group(group, found.root, most)
+    total = ", ".join(_counted(found.count(severity), severity) for severity in SEVERITIES)
+    yield f"nothing is wrong ({total})" if found.clean else total
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _table(rows: list[list[str]]) -> Iterator[str]:
+    """Columns of equal width: the first to the left, figures to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
+
+
+def _figures(split: Summary, imgsz: int) -> Iterator[str]:
+    formats = ", ".join(f"{count} {kind}" for kind, count in split.image_formats.items())
+    labels = ", ".join(f"{count} .{kind}" for kind, count in split.label_formats.items()) or "none"
+    (w0, w1, w2), (h0, h1, h2), (b0, b1, b2) = split.width, split.height, split.box_side
+    yield f"{split.name}: {formats or 'no image'}; labels: {labels}"
+    if split.images:
+        yield f"    image width {w0:g} to {w2:g} (median {w1:g}), height {h0:g} to {h2:g} (median {h1:g})"
+    if split.boxes:
+        yield f"    box side {b0:g} to {b2:g} (median {b1:g}) pixels at --imgsz {imgsz}"
+
+
+def _classes(found: Diagnosis, everything: bool) -> Iterator[str]:
+    """The most frequent classes first."""
+    total = [sum(split.classes[number] for split in found.splits) for number in found.names]
+    order = sorted(found.names, key=lambda number: -total[number])
+    shown = order if everything else order[:_CLASSES]
+    rows = [[found.names[number], *(str(split.classes[number]) for split in found.splits)] for number in shown]
+    yield from _table([["boxes of class", *(split.name for split in found.splits)], *rows])
+    if len(order) > len(shown):
+        yield f"... and {len(order) - len(shown)} more classes (--all)"
+
+
+def _group(group: Group, root: str, most: int) -> Iterator[str]:
+    where = f"{group.split}: " if group.split else ""
+    advice = f" ({group.advice})" if group.advice else ""
+    yield f"{group.severity.upper():<8}{where}{group.title}: {group.count}{advice}"
+    for finding in group.findings[:most]:
+        line = f":{finding.row}" if finding.row else ""
+        yield f"        {_short(finding.path, root)}{line}: {_short_text(finding.text, root)}"
+    left = group.count - min(most, len(group.findings))
+    if left > 0 and most:
+        kept = " (--all)" if len(group.findings) > most else ""
+        yield f"        ... and {left} more{kept}"
+    yield ""
+
+
+def _short(path: str, root: str) -> str:
+    inside = os.path.join(root, "")  # noqa: PTH118
+    return path.removeprefix(inside)
+
+
+def _short_text(text: str, root: str) -> str:
+    return text.replace(os.path.join(root, ""), "")  # noqa: PTH118

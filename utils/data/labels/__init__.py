@@ -1,0 +1,1 @@
+"""Label formats, one a file, and what each reader reports."""

@@ -1,0 +1,1 @@
+"""Average precision and its pictures."""

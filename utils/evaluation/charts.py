@@ -1,0 +1,245 @@
+"""Charts: curves, confusion matrix, training history, label statistics.
+
+Drawn with matplotlib figures of their own, never through pyplot, whose state belongs to the caller.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+from utils.evaluation.pr_curves import Curves
+from utils.images.drawing import colour
+
+FEW = 21
+"""Up to one class less, each gets a line and an entry of its own in the legend."""
+
+_BLUE, _ORANGE = "#1f5fa8", "#e07b00"
+_ROUNDS = (("train/box_loss", "train/obj_loss", "train/cls_loss", "metrics/precision", "metrics/recall"),
+           ("val/box_loss", "val/obj_loss", "val/cls_loss", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"))  # fmt: skip
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of its own, in inches, laid out so that nothing is clipped."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure; glyphs that the font lacks are drawn as boxes, without a warning each."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=dpi)
+
+
+def plain(name: str) -> str:
+    """A class name as matplotlib shall set it: no formulas, no line breaks, not too long."""
+    text = " ".join(name.split()).replace("$", r"\$")
+    return text if len(text) <= 24 else text[:23] + "…"
+
+
+def plot_curves(folder: Path, curves: Curves, names: Mapping[int, str], map50: float) -> None:
+    """Write PR_curve.png, F1_curve.png, P_curve.png and R_curve.png: a line for each class when they are few, and the mean."""
+    at = curves.confidence
+    labels = [names[c] for c in curves.classes.tolist()]
+    areas = curves.yolov5_ap[:, 0]
+    _curve(folder / "PR_curve.png", at, curves.envelope, labels, curves.classes, ("Recall", "Precision"), f"mAP@0.5 {map50:.3f}", areas)
+    for file, values, title in (("F1", curves.f1, "F1"), ("P", curves.precision, "Precision"), ("R", curves.recall, "Recall")):
+        mean = values.mean(0) if len(values) else np.zeros_like(at)
+        best = curves.best if file == "F1" else int(mean.argmax())
+        note = f"{mean[best]:.2f} at {at[best]:.3f}"
+        _curve(folder / f"{file}_curve.png", at, values, labels, curves.classes, ("Confidence", title), note)
+
+
+def _curve(
+    path: Path,
+    x: NDArray[np.float64],
+    lines: NDArray[np.float64],
+    labels: Sequence[str],
+    classes: NDArray[np.int64],
+    axes: tuple[str, str],
+    note: str,
+    values: NDArray[np.float64] | None = None,
+) -> None:
+    figure = new_figure(9, 6)
+    ax = figure.add_subplot()
+    few = len(lines) < FEW
+    for i, line in enumerate(lines):
+        label = plain(labels[i]) + (f" {values[i]:.3f}" if values is not None else "")
+        ax.plot(x, line, linewidth=1.2 if few else 0.6, color=rgb(int(classes[i])) if few else "0.75", label=label if few else None)
+    if len(lines):
+        ax.plot(x, lines.mean(0), linewidth=3, color=_BLUE, label=f"all classes: {note}")
+    _frame(ax, *axes)
+    ax.set_title(f"{axes[1]} over {axes[0].lower()}")
+    if len(lines):
+        ax.legend(bbox_to_anchor=(1.02, 1), loc="upper left", borderaxespad=0, frameon=False, fontsize=9)
+    save(figure, path)
+
+
+def _frame(ax: Axes, x: str, y: str) -> None:
+    ax.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
+    ax.grid(color="0.92")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def rgb(cls: int) -> tuple[float, float, float]:
+    """The colour that a class has in pictures too, as matplotlib takes it; light ones darkened for a white background."""
+    b, g, r = (c / 255 for c in colour(cls))
+    dim = min(0.55 / max(0.299 * r + 0.587 * g + 0.114 * b, 1e-9), 1.0)
+    return r * dim, g * dim, b * dim
+
+
+def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
+    """Draw the matrix with each column as shares of the true class; shares below 0.005 stay blank."""
+    n = len(matrix)
+    share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
+    shown = np.where(share < 0.005, np.nan, share)
+    titles = [plain(name) for name in [*names, "background"]]
+    side = min(max(0.42 * n + 3, 6), 18)
+    figure = new_figure(side * 1.12, side)
+    ax = figure.add_subplot()
+    picture = ax.imshow(shown, cmap="Blues", vmin=0, vmax=1)
+    ax.set_facecolor("white")
+    if n <= 30:
+        for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
+            value = shown[row, column]
+            ink = "white" if value > 0.5 else "0.15"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=8 if n <= 20 else 6)
+    size = min(0.65 * 72 * side / n, 11)
+    if size > 3:  # points; below, no name could be read
+        ax.set_xticks(range(n), titles, rotation=90, fontsize=size)
+        ax.set_yticks(range(n), titles, fontsize=size)
+    ax.set_xticks(np.arange(-0.5, n), minor=True)
+    ax.set_yticks(np.arange(-0.5, n), minor=True)
+    ax.grid(which="minor", color="0.93", linewidth=0.5)
+    ax.tick_params(which="both", length=0)
+    ax.set(xlabel="True class", ylabel="Predicted class", title="Confusion matrix (share of the true class)")
+    figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.02)
+    save(figure, path)
+
+
+def plot_results(csv_file: Path) -> Path:
+    """Draw results.png beside a results.csv: losses and figures over the epochs, dotted their smoothed course.
+
+    Raises:
+        UserError: the file is not there, or no results.csv.
+    """
+    table = read_results(csv_file)
+    epochs = table["epoch"]
+    figure = new_figure(14, 6)
+    panels = figure.subplots(2, 5)
+    for row, columns in zip(panels, _ROUNDS, strict=True):
+        for ax, name in zip(row, columns, strict=True):
+            values = table[name]
+            ax.plot(epochs, values, marker="." if len(epochs) < 50 else None, color=_BLUE, linewidth=1.6, label="each epoch")
+            if len(epochs) > 2:
+                ax.plot(epochs, _gaussian(values, 3), ":", color=_ORANGE, linewidth=2, label="smoothed")
+            ax.set_title(name, fontsize=11)
+            ax.grid(color="0.92")
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+    for ax in panels[1]:
+        ax.set_xlabel("epoch")
+    panels[0, 1].legend(frameon=False, fontsize=9)
+    path = csv_file.with_name("results.png")
+    save(figure, path)
+    return path
+
+
+def read_results(csv_file: Path) -> dict[str, NDArray[np.float64]]:
+    """Read a results.csv as columns by name.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column that is drawn.
+    """
+    try:
+        with csv_file.open(newline="", encoding="utf-8") as file:
+            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+        table = {name: np.array([float(row[i]) for row in rows]) for i, name in enumerate(header)}
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(f"{csv_file}: cannot be read as results of a training ({error})") from error
+    for name in ("epoch", *_ROUNDS[0], *_ROUNDS[1]):
+        if name not in table:
+            raise UserError(f"{csv_file}: no column {name!r}, so these are no results of a training")
+    return table
+
+
+def _gaussian(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Smooth by a Gaussian, its weights renormalised at the ends."""
+    offset = np.arange(len(values))
+    weight = np.exp(-((offset[:, None] - offset[None]) ** 2) / (2 * sigma**2))
+    return np.asarray(weight @ values / weight.sum(1), np.float64)
+
+
+def plot_labels(path: Path, labels: NDArray[np.float32], names: Mapping[int, str]) -> None:
+    """Draw the statistics of a data set: boxes a class, box outlines, where they lie, how large they are.
+
+    Args:
+        labels: (n, 5) class, cx, cy, w, h as shares of the image.
+    """
+    figure = new_figure(11, 10)
+    (counts, outlines), (places, sizes) = figure.subplots(2, 2)
+    _counts(counts, labels, names)
+    _outlines(outlines, labels)
+    for ax, x, y, titles in ((places, 1, 2, ("centre x", "centre y")), (sizes, 3, 4, ("width", "height"))):
+        heat = ax.hist2d(labels[:, x], labels[:, y], bins=50, range=((0, 1), (0, 1)), cmap="viridis", cmin=1)
+        ax.set(xlabel=f"{titles[0]} (share of the image)", ylabel=f"{titles[1]} (share of the image)", aspect="equal")
+        figure.colorbar(heat[3], ax=ax, label="boxes", shrink=0.85)
+    places.invert_yaxis()  # as in the image: y grows downwards
+    places.set_title("Where boxes lie")
+    sizes.set_title("How large boxes are")
+    save(figure, path, dpi=110)
+
+
+def _counts(ax: Axes, labels: NDArray[np.float32], names: Mapping[int, str]) -> None:
+    count = np.bincount(labels[:, 0].astype(int), minlength=len(names))
+    bars = ax.bar(range(len(count)), count, color=[rgb(c) for c in range(len(count))])
+    ax.set(title=f"{len(labels)} boxes of {int((count > 0).sum())} classes", ylabel="boxes", xlim=(-0.6, len(count) - 0.4))
+    ax.spines[["top", "right"]].set_visible(False)
+    if len(names) <= 30:
+        titles = [plain(names[c]) for c in range(len(names))]
+        ax.set_xticks(range(len(names)), titles, rotation=90 if max(map(len, titles)) * len(titles) > 45 else 0, fontsize=9)
+        ax.bar_label(bars, fontsize=8)
+        ax.margins(y=0.1)
+    else:
+        ax.set_xlabel("class")
+
+
+def _outlines(ax: Axes, labels: NDArray[np.float32]) -> None:
+    picked = labels[:: max(len(labels) // 1000, 1)][:1000]
+    for cls, _, _, w, h in picked.tolist():
+        ax.add_patch(Rectangle((0.5 - w / 2, 0.5 - h / 2), w, h, fill=False, linewidth=0.6, alpha=0.5, edgecolor=rgb(int(cls))))
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="Box shapes, centred", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+
+
+def plot_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw mAP and time an image over the image size; `rows` hold "imgsz", "ap", "ap50" and "inference" in ms."""
+    figure = new_figure(10, 4.5)
+    accuracy, speed = figure.subplots(1, 2)
+    sizes = [row["imgsz"] for row in rows]
+    accuracy.plot(sizes, [row["ap"] for row in rows], "o-", color=_BLUE, label="mAP50-95")
+    accuracy.plot(sizes, [row["ap50"] for row in rows], "o-", color=_ORANGE, label="mAP50")
+    accuracy.set(xlabel="image size (pixels)", ylabel="mAP", title="Accuracy")
+    accuracy.legend(frameon=False)
+    speed.plot([row["inference"] for row in rows], [row["ap"] for row in rows], "o-", color=_BLUE)
+    for row in rows:
+        speed.annotate(str(row["imgsz"]), (row["inference"], row["ap"]), textcoords="offset points", xytext=(5, -10), fontsize=8)
+    speed.set(xlabel="inference (ms an image)", ylabel="mAP50-95", title="Accuracy against time, by image size")
+    for ax in (accuracy, speed):
+        ax.grid(color="0.92")
+        ax.spines[["top", "right"]].set_visible(False)
+    save(figure, path)

@@ -1,0 +1,99 @@
+"""Precision and recall over the confidence, and AP as YOLOv5 computes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.evaluation.coco_ap import Record
+from utils.evaluation.matching import IOU_THRESHOLDS, in_crowd, match
+
+POINTS = 1000
+"""Points of a curve over the confidence, 0 to 1."""
+
+_EPS = 1e-16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Curves:
+    """Curves of the classes that have objects, at IoU 0.5; one row a class.
+
+    Attributes:
+        classes: (k,) class indices.
+        confidence: (1000,) the axis of the next three.
+        precision, recall, f1: (k, 1000).
+        envelope: (k, 1000) precision over recall, on the axis 0 to 1, made monotonous.
+        yolov5_ap: (k, 10) AP at each IoU threshold, integrated as YOLOv5 does.
+        best: the point of the confidence axis where the smoothed mean F1 is largest.
+    """
+
+    classes: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    envelope: NDArray[np.float64]
+    yolov5_ap: NDArray[np.float64]
+    best: int
+
+
+def compute_curves(records: Sequence[Record], nc: int) -> Curves:
+    """Rank the predictions of all images by confidence and follow precision and recall down the ranking."""
+    instances = np.zeros(nc, np.int64)
+    for record in records:
+        instances += np.bincount(record.labels[~record.crowd], minlength=nc)
+    classes = np.flatnonzero(instances)
+    hits, ignored, conf, labels = _ranked(records)
+    axis = np.linspace(0, 1, POINTS)
+    precision, recall, envelope = (np.zeros((len(classes), POINTS)) for _ in range(3))
+    ap = np.zeros((len(classes), len(IOU_THRESHOLDS)))
+    for k, c in enumerate(classes):
+        own = labels == c
+        if not own.any():
+            continue
+        p, r = _follow(hits[own], ignored[own], int(instances[c]))
+        precision[k] = np.interp(-axis, -conf[own], p[:, 0], left=1)
+        recall[k] = np.interp(-axis, -conf[own], r[:, 0], left=0)
+        envelope[k] = np.interp(axis, *_envelope(p[:, 0], r[:, 0]))
+        ap[k] = [_yolov5_ap(p[:, t], r[:, t]) for t in range(len(IOU_THRESHOLDS))]
+    f1 = 2 * precision * recall / (precision + recall + _EPS)
+    best = int(_smooth(f1.mean(0)).argmax()) if len(classes) else 0
+    return Curves(classes, axis, precision, recall, f1, envelope, ap, best)
+
+
+def _ranked(records: Sequence[Record]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
+    """All predictions, most confident first: (n, 10) true positives, (n,) in a crowd, (n,) confidence, (n,) class."""
+    hits = np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *(match(r) for r in records)])
+    ignored = np.concatenate([np.zeros(0, bool), *(in_crowd(r) for r in records)])
+    rows = np.concatenate([np.zeros((0, 6), np.float32), *(r.predictions for r in records)])
+    order = np.argsort(-rows[:, 4], kind="stable")
+    return hits[order], ignored[order], rows[order, 4].astype(np.float64), rows[order, 5].astype(np.int64)
+
+
+def _follow(hits: NDArray[np.bool_], ignored: NDArray[np.bool_], instances: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision and recall after each prediction, at each threshold: (n, 10) each."""
+    true = hits.cumsum(0, dtype=np.float64)
+    false = (~hits & ~ignored[:, None]).cumsum(0, dtype=np.float64)
+    return true / np.maximum(true + false, 1), true / (instances + _EPS)
+
+
+def _envelope(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Recall from 0 to 1, and over it the largest precision at that recall or a higher one."""
+    ends = np.concatenate(([1.0], precision, [0.0]))
+    return np.concatenate(([0.0], recall, [1.0])), np.maximum.accumulate(ends[::-1])[::-1]
+
+
+def _yolov5_ap(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
+    """The area under the envelope by the trapezoid rule on 101 points; COCO takes their mean instead."""
+    axis = np.linspace(0, 1, 101)
+    return float(np.trapezoid(np.interp(axis, *_envelope(precision, recall)), axis))
+
+
+def _smooth(values: NDArray[np.float64], share: float = 0.1) -> NDArray[np.float64]:
+    """Box filter over `share` of the curve (101 of 1000 points), the ends continued."""
+    taps = round(len(values) * share * 2) // 2 + 1
+    padded = np.pad(values, taps // 2, mode="edge")
+    return np.convolve(padded, np.full(taps, 1 / taps), mode="valid")

@@ -1,0 +1,1 @@
+"""Images: read, resized, drawn on, written."""

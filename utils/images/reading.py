@@ -1,0 +1,266 @@
+"""Reading images: whatever the file holds and whatever its suffix says, out comes (H, W, 3) uint8 BGR, upright.
+
+The first frame of an animation counts. Alpha is dropped, not composed, as cv2.imread does. 16-bit images are scaled over
+their full range. A file that ends early is an error, never a half grey image, and no file is ever written.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from utils.errors import UserError
+from utils.files.safe_open import open_regular, read_regular
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".gif", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp"})
+VIDEO_SUFFIXES = frozenset({".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+"""A .gif is in both: a data set takes its first frame, a source of detect.py plays it."""
+
+MAX_PIXELS = 178_956_970
+"""Largest image that is decoded (half a gigabyte of BGR); the bound at which Pillow calls a file a decompression bomb."""
+
+MAX_BYTES = 6 * MAX_PIXELS + (64 << 20)
+"""Largest file that is read: so many pixels of three times 16 bits, and metadata."""
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_BROKEN: tuple[type[Exception], ...] = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, ArithmeticError, MemoryError),
+    *(NotImplementedError, Warning, struct.error, zlib.error, Image.DecompressionBombError),
+)
+"""What Pillow's readers raise on damaged files of one format or another."""
+
+
+class ImageError(UserError):
+    """An image that cannot be read; the message names the file and the reason."""
+
+
+def read_image(path: str | Path, *, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) uint8 BGR, EXIF rotation applied.
+
+    With `least` (height, width), a JPEG may come at 1/2, 1/4 or 1/8 of its size, as long as it is not smaller than that.
+
+    Raises:
+        ImageError: missing, unreadable, not an image, cut off, or larger than `MAX_PIXELS`.
+    """
+    return decode_image(_read(path), path, least=least)
+
+
+def decode_image(data: bytes, name: str | Path, *, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Decode a file's bytes as `read_image` does; `name` is for the message of the `ImageError` it may raise."""
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    image = None
+    if _fast(data, data[-12:], len(data)):
+        frame = _frame(data)
+        _check_pixels(frame, name)
+        image = _cv2(data, _flags(data, frame, least))
+    return _decode_slowly(data, name) if image is None else image
+
+
+def _flags(data: bytes, frame: tuple[int, int], least: tuple[int, int] | None) -> int:
+    """Return how OpenCV shall decode: JPEG's transform yields a scaled-down image in less time than the whole one."""
+    if least is not None and data[:2] == b"\xff\xd8":
+        for factor, flags in ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2)):
+            if min(frame) >= factor * min(least) and max(frame) >= factor * max(least):  # whichever way up EXIF turns it
+                return flags
+    return cv2.IMREAD_COLOR
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return the (height, width) that `read_image` would give, from the file's header where that is enough.
+
+    Raises:
+        ImageError: as `read_image`, as far as the header shows it.
+    """
+    try:
+        with _open(path) as file, Image.open(file) as image:
+            _check_pixels(image.size[::-1], path)
+            return _upright(image)
+    except ImageError:
+        raise
+    except _BROKEN:
+        return _shape(read_image(path))
+
+
+def check_image(path: str | Path) -> tuple[int, int]:
+    """Return the (height, width) of an image after making sure, as cheaply as its format allows, that it is whole.
+
+    JPEG, PNG and WebP show at their end whether they are; every other format is decoded.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    try:
+        with _open(path) as file:
+            head = file.read(32)
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(length - 12, 0))
+            whole = head[:2] != b"BM" and _fast(head, file.read(), length)
+            if whole:
+                file.seek(0)
+                with Image.open(file) as image:
+                    _check_pixels(image.size[::-1], path)
+                    return _upright(image)
+    except ImageError:
+        raise
+    except _BROKEN:
+        pass  # the full decoder has the last word and the better message
+    return _shape(read_image(path))
+
+
+def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
+    """Return what a file's bytes are, in words: the format first, then what sets it apart from a plain RGB picture of that suffix.
+
+    Nothing for what Pillow does not know.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            frames = getattr(image, "n_frames", 1)
+            kind, mode, clear = str(image.format), image.mode, "transparency" in image.info
+    except _BROKEN:
+        return ()
+    expected = Image.registered_extensions().get(suffix.lower(), kind)
+    same = {expected, kind} in ({kind}, {"JPEG", "MPO"}) or suffix.lower() == ".dng"
+    remarks = {
+        f"called {suffix}": not same,
+        "turned by EXIF": turned,
+        "several frames": frames > 1 and kind != "MPO",
+        "CMYK": mode == "CMYK",
+        "grey": mode in ("1", "L", "LA"),
+        "palette": mode.startswith("P"),
+        "transparent": mode in ("RGBA", "LA", "PA") or clear,
+        "16 bits and more": mode.startswith(("I", "F")),
+    }
+    return kind, *(remark for remark, holds in remarks.items() if holds)
+
+
+def _open(path: str | Path) -> io.BufferedReader:
+    """Open a regular file; a named pipe or a device would hang."""
+    try:
+        return open_regular(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: OSError) -> ImageError:
+    return ImageError(f"{path}: cannot be read ({error.strerror or error})")
+
+
+def _shape(image: NDArray[np.uint8]) -> tuple[int, int]:
+    return int(image.shape[0]), int(image.shape[1])
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)  # Pillow turns a TIFF's size itself
+    return (width, height) if turned else (height, width)
+
+
+def _fast(head: bytes, tail: bytes, length: int) -> bool:
+    """Whether OpenCV may decode a file with this start, end and length: a format it reads right, and not cut off."""
+    if head[:3] == b"\xff\xd8\xff":
+        return tail[-2:] == b"\xff\xd9"  # bytes after the end marker are legal: Pillow decides then
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return tail[-8:-4] == b"IEND"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 <= length
+    return head[:2] == b"BM" and int.from_bytes(head[2:6], "little") == length
+
+
+def _frame(data: bytes) -> tuple[int, int]:
+    """(height, width) as stored in the header of what `_fast` accepts; (0, 0) when there is none (the decoder says why)."""
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_frame(data)
+    if data[:4] == b"\x89PNG":
+        return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size[1], image.size[0]
+    except _BROKEN:
+        return 0, 0
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int]:
+    """Walk a JPEG's segments to the start of its frame (ITU T.81, B.2.2)."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0, 0
+
+
+def _png_end(data: bytes) -> int:
+    """Walk a PNG's chunks to where the last one, or the first that is longer than the file, ends."""
+    at = 8
+    while at + 12 <= len(data):
+        at += 12 + int.from_bytes(data[at : at + 4])
+    return at
+
+
+def _check_pixels(size: tuple[int, int], name: str | Path) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"{name}: {size[1]} x {size[0]} pixels are more than the limit of {MAX_PIXELS}; scale the image down or cut it up")
+
+
+def _cv2(data: bytes, flags: int) -> NDArray[np.uint8] | None:
+    if data[:4] == b"\x89PNG" and _png_end(data) > len(data):
+        return None  # OpenCV fetches the memory that a chunk says it takes, up to 2 GB, before it looks how much there is
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # type: ignore[return-value]
+    except cv2.error:
+        return None
+
+
+def _decode_slowly(data: bytes, name: str | Path) -> NDArray[np.uint8]:
+    """Pillow for what OpenCV misreads; OpenCV again, at full depth, for what Pillow does not know (16-bit colour TIFF, colour PFM)."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_pixels(image.size[::-1], name)
+            image.load()
+            return _bgr(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        deep = _cv2(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if deep is None:
+            raise ImageError(f"{name}: not an image of a known format, or damaged") from error
+        return _to_8_bit(deep)
+    except _BROKEN as error:
+        raise ImageError(f"{name}: damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _bgr(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):
+        grey = _to_8_bit(np.asarray(image))
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+
+
+def _to_8_bit(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale to 0..255: integers from 0..65535, floats from 0..1 (left as they are where they go beyond 1)."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8)
+    values = np.nan_to_num(pixels.astype(np.float64), posinf=0, neginf=0)
+    if pixels.dtype.kind == "f":
+        gain = 255.0 if values.max(initial=0) <= 1 else 1.0
+    else:
+        gain = 1 / 257 if pixels.dtype.itemsize == 2 or values.max(initial=0) > 255 else 1.0
+    return np.clip(np.rint(values * gain), 0, 255).astype(np.uint8)

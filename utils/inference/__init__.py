@@ -1,0 +1,1 @@
+"""From sources to detections to what is written of them."""

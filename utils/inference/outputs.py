@@ -1,0 +1,217 @@
+"""What detect.py writes: pictures, videos, label files, crops, one CSV and one JSON file, all below one run folder."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+from utils.files.csv_cells import cell
+from utils.images.video import VideoWriter
+from utils.images.writing import WRITABLE, write_image
+from utils.inference.results import Results
+from utils.inference.sources import Frame
+
+LONGEST_GAP = 10.0
+"""Seconds of a live stream's silence that its video shows as a still."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to write."""
+
+    pictures: bool = True
+    txt: bool = False
+    corners: bool = False
+    """label rows hold corners in place of centre and size"""
+    conf: bool = False
+    """label rows end with the confidence"""
+    csv: bool = False
+    json: bool = False
+    crops: bool = False
+
+
+class Outputs:
+    """The files of one run. `add` one frame after the other, then `close`; names are those of `Frame.key`."""
+
+    def __init__(self, folder: Path, wanted: Wanted) -> None:
+        """Write `wanted` below `folder`, which exists."""
+        self.folder, self.wanted = folder, wanted
+        self.labels = 0
+        self._videos: dict[str, _Recording] = {}
+        self._csv = _Rows(folder / "predictions.csv", ("Image Name", "Prediction", "Confidence")) if wanted.csv else None
+        self._json = _JsonList(folder / "predictions.json") if wanted.json else None
+
+    def add(self, frame: Frame, results: Results, drawn: NDArray[np.uint8] | None) -> None:
+        """Write what was found in a frame; `drawn` is the annotated picture, where pictures are wanted.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        name = f"{frame.key}_{frame.number}" if frame.number else frame.key
+        file_name = frame.key if frame.time else frame.key + frame.path.suffix
+        try:
+            if self.wanted.txt:
+                self._add_labels(name, results)
+            if self._csv:
+                rows = ((file_name, results.name(c), f"{s:.2f}") for c, s in zip(results.cls, results.conf, strict=True))
+                self._csv.add(rows)
+            if self._json:
+                image_id = int(name) if re.fullmatch(r"[0-9]{1,18}", name) else name
+                self._json.add(row | {"file_name": file_name} for row in results.to_coco(image_id))
+            if self.wanted.crops:
+                self._add_crops(name, results)
+            if drawn is not None and self.wanted.pictures:
+                self._add_picture(frame, drawn)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written to ({error.strerror or error})") from error
+
+    def _add_labels(self, name: str, results: Results) -> None:
+        """Write labels/{name}.txt anew; a file of an earlier run into the same folder goes when nothing is found any more."""
+        path = self.folder / "labels" / f"{name}.txt"
+        if not len(results):
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(results.to_txt(conf=self.wanted.conf, corners=self.wanted.corners))
+        self.labels += 1
+
+    def _add_crops(self, name: str, results: Results) -> None:
+        seen: Counter[int] = Counter()
+        for crop in results.crops():
+            seen[crop.cls] += 1
+            count = f".{seen[crop.cls]}" if seen[crop.cls] > 1 else ""
+            path = self.folder / "crops" / folder_name(crop.name, crop.cls) / f"{name}{count}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, crop.image, sharp=True)
+
+    def _add_picture(self, frame: Frame, drawn: NDArray[np.uint8]) -> None:
+        if not frame.number:
+            suffix = frame.path.suffix if frame.path.suffix.lower() in WRITABLE else ".jpg"
+            path = self.folder / f"{frame.key}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, drawn)
+            return
+        if frame.key not in self._videos:
+            if not frame.time:
+                self._end_videos()  # files come one after the other, streams all at once
+            self._videos[frame.key] = _Recording(self.folder / f"{frame.key}.mp4", frame, drawn)
+        self._videos[frame.key].add(frame, drawn)
+
+    def _end_videos(self) -> None:
+        while self._videos:
+            _, recording = self._videos.popitem()
+            recording.writer.close()
+
+    def close(self) -> None:
+        """End every file.
+
+        Raises:
+            UserError: a video or file could not be written whole.
+        """
+        try:
+            self._end_videos()
+            for rows in (self._csv, self._json):
+                if rows:
+                    rows.close()
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written to ({error.strerror or error})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close; after an error give the unfinished up."""
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def discard(self) -> None:
+        """Give up the videos that are not whole, and end the other files."""
+        while self._videos:
+            _, recording = self._videos.popitem()
+            recording.writer.discard()
+        self.close()
+
+
+class _Recording:
+    """A video being written. A live one keeps the clock: a frame stands for as long as it was the newest."""
+
+    def __init__(self, path: Path, first: Frame, drawn: NDArray[np.uint8]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.writer = VideoWriter(path, first.fps, (drawn.shape[0], drawn.shape[1]))
+        self._fps = first.fps
+        self._last, self._due = first.time, 0.0
+        self._still = drawn
+
+    def add(self, frame: Frame, drawn: NDArray[np.uint8]) -> None:
+        """Append a frame, after filling the time since the last one with copies of that."""
+        if frame.time:
+            self._due += min(max(frame.time - self._last, 0.0), LONGEST_GAP) * self._fps
+            for _ in range(math.floor(self._due) - self.writer.frames):
+                self.writer.write(self._still)
+            self._last, self._still = frame.time, drawn
+        self.writer.write(drawn)
+
+
+class _Rows:
+    """A CSV file that a spreadsheet reads as text: no cell can be taken for a formula."""
+
+    def __init__(self, path: Path, header: tuple[str, ...]) -> None:
+        self._file: IO[str] = _create(path)
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(header)
+
+    def add(self, rows: Iterator[tuple[str, ...]]) -> None:
+        self._writer.writerows([cell(value) for value in row] for row in rows)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _JsonList:
+    """A JSON list written row by row, so that memory does not grow with a stream's length."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] = _create(path)
+        self._file.write("[")
+        self._before = "\n"
+
+    def add(self, rows: Iterator[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._file.write(self._before + json.dumps(row))
+            self._before = ",\n"
+
+    def close(self) -> None:
+        self._file.write("\n]\n")
+        self._file.close()
+
+
+def _create(path: Path) -> IO[str]:
+    try:
+        return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def folder_name(name: str, cls: int) -> str:
+    """A class name as the name of a folder: nothing in it can lead elsewhere, and two classes never share one.
+
+    Letters, digits, spaces, ``-``, ``_`` and ``.`` stay; where anything had to go, the class index is appended.
+    """
+    safe = re.sub(r"[^\w .-]", "_", name).strip(" .")[:80]
+    if safe == name and safe:
+        return safe
+    return f"{safe}_{cls}" if safe else f"class{cls}"

@@ -1,0 +1,228 @@
+"""From pictures to detections: the one path that detect.py and `Detector.predict` share, so that their results are equal."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from utils.config import MAX_IMGSZ
+from utils.errors import UserError
+from utils.images import letterbox
+from utils.images.reading import ImageError
+from utils.inference.nms import non_max_suppression
+from utils.inference.results import Results
+from utils.inference.sources import Files, is_video, open_source
+from utils.runs import LOG
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+    from models.ensemble import Ensemble
+
+Picture = str | Path | NDArray[np.uint8] | Image.Image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Predictor:
+    """A model and how it is asked: one image in, its `Results` out.
+
+    Attributes:
+        model: in eval mode, on the device to compute on.
+        imgsz: (height, width) in pixels of the rectangle an image is fitted into; rounded up to the model's stride.
+        conf: least confidence.
+        iou: above which the less confident of two boxes is dropped.
+        classes: the class indices to keep; None keeps all.
+        agnostic: boxes of different classes suppress each other too.
+        max_det: most boxes an image.
+        augment: test-time augmentation.
+        half: fp16 on CUDA, bf16 elsewhere.
+    """
+
+    model: Detector | Ensemble
+    imgsz: tuple[int, ...] = (640, 640)
+    conf: float = 0.25
+    iou: float = 0.45
+    classes: Sequence[int] | None = None
+    agnostic: bool = False
+    max_det: int = 1000
+    augment: bool = False
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("conf", "iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name}: {getattr(self, name)} is outside 0 to 1")
+        if self.max_det < 1:
+            raise UserError(f"max_det: {self.max_det} boxes an image are none")
+        if len(self.imgsz) != 2 or not all(isinstance(side, Integral) and 1 <= side <= MAX_IMGSZ for side in self.imgsz):
+            raise UserError(f"imgsz: expected a side, or (height, width), of 1 to {MAX_IMGSZ} pixels, not {self.imgsz}")
+        if self.model.ch != 3:
+            raise UserError(f"the model takes images of {self.model.ch} channels; pictures are read with 3")
+        if isinstance(self.classes, Integral):
+            raise UserError(f"classes: expected a list of class numbers, such as [{self.classes}]")
+        for cls in () if self.classes is None else self.classes:
+            if cls not in self.model.names:
+                raise UserError(f"classes: the model has no class {cls}; its {self.model.nc} classes are numbered 0 to {self.model.nc - 1}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`imgsz` rounded up to multiples of the stride."""
+        stride = self.model.max_stride
+        return math.ceil(self.imgsz[0] / stride) * stride, math.ceil(self.imgsz[1] / stride) * stride
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[np.uint8], path: Path) -> Results:
+        """Detect in a (H, W, 3) uint8 BGR image."""
+        device = next(self.model.parameters()).device
+        times = [_now(device)]
+        box = letterbox.fit((image.shape[0], image.shape[1]), self.shape, stride=self.model.max_stride)
+        pixels = to_tensor(letterbox.apply(image, box), device)
+        times.append(_now(device))
+        pred = self._forward(pixels)
+        times.append(_now(device))
+        (rows,) = non_max_suppression(pred, self.conf, self.iou, classes=self.classes, agnostic=self.agnostic, max_det=self.max_det)
+        found = rows.float().cpu().numpy()
+        times.append(_now(device))
+        speed = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("pre-process", "inference", "NMS"))}
+        xyxy, conf, cls = box.to_source(found[:, :4]), found[:, 4].copy(), found[:, 5].astype(np.int64)
+        return Results(image, path, self.model.names, xyxy, conf, cls, shape=box.shape, speed=speed)
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        kind = pixels.device.type
+        try:
+            with torch.autocast(kind, torch.float16 if kind == "cuda" else torch.bfloat16, enabled=self.half):
+                pred: Tensor = self.model.augmented(pixels) if self.augment else self.model(pixels)
+        except torch.OutOfMemoryError as error:
+            size = " x ".join(map(str, pixels.shape[2:]))
+            raise UserError(f"the device's memory cannot hold an image of {size}; use a smaller imgsz, half, or the CPU") from error
+        return pred.float()
+
+
+def to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """(H, W, 3) uint8 BGR -> (1, 3, H, W) float32 RGB in 0..1."""
+    return torch.from_numpy(image).to(device).flip(2).permute(2, 0, 1)[None].float() / 255
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def predict(
+    model: Detector | Ensemble,
+    sources: Picture | Sequence[Picture],
+    *,
+    imgsz: int | Sequence[int] = 640,
+    conf: float = 0.25,
+    iou: float = 0.45,
+    classes: Sequence[int] | None = None,
+    agnostic: bool = False,
+    max_det: int = 1000,
+    augment: bool = False,
+    half: bool = False,
+) -> list[Results]:
+    """Detect in images.
+
+    Args:
+        model: a detector, on the device to compute on; put into eval mode for the call.
+        sources: an image file, a folder, a glob, a .txt list or an http(s) address of an image; a (H, W, 3) uint8 array in
+            BGR order, as OpenCV reads it, or (H, W) in grey; a PIL image; or a list of these.
+        imgsz: side of the square, or (height, width) of the rectangle, that an image is fitted into, in pixels.
+        conf: least confidence of a detection.
+        iou: above which NMS drops the less confident of two boxes.
+        classes: keep these class indices only.
+        agnostic: let boxes of different classes suppress each other.
+        max_det: most detections an image.
+        augment: test-time augmentation.
+        half: fp16 on CUDA, bf16 elsewhere.
+
+    Returns:
+        The results in the order of the sources; a folder, glob or list of files gives one for each readable image in it.
+
+    Raises:
+        UserError: a source that is no image, or a setting out of range.
+    """
+    sides = tuple(imgsz) if isinstance(imgsz, Iterable) else (imgsz,)
+    predictor = Predictor(
+        model=model,
+        imgsz=sides * 2 if len(sides) == 1 else sides,
+        conf=conf,
+        iou=iou,
+        classes=classes,
+        agnostic=agnostic,
+        max_det=max_det,
+        augment=augment,
+        half=half,
+    )
+    single = isinstance(sources, (str, Path, np.ndarray, Image.Image)) or not isinstance(sources, Iterable)
+    pictures: Sequence[Picture] = [sources] if single else sources  # type: ignore[assignment, list-item]
+    with evaluating(model):
+        return [predictor(image, path) for i, picture in enumerate(pictures) for path, image in _images(picture, i)]
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and every part of it back into its own afterwards."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def _images(picture: Picture, index: int) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    if isinstance(picture, np.ndarray):
+        yield Path(f"image{index}"), _as_bgr(picture, index)
+    elif isinstance(picture, Image.Image):
+        yield Path(getattr(picture, "filename", "") or f"image{index}"), _from_pil(picture, index)
+    elif isinstance(picture, (str, Path)):
+        yield from _from_files(str(picture))
+    else:
+        raise UserError(f"source {index}: a {type(picture).__name__} is no path, array (H, W, 3) uint8 BGR, or PIL image")
+
+
+def _from_files(text: str) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    source = open_source(text)
+    try:
+        if not isinstance(source, Files) or any(is_video(file) for file in source.files):
+            raise UserError(f"{text}: a video or live source; predict() takes images (use detect.py, or pass the frames as arrays)")
+        for frame in source:
+            yield frame.path, frame.image
+        for path, reason in source.failures.items():
+            if len(source) == 1:
+                raise ImageError(f"{path}: {reason}")
+            LOG.warning("%s: %s; left out", path, reason)
+    finally:
+        source.close()
+
+
+def _as_bgr(image: NDArray[Any], index: int) -> NDArray[np.uint8]:
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
+        raise UserError(f"source {index}: an array {image.shape} of {image.dtype} is no image; expected (H, W, 3) uint8 in BGR order")
+    pixels = image.reshape(*image.shape[:2], channels)
+    return np.ascontiguousarray(np.repeat(pixels, 3, 2) if channels == 1 else pixels[..., :3])
+
+
+def _from_pil(image: Image.Image, index: int) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):
+        raise UserError(f"source {index}: a PIL image of mode {image.mode} has more than 8 bits; give its path, or convert it to RGB")
+    try:
+        rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ImageError(f"source {index}: the PIL image cannot be decoded ({error})") from error
+    return np.ascontiguousarray(rgb[..., ::-1])

@@ -1,0 +1,173 @@
+"""What a detector found in one image, and the forms it can be written in."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.runs import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Image = NDArray[np.uint8]
+CROP_GAIN, CROP_PAD = 1.02, 10  # YOLOv5's: a crop is the box times 1.02 plus 10 pixels
+
+
+class Crop(NamedTuple):
+    """The picture of one box: (h, w, 3) uint8 BGR, the class and the confidence."""
+
+    image: Image
+    cls: int
+    name: str
+    conf: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """The detections in one image, most confident first.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR, as it was read; never drawn on.
+        path: the file it came from, or a made-up name for an array.
+        names: class index -> name.
+        xyxy: (n, 4) float32 boxes in pixels of `image`: left, top, right, bottom.
+        conf: (n,) float32 confidences.
+        cls: (n,) int64 class indices.
+        shape: (height, width) the network saw, in pixels.
+        speed: milliseconds of "pre-process", "inference" and "NMS".
+    """
+
+    image: Image
+    path: Path
+    names: Mapping[int, str]
+    xyxy: NDArray[np.float32]
+    conf: NDArray[np.float32]
+    cls: NDArray[np.int64]
+    shape: tuple[int, int] = (0, 0)
+    speed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of boxes."""
+        return len(self.xyxy)
+
+    def __str__(self) -> str:
+        """One line, such as ``bus.jpg: 4 persons, 1 bus``."""
+        return f"{self.path}: {self.summary()}"
+
+    def __repr__(self) -> str:
+        """The one line, not the arrays."""
+        return f"<Results {self}>"
+
+    def name(self, cls: int) -> str:
+        """The name of a class, or its number where the model names none."""
+        return self.names.get(int(cls), str(int(cls)))
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(n, 6) left, top, right, bottom, confidence, class."""
+        return np.concatenate((self.xyxy, self.conf[:, None], self.cls[:, None].astype(np.float32)), 1)
+
+    @property
+    def xyxyn(self) -> NDArray[np.float32]:
+        """(n, 4) xyxy boxes as shares of the image's width and height."""
+        height, width = self.image.shape[:2]
+        return (self.xyxy / np.array([width, height, width, height])).astype(np.float32)
+
+    @property
+    def xywhn(self) -> NDArray[np.float32]:
+        """(n, 4) centre x, centre y, width, height as shares of the image's width and height."""
+        low, high = self.xyxyn[:, :2], self.xyxyn[:, 2:]
+        return np.concatenate(((low + high) / 2, high - low), 1)
+
+    def summary(self) -> str:
+        """Counts by class, such as ``4 persons, 1 bus``, or ``(no detections)``."""
+        counts = sorted(Counter(self.cls.tolist()).items())
+        words = (f"{n} {_plural(printable(self.name(c))) if n > 1 else printable(self.name(c))}" for c, n in counts)
+        return ", ".join(words) or "(no detections)"
+
+    def to_txt(self, *, conf: bool = False, corners: bool = False) -> str:
+        """YOLO rows ``class cx cy w h [conf]``, normalised to 0..1; with `corners`, ``class left top right bottom [conf]``."""
+        rows = []
+        for cls, box, score in zip(self.cls, self.xyxyn if corners else self.xywhn, self.conf, strict=True):
+            values = (*box, score) if conf else box
+            rows.append(" ".join([str(int(cls)), *(f"{v:g}" for v in values)]) + "\n")
+        return "".join(rows)
+
+    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
+        """Rows of a COCO results file; `bbox` is left, top, width, height in pixels.
+
+        Args:
+            image_id: the image's id; by default the path's stem, as a number where it is one.
+        """
+        if image_id is None:
+            image_id = int(self.path.stem) if re.fullmatch(r"[0-9]{1,18}", self.path.stem) else self.path.stem
+        rows = []
+        for cls, box, score in zip(self.cls.tolist(), self.xyxy.astype(float), self.conf.tolist(), strict=True):
+            bbox = [round(float(v), 3) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
+            rows.append({"image_id": image_id, "category_id": cls, "bbox": bbox, "score": round(score, 5)})
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: path, height, width and `detections` (box xyxy in pixels, confidence, class, name)."""
+        height, width = self.image.shape[:2]
+        found = [
+            {"box": [round(float(v), 3) for v in box], "confidence": round(score, 5), "class": cls, "name": self.name(cls)}
+            for cls, box, score in zip(self.cls.tolist(), self.xyxy, self.conf.tolist(), strict=True)
+        ]
+        return {"path": str(self.path), "height": height, "width": width, "detections": found}
+
+    def crops(self) -> list[Crop]:
+        """Cut out each box, a little enlarged, without the drawn frame."""
+        height, width = self.image.shape[:2]
+        out = []
+        for cls, box, score in zip(self.cls.tolist(), self.xyxy, self.conf.tolist(), strict=True):
+            centre, half = (box[:2] + box[2:]) / 2, ((box[2:] - box[:2]) * CROP_GAIN + CROP_PAD) / 2
+            left, top = np.floor(np.maximum(centre - half, 0)).astype(int)
+            right, bottom = np.ceil(np.minimum(centre + half, (width, height))).astype(int)
+            out.append(Crop(self.image[top:bottom, left:right].copy(), cls, self.name(cls), score))
+        return out
+
+    def plot(self, *, line_width: int | None = None, labels: bool = True, conf: bool = True) -> Image:
+        """Draw the boxes on a copy of the image.
+
+        Args:
+            line_width: of the boxes in pixels; None takes what suits the image.
+            labels: write the class names.
+            conf: write the confidences behind the names.
+
+        Returns:
+            (H, W, 3) uint8 BGR.
+        """
+        from utils.images.drawing import draw_boxes
+
+        # the least confident first, so that the best boxes and labels lie on top
+        order = np.argsort(self.conf, kind="stable")
+        texts = [self._label(int(i), conf=conf) if labels else "" for i in order]
+        return draw_boxes(self.image, self.xyxy[order], texts, self.cls[order], line_width=line_width)
+
+    def _label(self, index: int, *, conf: bool) -> str:
+        name = printable(self.name(int(self.cls[index])))
+        return f"{name} {self.conf[index]:.2f}" if conf else name
+
+    def save(self, path: str | Path, **drawing: Any) -> Path:
+        """Write the drawn image to `path`; `drawing` goes to `plot`. The suffix chooses the format.
+
+        Raises:
+            UserError: no such format, or the file cannot be written.
+        """
+        from utils.images.writing import write_image
+
+        path = Path(path)
+        write_image(path, self.plot(**drawing))
+        return path
+
+
+def _plural(noun: str) -> str:
+    return noun + ("es" if noun.endswith(("s", "x", "sh", "ch")) else "s")

@@ -1,0 +1,56 @@
+"""The pictures and tables that a training run leaves beside its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.evaluation.confusion import write_confusion
+from utils.evaluation.metrics import write_per_class
+from utils.files.atomic import write_text
+from utils.images.writing import dispensable
+
+if TYPE_CHECKING:
+    from utils.data.index import Index
+    from utils.data.loading.loader import Batch
+    from utils.evaluation.metrics import Metrics
+
+_BATCHES = 3
+"""Training batches of which a picture is drawn."""
+
+
+def draw_labels(folder: Path, index: Index) -> None:
+    """Draw labels.jpg: the classes, places and sizes of the training boxes."""
+    from utils.evaluation.charts import plot_labels
+
+    with dispensable():
+        plot_labels(folder / "labels.jpg", np.concatenate(index.boxes), index.names)
+
+
+def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, str]) -> None:
+    """Draw train_batch0.jpg to train_batch2.jpg: what the first batches look like once augmented."""
+    if number < _BATCHES:
+        from utils.evaluation.batch_plots import plot_batch
+
+        with dispensable():
+            plot_batch(folder / f"train_batch{number}.jpg", batch, names)
+
+
+def write_tables(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
+    """Write per_class.csv, confusion_matrix.csv and, last and in one step, metrics.json of the best weights."""
+    write_per_class(folder / "per_class.csv", metrics)
+    write_confusion(folder / "confusion_matrix.csv", metrics.confusion, list(names.values()))
+    write_text(folder / "metrics.json", json.dumps(metrics.summary(), indent=2) + "\n")
+
+
+def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
+    """Draw results.png, the curves, and the confusion matrix of the best weights."""
+    from utils.evaluation.charts import plot_confusion, plot_curves, plot_results
+
+    with dispensable():
+        plot_results(folder / "results.csv")
+        plot_curves(folder, metrics.curves, names, metrics.yolov5.map50)
+        plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))

@@ -1,0 +1,76 @@
+"""The batch size that fits a GPU: ``--batch-size -1``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from utils.config import Hyp
+from utils.errors import UserError
+from utils.runs import LOG
+from utils.training.amp import Precision
+from utils.training.losses.loss import DetectionLoss
+
+_SHARE = 0.8
+_TRIED = (1, 2, 4, 8, 16)
+_FALLBACK = 16
+
+
+def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precision: Precision) -> int:
+    """Measure the memory of real training steps of growing batches, and return the batch that fills 80 % of what is free.
+
+    Args:
+        model: the detector, on the GPU; its gradients are cleared, its batch-norm statistics put back.
+        hyp: of the loss that is run.
+        nc: number of classes.
+        imgsz: the largest side of a training batch in pixels.
+        precision: as in training.
+
+    Raises:
+        UserError: not on CUDA, or not even one image fits.
+    """
+    if precision.device.type != "cuda":
+        raise UserError(f"--batch-size -1 measures the memory of a GPU; on {precision.device.type} give a number")
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    criterion = DetectionLoss(model.head, hyp, imgsz, nc)  # type: ignore[arg-type]
+    free, _ = torch.cuda.mem_get_info(precision.device)
+    used: list[tuple[int, int]] = []
+    model.train()
+    for batch in _TRIED:
+        try:
+            used.append((batch, _step_memory(model, criterion, batch, imgsz, precision)))
+        except torch.cuda.OutOfMemoryError:
+            break
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(state)
+    torch.cuda.empty_cache()
+    if not used:
+        raise UserError(f"--batch-size -1: not even one image of {imgsz} pixels fits this GPU; lower --imgsz or take a smaller model")
+    return _solve(used, free)
+
+
+def _step_memory(model: torch.nn.Module, criterion: DetectionLoss, batch: int, imgsz: int, precision: Precision) -> int:
+    """Peak bytes of a forward and backward pass with a crowded batch."""
+    device = precision.device
+    torch.cuda.reset_peak_memory_stats(device)
+    images = torch.rand(batch, 3, imgsz, imgsz, device=device)
+    targets = torch.rand(batch * 40, 6, device=device) * 0.5 + 0.1
+    targets[:, 0] = torch.arange(batch, device=device).repeat_interleave(40)
+    targets[:, 1] = 0
+    with precision.autocast():
+        maps = model(images)
+    criterion(maps, targets)[0].backward()
+    model.zero_grad(set_to_none=True)
+    return int(torch.cuda.max_memory_reserved(device))
+
+
+def _solve(used: list[tuple[int, int]], free: int) -> int:
+    """Fit a line through (batch, bytes) and solve it for the share of the free bytes."""
+    if len(used) < 2:
+        return used[0][0]
+    slope, offset = np.polyfit([b for b, _ in used], [m for _, m in used], 1)
+    batch = int((free * _SHARE - offset) / slope) if slope > 0 else _FALLBACK
+    if not 1 <= batch <= 1024:
+        batch = min(_FALLBACK, used[-1][0])
+    LOG.info(f"AutoBatch: batch size {batch} takes {(offset + slope * batch) / 2**30:.1f} of {free / 2**30:.1f} GiB free")
+    return batch

@@ -1,0 +1,98 @@
+"""What a run measured, epoch by epoch: results.csv, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.errors import StorageError
+from utils.files.atomic import write_text
+from utils.runs import LOG
+
+COLUMNS = (
+    "epoch",
+    *(f"train/{term}_loss" for term in ("box", "obj", "cls")),
+    *("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"),
+    *(f"val/{term}_loss" for term in ("box", "obj", "cls")),
+    *("x/lr0", "x/lr1", "x/lr2"),
+)
+"""YOLOv5's; lr0 is that of the biases, lr1 of decayed, lr2 of undecayed weights."""
+
+
+class History:
+    """Appends a row an epoch to results.csv and to TensorBoard's event file.
+
+    Args:
+        folder: the run folder.
+        start: first epoch of this process.
+        origin: folder of the run that goes on here; its rows before `start` are kept, later ones dropped.
+    """
+
+    def __init__(self, folder: Path, *, start: int = 0, origin: Path | None = None) -> None:
+        self.path = folder / "results.csv"
+        kept = _rows_before((origin or folder) / "results.csv", start)
+        write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]))
+        self._size = self.path.stat().st_size  # of what is whole
+        self._unwritten: list[str] = []
+        self._board = _tensorboard(folder, start)
+
+    def append(self, values: Mapping[str, float]) -> None:
+        """Note the row of an epoch, which `flush` writes; `values` holds every column."""
+        self._unwritten.append(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
+        self._draw(values)
+
+    def flush(self) -> None:
+        """Write the rows that are not on the disk yet, in place of what is left of a try that failed.
+
+        Raises:
+            StorageError: they still cannot be written.
+        """
+        try:
+            with self.path.open("r+b") as file:
+                file.truncate(self._size)
+                file.seek(self._size)
+                file.write("".join(self._unwritten).encode())
+                file.flush()
+                os.fsync(file.fileno())
+                self._size = file.tell()
+        except OSError as error:
+            raise StorageError(f"{self.path}: a row cannot be written ({error.strerror or error})") from error
+        self._unwritten.clear()
+
+    def _draw(self, values: Mapping[str, float]) -> None:
+        """Send a row to TensorBoard, which is given up when it fails: nothing goes on from its file."""
+        if self._board is None:
+            return
+        try:
+            for name in COLUMNS[1:]:
+                self._board.add_scalar(name, values[name], int(values["epoch"]))
+        except (OSError, RuntimeError) as error:
+            LOG.warning("no more curves for TensorBoard: its file cannot be written (%s)", error)
+            self._board = None
+
+    def close(self) -> None:
+        """Flush what is still to be written."""
+        if self._board is None:
+            return
+        try:
+            self._board.close()
+        except (OSError, RuntimeError) as error:
+            LOG.warning("the last curves for TensorBoard are lost: its file cannot be written (%s)", error)
+
+
+def _rows_before(path: Path, start: int) -> list[str]:
+    if start == 0 or not path.is_file():
+        return []
+    rows = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+    return [row for row in rows if row.endswith("\n") and float(row.split(",")[0]) < start]
+
+
+def _tensorboard(folder: Path, start: int) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=start or None)

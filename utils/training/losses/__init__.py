@@ -1,0 +1,1 @@
+"""Criteria of detection heads, and the assigners that they use."""

@@ -1,0 +1,239 @@
+"""The start of a training run: model, run folder, and everything the first epoch needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from models import build_model
+from models.detector import Detector
+from models.spec.model_spec import ModelSpec
+from models.weights.load import Weights, read_weights
+from models.weights.transfer import TransferReport, transfer
+from models.yoloair import differences
+from utils.config import Hyp, TrainConfig
+from utils.data.fingerprint import run_fingerprint, versions
+from utils.data.loading.loader import Loader, train_loader
+from utils.distributed import Ranks, gather, replicate
+from utils.errors import UserError
+from utils.files.atomic import write_text
+from utils.files.lock import hold
+from utils.runs import LOG, new_run_folder
+from utils.training.amp import Precision, choose_precision, verified
+from utils.training.autoanchor import check_anchors
+from utils.training.autobatch import fit_batch_size
+from utils.training.early_stopping import EarlyStop
+from utils.training.ema import ModelEMA
+from utils.training.engine import Trainee
+from utils.training.freeze import freeze, frozen_rows
+from utils.training.losses.loss import DetectionLoss
+from utils.training.optim import Schedule, build_optimizer
+from utils.training.record import plain
+from utils.training.restore import readable, restore
+from utils.training.resume import Stopped
+from utils.training.rollback import watch
+from utils.training.splits import Splits
+from utils.training.trainer import Run
+
+Source = tuple[ModelSpec, Weights | None]
+"""What a model is made from: its table, and the weights to start from."""
+
+
+def read_source(config: TrainConfig) -> Source:
+    """Read ``--weights`` and ``--cfg`` and build the model once, so that a wrong name is told before the data set is touched.
+
+    Raises:
+        UserError: a model or weights that cannot be read or built.
+    """
+    weights = read_weights(config.weights) if config.weights else None
+    spec = ModelSpec.from_yaml(config.cfg) if config.cfg or weights is None else weights.spec
+    if spec.ch != 3:
+        raise UserError(f"{spec.where}: reads {spec.ch} channels, and images are loaded with 3; set 'ch: 3'")
+    build_model(spec)
+    return spec, weights
+
+
+def open_model(config: TrainConfig, hyp: Hyp, names: dict[int, str], source: Source) -> tuple[Detector, TransferReport | None]:
+    """Build a model for the data's classes and give it the weights.
+
+    Raises:
+        UserError: weights that have nothing in common with the model.
+    """
+    anchors = None if hyp.anchors is None else round(hyp.anchors)
+    spec, weights = source
+    model = build_model(spec, len(names), names=names, seed=config.seed, anchors=anchors)
+    for difference in differences(spec.rows):
+        LOG.info(difference)
+    if weights is None:
+        return model, None
+    report = transfer(model, weights, keep_anchors=anchors is None and spec.anchors == weights.spec.anchors)
+    if not report.transferred:
+        raise UserError(f"--weights {config.weights}: no tensor fits {config.cfg}; give the weights of a related model, or --weights ''")
+    return model, report
+
+
+def open_stopped(config: TrainConfig, names: dict[int, str], stopped: Stopped) -> Detector:
+    """Build the model of a stopped run, with its weights.
+
+    Raises:
+        UserError: the data's classes are not the run's, or the weights do not fit the model.
+    """
+    payload = stopped.payload
+    with readable(stopped):
+        if payload["names"] != names:
+            raise UserError(f"--data {config.data}: {len(names)} classes {_few(names)}; the run was trained on {_few(payload['names'])}")
+        model = build_model(ModelSpec.from_dict(payload["spec"], config.resume), names=names)
+        model.load_state_dict(payload["model"])
+    return model
+
+
+def _few(names: dict[int, str]) -> str:
+    return ", ".join([*list(names.values())[:3], *(["..."] if len(names) > 3 else [])])
+
+
+def whole_strides(imgsz: int, stride: int) -> int:
+    """Return `imgsz` rounded up to a multiple of `stride`, at least two of them, and say so."""
+    rounded = max(-(-imgsz // stride), 2) * stride
+    if rounded != imgsz:
+        LOG.warning("--imgsz %d is no multiple of the model's stride %d; taking %d", imgsz, stride, rounded)
+    return rounded
+
+
+def open_folder(config: TrainConfig, ranks: Ranks, held: ExitStack) -> Path:
+    """Make the run folder on the first rank, which locks it for as long as `held` lasts, and tell the others.
+
+    Raises:
+        UserError: no folder can be made, or another process trains in it.
+    """
+    name = Path(config.cfg or config.weights).stem if config.name == "cfg" else config.name
+    try:
+        made = new_run_folder(config.project, name, exist_ok=config.exist_ok) if ranks.first else None
+        if made:
+            held.enter_context(hold(made))
+            (made / "weights").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--project {config.project}: no run folder can be made there ({error.strerror})") from error
+    folder = gather(made, ranks)[0]
+    assert isinstance(folder, Path)
+    return folder
+
+
+def write_settings(folder: Path, config: TrainConfig, hyp: Hyp) -> None:
+    """Write hyp.yaml and opt.yaml."""
+    hyper = dataclasses.asdict(hyp)
+    options = {**plain(config), "save_dir": str(folder), "hyp": hyper}
+    for name, content in (("hyp.yaml", hyper), ("opt.yaml", options)):
+        write_text(folder / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def open_run(
+    config: TrainConfig,
+    hyp: Hyp,
+    splits: Splits,
+    model: Detector,
+    device: torch.device,
+    ranks: Ranks,
+    stopped: Stopped | None,
+    held: ExitStack,
+) -> Run:
+    """Bring everything into place for the first epoch, or for where a run was stopped.
+
+    A new run folder is made last, when all else is found to be right, and locked for as long as `held` lasts.
+
+    Raises:
+        UserError: flags that do not fit the model, the data or the device.
+    """
+    frozen = frozen_rows(config.freeze, len(model.model))
+    precision = choose_precision(config.amp, device)
+    config = dataclasses.replace(config, imgsz=whole_strides(config.imgsz, model.max_stride))
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not stopped and (not config.noautoanchor or model.head.counted):
+        check_anchors(splits.train, model, config.imgsz, limit=hyp.anchor_t, seed=config.seed, refit=model.head.counted)
+    freeze(list(model.model), frozen)
+    precision = verified(precision, model, config.imgsz)
+    config = dataclasses.replace(config, batch_size=_batch_size(config, hyp, model, precision, ranks))
+    loader = _train_loader(config, hyp, splits, model, ranks)
+    model = _synchronised(config, model, device, ranks)
+    trainee = Trainee(
+        model=model,
+        layers=list(model.model),
+        parallel=_callable(config, model, device, ranks),
+        criterion=DetectionLoss(model.head, hyp, config.imgsz, model.nc, label_smoothing=config.label_smoothing, ranks=ranks),
+        optimizer=build_optimizer(model, config.optimizer, hyp, config.batch_size),
+        schedule=Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr),
+        ema=ModelEMA(model),
+        precision=precision,
+        scaler=torch.amp.GradScaler(device.type, enabled=precision.scaled),
+        seed=config.seed,
+        imgsz=config.imgsz,
+        stride=model.max_stride,
+        frozen=frozen,
+        multi_scale=config.multi_scale,
+        ranks=ranks,
+    )
+    run = Run(
+        config=config,
+        hyp=hyp,
+        splits=splits,
+        folder=stopped.folder if stopped and stopped.folder else open_folder(config, ranks, held),
+        trainee=trainee,
+        loader=loader,
+        stop=EarlyStop(config.patience),
+        data={"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)},
+        versions=versions(),
+    )
+    if stopped:
+        restore(run, stopped)
+    watch(trainee, run.folder, keeps=stopped is not None or not config.nosave)
+    return run
+
+
+def _batch_size(config: TrainConfig, hyp: Hyp, model: Detector, precision: Precision, ranks: Ranks) -> int:
+    if config.batch_size == -1:
+        if ranks.world_size > 1:
+            raise UserError("--batch-size -1 measures one GPU; with several give a number")
+        side = config.imgsz * 3 // 2 if config.multi_scale else config.imgsz
+        return fit_batch_size(model, hyp, model.nc, whole_strides(side, model.max_stride), precision)
+    if config.batch_size % ranks.world_size:
+        raise UserError(f"--batch-size {config.batch_size} does not divide over {ranks.world_size} processes; it counts all of them")
+    return config.batch_size
+
+
+def _train_loader(config: TrainConfig, hyp: Hyp, splits: Splits, model: Detector, ranks: Ranks) -> Loader:
+    return train_loader(
+        splits.train,
+        imgsz=config.imgsz,
+        batch_size=config.batch_size // ranks.world_size,
+        hyp=hyp,
+        seed=config.seed,
+        workers=config.workers,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        rect=config.rect,
+        cache=config.cache,
+        stride=model.max_stride,
+    )
+
+
+def _synchronised(config: TrainConfig, model: Detector, device: torch.device, ranks: Ranks) -> Detector:
+    if not config.sync_bn:
+        return model
+    if ranks.world_size == 1 or device.type != "cuda":
+        raise UserError("--sync-bn needs several GPUs: torchrun --nproc_per_node N train.py --sync-bn ...")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def _callable(config: TrainConfig, model: Detector, device: torch.device, ranks: Ranks) -> nn.Module:
+    """The model as the training step calls it: compiled inside, averaging its gradients outside."""
+    if not config.compile:
+        return replicate(model, device, ranks)
+    if not any(shutil.which(c) for c in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")):
+        raise UserError("--compile: torch.compile needs a C++ compiler, and there is none; install one or leave the flag out")
+    return replicate(torch.compile(model), device, ranks)  # type: ignore[arg-type]
