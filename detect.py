@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from utils.cli import parse, run
 from utils.config import ROOT, DetectConfig, find_yaml, read_yaml
 from utils.errors import UserError
-from utils.runs import LOG, new_run_folder, printable, start_log
+from utils.files.run_folders import new_run_folder
+from utils.log import LOG, printable, start_log
 
 if TYPE_CHECKING:
     import numpy as np

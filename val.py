@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from utils.cli import parse, run
 from utils.config import MAX_IMGSZ, ValConfig
 from utils.errors import UserError
-from utils.runs import LOG, new_run_folder, start_log
+from utils.files.run_folders import new_run_folder
+from utils.log import LOG, start_log
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -80,8 +81,7 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> Bench:
     from models.plugins import load_plugins
     from utils.data.config import load_data
     from utils.data.index import load_index
-    from utils.device import select_device
-    from utils.heap import keep_freed_memory
+    from utils.device import keep_freed_memory, select_device
 
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)

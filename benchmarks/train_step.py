@@ -64,7 +64,7 @@ def trainee(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = False
 
     from models import build_model
     from utils.config import Hyp
-    from utils.heap import keep_freed_memory
+    from utils.device import keep_freed_memory
     from utils.training.amp import choose_precision
     from utils.training.ema import ModelEMA
     from utils.training.engine import Trainee

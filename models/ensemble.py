@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 if TYPE_CHECKING:
     from models.detector import Detector

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils import cli
 from utils.errors import UserError
-from utils.runs import LOG, start_log
+from utils.log import LOG, start_log
 
 if TYPE_CHECKING:
     from models.detector import Detector

@@ -18,7 +18,7 @@ from utils.errors import StopError, StorageError, UserError
 from utils.evaluation import evaluate
 from utils.evaluation.metrics import Evaluator
 from utils.files.lock import hold
-from utils.runs import LOG
+from utils.log import LOG
 from utils.training import engine, session, trainer
 from utils.training.checkpoint import load_checkpoint, save_checkpoint
 from utils.training.history import History

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from utils import cli
 from utils.errors import UserError
-from utils.runs import LOG, start_log
+from utils.log import LOG, start_log
 
 if TYPE_CHECKING:
     from models.check.conformance import Finding

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 from utils.files.safe_pickle import Record
-from utils.runs import LOG
+from utils.log import LOG
 
 _MOST_MODULES = 50_000
 _MOST_VALUES = 50_000

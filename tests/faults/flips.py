@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.faults.tally import Tally
 from tests.faults.training import Training, differences, outcome
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 from utils.training.checkpoint import load_checkpoint
 from utils.training.record import LAST, PREVIOUS
 from utils.training.resume import newest_whole

@@ -150,7 +150,7 @@ def named(folder: Path) -> Iterator[Entry]:
 
         from utils.cli import run
         from utils.errors import UserError
-        from utils.runs import LOG, start_log
+        from utils.log import LOG, start_log
 
         def fail() -> None:
             raise UserError(f"class {name} is unknown")

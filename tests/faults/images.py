@@ -25,7 +25,7 @@ from utils.data.loading.loader import Loader, train_loader, val_loader
 from utils.data.shapes import write_dataset
 from utils.errors import UserError
 from utils.inference.sources import Files, is_video
-from utils.runs import LOG
+from utils.log import LOG
 
 GOOD = 4
 

@@ -22,7 +22,7 @@ from utils.data.doctor.diagnosis import diagnose
 from utils.data.index import Index, load_index
 from utils.data.labels.label_report import KINDS
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 GOOD = "0 0.5 0.5 0.25 0.5"
 OTHER = "1 0.25 0.25 0.125 0.125"

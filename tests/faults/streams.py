@@ -18,7 +18,7 @@ from tests.faults.cameras import Camera, cameras, number_of
 from tests.faults.tally import Tally
 from utils.errors import UserError
 from utils.inference.streams import Patience, Stream, Streams
-from utils.runs import LOG
+from utils.log import LOG
 
 QUICK = Patience(first_pause=0.05, longest_pause=0.4, timeout=2.0, give_up=20.0)
 

@@ -16,7 +16,7 @@ import numpy as np
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.images.video import FALLBACK_FPS, VideoError, VideoWriter, frame_count
 from utils.inference.sources import open_source
-from utils.runs import LOG
+from utils.log import LOG
 
 FRAMES = 30
 SIZE = (48, 64)

@@ -16,7 +16,7 @@ from utils.compare.executors import end, environment
 from utils.compare.plan_io import write_plan
 from utils.compare.study import COSTS, Cost, Plan, Variant
 from utils.errors import StopError
-from utils.runs import LOG
+from utils.log import LOG
 from utils.signals import StopRequest
 
 _EVALUATION = 0.4

@@ -17,7 +17,7 @@ from models.spec.model_spec import ModelSpec
 from utils.compare.study import Variant
 from utils.compare.variants import CONTROL, measured, model_side
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 NEAR = 0.01
 """Relative difference in capacity that needs no control, and that a control may have."""

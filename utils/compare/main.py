@@ -24,7 +24,7 @@ from utils.config import Hyp
 from utils.device import select_device
 from utils.errors import UserError
 from utils.files.lock import hold
-from utils.runs import LOG, start_log
+from utils.log import LOG, start_log
 from utils.signals import StopRequest, stop_requests
 
 

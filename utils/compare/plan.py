@@ -20,7 +20,7 @@ from utils.config import Hyp
 from utils.data.config import DataConfig, load_data
 from utils.data.index import Index, load_index
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections a class and image; averaged weights (EMA)"
 _AT_MOST = 4  # runs at a time on a CPU, unless --jobs says more: each needs memory of its own

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from utils.compare.executors import Task
 from utils.compare.run_result import read_curve
 from utils.compare.study import RunResult, run_folder
-from utils.runs import LOG
+from utils.log import LOG
 
 _BARS = 8  # more would fill the screen
 _PAUSE = 60.0  # seconds between two lines about the runs under way

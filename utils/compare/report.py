@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     from utils.compare.study import COMPARISONS, load_study
     from utils.compare.verdicts import compare
     from utils.files.lock import hold
-    from utils.runs import LOG, start_log
+    from utils.log import LOG, start_log
 
     start_log()
     folder = Path(config.study)

@@ -27,7 +27,7 @@ from utils.compare.run_result import RESULT, read_outcome, write_outcome
 from utils.compare.study import Plan, RunResult, Variant, model_file, run_folder
 from utils.errors import UserError
 from utils.files.lock import hold
-from utils.runs import LOG, start_log
+from utils.log import LOG, start_log
 
 PARTS = "parts.json"
 """Time and memory of the processes that trained a run, as far as they lived to tell."""

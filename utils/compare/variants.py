@@ -18,7 +18,7 @@ from utils.compare.checksummed_json import digest
 from utils.compare.study import Variant
 from utils.config import read_yaml
 from utils.errors import UserError, nearest
-from utils.runs import LOG, printable
+from utils.log import LOG, printable
 
 CONTROL = "control-"
 

@@ -12,7 +12,7 @@ from typing import Any
 from utils.config import ROOT, find_yaml, read_yaml
 from utils.data.labels.class_names import check_names, names_from_labels
 from utils.errors import UserError, nearest
-from utils.runs import LOG
+from utils.log import LOG
 
 SPLITS = ("train", "val", "test")
 KEYS = ("path", *SPLITS, "names", "nc", "download", "sha256")

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from utils.data.archive import SUFFIXES, unpack
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 Opener = Callable[[str], IO[bytes]]
 _CHUNK = 1 << 20

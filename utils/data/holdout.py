@@ -79,7 +79,7 @@ def write_holdout(config: HoldoutConfig) -> Path:
 def main() -> None:
     """Hold out what the command line asks for."""
     config, _ = parse(HoldoutConfig, description=__doc__ or "")
-    from utils.runs import LOG, start_log
+    from utils.log import LOG, start_log
 
     start_log()
     path = write_holdout(config)

@@ -24,7 +24,7 @@ from utils.data.scan_cache import VERSION, Table, cache_file, cache_folder, load
 from utils.errors import UserError
 from utils.files.safe_open import read_regular
 from utils.images.reading import ImageError, check_image
-from utils.runs import LOG
+from utils.log import LOG
 
 LEAST_SIDE = 10
 """Images with a shorter side, in pixels, are left out, as YOLOv5 does."""

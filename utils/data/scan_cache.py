@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.labels.label_report import Finding, LabelReport
-from utils.runs import LOG
+from utils.log import LOG
 
 VERSION = 2
 

@@ -127,7 +127,7 @@ def main() -> None:
     """Write the data set and the clip that the command line asks for."""
     import sys
 
-    from utils.runs import LOG, start_log
+    from utils.log import LOG, start_log
 
     argv = sys.argv[1:]
     config, _ = parse(ShapesConfig, ["--out", *argv] if argv and not argv[0].startswith("-") else argv, description=__doc__ or "")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.runs import LOG
+from utils.log import LOG
 
 AREAS = ("all", "small", "medium", "large")
 MAX_DETECTIONS = 100

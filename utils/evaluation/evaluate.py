@@ -20,7 +20,7 @@ from utils.evaluation.metrics import Evaluator, Metrics
 from utils.images.tensors import as_values
 from utils.images.writing import dispensable
 from utils.inference.nms import non_max_suppression
-from utils.runs import LOG
+from utils.log import LOG
 
 if TYPE_CHECKING:
     from models.detector import Detector

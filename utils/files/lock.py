@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 try:
     import fcntl

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import StorageError, UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 JPEG_QUALITY = 95
 WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})

@@ -24,7 +24,7 @@ from utils.images.reading import ImageError
 from utils.inference.nms import non_max_suppression
 from utils.inference.results import Results
 from utils.inference.sources import Files, is_video, open_source
-from utils.runs import LOG
+from utils.log import LOG
 
 if TYPE_CHECKING:
     from models.detector import Detector

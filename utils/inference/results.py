@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.runs import printable
+from utils.log import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

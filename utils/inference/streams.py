@@ -24,7 +24,7 @@ from utils.errors import UserError
 from utils.files.download import without_secrets
 from utils.images.video import sane_fps
 from utils.inference.sources import SCHEMES, Frame
-from utils.runs import LOG
+from utils.log import LOG
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

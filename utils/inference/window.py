@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.runs import printable
+from utils.log import printable
 
 _END = {ord("q"), ord("Q"), 27}
 

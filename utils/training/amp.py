@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

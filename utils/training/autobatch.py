@@ -7,7 +7,7 @@ import torch
 
 from utils.config import Hyp
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 from utils.training.amp import Precision
 from utils.training.losses.loss import DetectionLoss
 

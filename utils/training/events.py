@@ -6,7 +6,7 @@ import datetime
 import json
 from pathlib import Path
 
-from utils.runs import LOG
+from utils.log import LOG
 
 
 class Events:

@@ -10,7 +10,7 @@ from typing import Any
 
 from utils.errors import StorageError
 from utils.files.atomic import write_text
-from utils.runs import LOG
+from utils.log import LOG
 
 COLUMNS = (
     "epoch",

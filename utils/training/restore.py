@@ -13,7 +13,7 @@ from utils.data.fingerprint import data_changes
 from utils.distributed import gather
 from utils.errors import UserError
 from utils.files.checksum import is_whole
-from utils.runs import LOG
+from utils.log import LOG
 from utils.training.checkpoint import save_checkpoint
 from utils.training.engine import START, TERMS, Position
 from utils.training.record import LAST, PREVIOUS, averaged

@@ -10,7 +10,7 @@ from typing import Any
 from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
 from utils.files.checksum import is_whole
-from utils.runs import LOG
+from utils.log import LOG
 from utils.training.checkpoint import is_checkpoint, load_checkpoint
 from utils.training.early_stopping import EarlyStop
 from utils.training.record import LAST, PREVIOUS

@@ -12,13 +12,12 @@ import torch
 from models import load_plugins
 from models.weights.transfer import TransferReport
 from utils.config import Hyp, TrainConfig
-from utils.device import select_device
+from utils.device import keep_freed_memory, select_device
 from utils.distributed import Ranks, await_ranks, barrier, join, leave, rank_is_lost, ranks_from, silent_ranks
 from utils.errors import StorageError, UserError
 from utils.files.atomic import remove_leftovers
 from utils.files.lock import hold
-from utils.heap import keep_freed_memory
-from utils.runs import LOG, start_log
+from utils.log import LOG, start_log
 from utils.signals import StopRequest, stop_requests
 from utils.training.artifacts import draw_labels
 from utils.training.history import History

@@ -25,7 +25,8 @@ from utils.distributed import Ranks, gather, replicate
 from utils.errors import UserError
 from utils.files.atomic import write_text
 from utils.files.lock import hold
-from utils.runs import LOG, new_run_folder
+from utils.files.run_folders import new_run_folder
+from utils.log import LOG
 from utils.training.amp import Precision, choose_precision, verified
 from utils.training.autoanchor import check_anchors
 from utils.training.autobatch import fit_batch_size

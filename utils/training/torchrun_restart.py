@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from utils.config import TrainConfig
-from utils.runs import LOG
+from utils.log import LOG
 from utils.training.resume import newest_whole
 
 MARK = ".torchrun"

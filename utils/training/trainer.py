@@ -19,7 +19,7 @@ from utils.data.loading.sampler import class_counts, image_weights
 from utils.distributed import Ranks, gather, share
 from utils.errors import StorageError
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, log_classes
-from utils.runs import LOG
+from utils.log import LOG
 from utils.training.artifacts import draw_results, draw_train_batch, write_tables
 from utils.training.early_stopping import EarlyStop, fitness
 from utils.training.engine import START, TERMS, Position, Trainee, train_one_epoch

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from utils.files.csv_cells import cell
-from utils.runs import printable
+from utils.log import printable
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 _LATEX = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from utils.compare.page.report_data import LEVEL, Digest
 from utils.errors import UserError
-from utils.runs import printable
+from utils.log import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,7 +22,7 @@ from utils.images import letterbox
 from utils.images.drawing import draw_boxes
 from utils.images.reading import ImageError, read_image
 from utils.inference.predictor import to_tensor
-from utils.runs import LOG, printable
+from utils.log import LOG, printable
 
 if TYPE_CHECKING:
     from models.detector import Detector

@@ -62,7 +62,7 @@ def main() -> None:
 
     config, _ = parse(DoctorConfig, description=__doc__ or "")
     from utils.data.doctor.report import as_json, as_text
-    from utils.runs import LOG, start_log
+    from utils.log import LOG, start_log
 
     if config.json != "-":
         start_log()

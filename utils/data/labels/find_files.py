@@ -10,7 +10,7 @@ from typing import NamedTuple
 from utils.errors import UserError
 from utils.files.safe_open import read_regular
 from utils.images.reading import IMAGE_SUFFIXES
-from utils.runs import LOG
+from utils.log import LOG
 
 LABEL_SUFFIXES = (".txt", ".xml")
 _MOST_LIST = 1 << 30  # bytes

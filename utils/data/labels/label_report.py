@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 MOST_PER_FILE = 50
 """Findings kept of one file; the counts stay exact beyond it."""

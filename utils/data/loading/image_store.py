@@ -21,7 +21,7 @@ from utils.data.loading.shared_memory import free_memory, shared_bytes
 from utils.data.scan_cache import cache_folder
 from utils.images.letterbox import longest_side
 from utils.images.reading import ImageError, read_image
-from utils.runs import LOG
+from utils.log import LOG
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]

@@ -21,7 +21,7 @@ from utils.data.loading.sampler import EpochOrder, Size, Work, in_order, shuffle
 from utils.data.loading.shared_memory import Slots, shared_memory
 from utils.data.loading.workers import AHEAD, Crew
 from utils.images.letterbox import Letterbox
-from utils.runs import LOG
+from utils.log import LOG
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import torch
 from utils.data.loading.dataset import Part, Parts
 from utils.data.loading.sampler import Work
 from utils.errors import UserError
-from utils.runs import LOG
+from utils.log import LOG
 
 AHEAD = 2
 """Pieces of work that a process has before it."""

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import ctypes, sys, torch
-from utils.heap import keep_freed_memory
+from utils.device import keep_freed_memory
 
 class Info(ctypes.Structure):
     _fields_ = [(f"field{i}", ctypes.c_size_t) for i in range(10)]
