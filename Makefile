@@ -1,4 +1,4 @@
-# Each target does all of its own set-up in .venv, once, and again when the requirements change.
+# Each target sets up .venv when it is first used, and again when the requirements change.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,24 +10,24 @@ SHAPES := datasets/shapes
 DEMO := runs/demo
 SIZE := 224
 WEIGHTS := $(DEMO)/train/weights/best.pt
-# What depends on PyTorch's version more than on anything else: costs, conformance, weights, resuming.
+# The tests that depend most on the version of PyTorch: costs, conformance, weights, resuming.
 SAMPLE := $(addprefix tests/,models/test_flops.py models/test_figures.py models/check models/weights utils/files/test_torch_file.py \
     test_resume.py utils/training/test_checkpoint.py utils/training/test_amp.py)
 
 .PHONY: help demo test test-slow test-floor test-floor-sample faults faults-short lint bench clean
 
 help:
-	@echo "make demo       train a detector with attention on drawn shapes, measure it, use it (about 5 minutes on 2 cores)"
-	@echo "make test       the test suite; make test-slow runs the long tests"
-	@echo "make test-floor the test suite with the oldest versions that requirements.txt allows; make test-floor-sample runs a part of it"
-	@echo "make faults     inject every fault there is (kills, damage, hostile files, ...) and count what came of it; make faults-short a sample"
-	@echo "make lint       ruff, mypy and the import layers"
-	@echo "make bench      speed of loading, training, validation, NMS and start-up"
-	@echo "make clean      remove what these targets made"
+	@echo "make demo       train a detector with attention on drawn shapes, validate it, run detection (about 5 minutes on 2 cores)"
+	@echo "make test       run the test suite; make test-slow runs the slow tests"
+	@echo "make test-floor run the test suite with the oldest versions that requirements.txt allows; make test-floor-sample runs a part of it"
+	@echo "make faults     inject all faults (kills, damage, hostile files, ...) and count the outcomes; make faults-short runs a sample of each group"
+	@echo "make lint       run ruff, mypy and the import contracts"
+	@echo "make bench      measure the speed of loading, training, validation, NMS and start-up"
+	@echo "make clean      remove everything that these targets created"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "Attune needs Python 3.11 or newer; '$(PYTHON)' is missing or older. Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	    { echo "Attune needs Python 3.11 or newer; '$(PYTHON)' is missing or older. Choose another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): requirements.txt | $(BIN)/python
@@ -48,6 +48,7 @@ $(FLOOR)/.development: requirements-dev.txt requirements.txt
 	@touch $@
 
 demo: $(RUNTIME)
+	@echo "draws a dataset, trains for 34 epochs, validates, runs detection: about 5 minutes on 2 cores"
 	@rm -rf $(DEMO)
 	$(BIN)/python -m utils.data.shapes $(SHAPES)
 	$(BIN)/python train.py --weights '' --cfg yolov5n-ca.yaml --data data/shapes.yaml --hyp hyp.demo.yaml --optimizer Adam \
@@ -56,7 +57,7 @@ demo: $(RUNTIME)
 	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/images/val --imgsz $(SIZE) --line-thickness 2 --project $(DEMO) --name images
 	$(BIN)/python detect.py --weights $(WEIGHTS) --source $(SHAPES)/clip.mp4 --imgsz $(SIZE) --line-thickness 2 --project $(DEMO) --name clip
 	@echo
-	@echo "pictures with boxes   $(DEMO)/images/"
+	@echo "images with boxes     $(DEMO)/images/"
 	@echo "clip with boxes       $(DEMO)/clip/clip.mp4"
 	@echo "metrics and curves    $(DEMO)/val/ (metrics.json), $(DEMO)/train/ (results.csv, results.png)"
 	@echo "weights               $(WEIGHTS)"
