@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from utils.explain.attention_sheets import Explainer
+    from utils.inference.frame import Frame, Source
     from utils.inference.outputs import Wanted
     from utils.inference.predictor import Predictor
     from utils.inference.results import Results
-    from utils.inference.sources import Frame, Source
 
 
 def main() -> None:

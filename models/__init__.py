@@ -61,9 +61,10 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bo
 
 def list_modules() -> list[str]:
     """Names of all modules that a YAML may use, plug-ins included, sorted."""
-    from models import build, registry  # noqa: F401  build registers the modules
+    import models.build  # noqa: F401  registers the modules
+    from models.registry import list_modules as registered
 
-    return registry.list_modules()
+    return registered()
 
 
 def load_plugins(paths: Sequence[str | Path]) -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.build import build_layers
-from models.check.probe import measure_strides
 from models.folding import fold_norms
 from models.heads.detect import Detect
+from models.probe import measure_strides
 from models.registry import Row
 from models.spec.anchors import parse_anchors
 from models.spec.model_spec import ModelSpec, parse_names

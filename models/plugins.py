@@ -33,7 +33,7 @@ def load_plugins(paths: Sequence[str | Path]) -> None:
     Raises:
         UserError: a file is not there, is not Python, or raises; names it and the line.
     """
-    from models import build  # noqa: F401  registers the shipped modules first, so that a clash names the user's file
+    import models.build  # noqa: F401  registers the shipped modules first, so that a clash names the user's file
 
     for path in paths:
         _load(Path(path))

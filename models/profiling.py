@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.check.probe import run_rows
 from models.detector import Detector
 from models.flops import count_operations, parameters
+from models.probe import run_rows
 
 _ROUNDS = 5
 

@@ -107,8 +107,8 @@ def _rows(model: Detector, side: int) -> Iterator[tuple[Any, ...]]:
     """One tuple of the table's columns for each row, the last two as numbers."""
     import torch
 
-    from models.check.probe import run_rows, shape_of
     from models.flops import count_operations, parameters
+    from models.probe import run_rows, shape_of
 
     spec = model.spec
     device = next(model.parameters()).device

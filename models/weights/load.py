@@ -17,7 +17,7 @@ from models.spec.model_spec import ModelSpec, parse_names
 from models.weights.yolov5 import official_model, official_spec, official_state, plain
 from utils.device import select_device
 from utils.errors import UserError, nearest
-from utils.files.checksum import is_whole
+from utils.files.checksum import has_valid_checksum
 from utils.files.torch_file import read_torch_file
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
@@ -62,7 +62,7 @@ def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
         raise UserError(_missing(path))
     content = read_torch_file(path)
     if isinstance(content, dict) and "attune" in content:
-        if not is_whole(path):
+        if not has_valid_checksum(path):
             raise UserError(f"{path}: the checkpoint is damaged: its checksum does not fit; take an earlier one")
         return _own(content, path, ema)
     model = official_model(content, str(path), ema=ema)

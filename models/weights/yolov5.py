@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
-from utils.files.safe_pickle import Record
+from utils.files.safe_pickle import InertObject
 from utils.log import LOG
 
 _MOST_MODULES = 50_000
@@ -19,26 +19,26 @@ _YAML_KEYS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anc
 _OTHER_TASKS = {"Segment": "segments", "Classify": "classifies", "Pose": "estimates poses", "OBB": "finds rotated boxes"}
 
 
-def official_model(content: Any, where: str, *, ema: bool = True) -> Record:
+def official_model(content: Any, where: str, *, ema: bool = True) -> InertObject:
     """The model inside a checkpoint: its averaged weights if there are some (and `ema` is on), else the trained ones.
 
     Raises:
         UserError: `content` is no YOLOv5 checkpoint; says what it seems to be.
     """
-    if isinstance(content, Record):  # torch.save(model)
+    if isinstance(content, InertObject):  # torch.save(model)
         return content
     if not isinstance(content, dict):
         raise UserError(f"{where}: holds {type(content).__name__}, no YOLOv5 checkpoint")
     if content and all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{where}: holds bare tensors without their model; give the YOLOv5 checkpoint they come from")
     model = (content.get("ema") if ema else None) or content.get("model")
-    if not isinstance(model, Record):
+    if not isinstance(model, InertObject):
         found = ", ".join(map(str, content)) or "nothing"
         raise UserError(f"{where}: no YOLOv5 checkpoint: it has no model (its keys: {found[:200]})")
     return model
 
 
-def official_spec(model: Record, where: str) -> ModelSpec:
+def official_spec(model: InertObject, where: str) -> ModelSpec:
     """The model's own YAML as a spec, with the activation that its layers hold and its class names.
 
     Raises:
@@ -59,7 +59,7 @@ def official_spec(model: Record, where: str) -> ModelSpec:
     return ModelSpec.from_dict({**content, "names": _names(state.get("names"), nc, where)}, where)
 
 
-def official_state(model: Record, where: str) -> dict[str, Tensor]:
+def official_state(model: InertObject, where: str) -> dict[str, Tensor]:
     """The tensors by their state_dict keys, floating-point ones in float32.
 
     The anchor grids that files up to YOLOv5 5.0 hold as buffers repeat the anchors and are left out.
@@ -104,12 +104,12 @@ def plain(value: Any, where: str) -> Any:
             return value
         if type(value) in (str, int):
             raise UserError(f"{where}: the model YAML in it holds a text or number that is too long")
-        raise UserError(f"{where}: the model YAML in it holds a {value.type if isinstance(value, Record) else type(value).__name__}")
+        raise UserError(f"{where}: the model YAML in it holds a {value.type if isinstance(value, InertObject) else type(value).__name__}")
 
     return copy(value, 10)
 
 
-def _modules(model: Record, where: str) -> Iterator[tuple[str, Record]]:
+def _modules(model: InertObject, where: str) -> Iterator[tuple[str, InertObject]]:
     """Every module below `model` with the prefix of its keys; one that is used twice comes twice."""
     waiting, count = [("", model)], 0
     while waiting:
@@ -119,10 +119,10 @@ def _modules(model: Record, where: str) -> Iterator[tuple[str, Record]]:
             raise UserError(f"{where}: its modules are nested without end")
         yield prefix, module
         children = _mapping(_attributes(module, where).get("_modules"), where)
-        waiting += [(f"{prefix}{name}.", child) for name, child in reversed(children.items()) if isinstance(child, Record)]
+        waiting += [(f"{prefix}{name}.", child) for name, child in reversed(children.items()) if isinstance(child, InertObject)]
 
 
-def _attributes(module: Record, where: str) -> Mapping[str, Any]:
+def _attributes(module: InertObject, where: str) -> Mapping[str, Any]:
     return _mapping(module.state, where)
 
 
@@ -134,12 +134,12 @@ def _mapping(value: object, where: str) -> dict[str, Any]:
     return value
 
 
-def _activation(model: Record, where: str) -> str | None:
+def _activation(model: InertObject, where: str) -> str | None:
     """The expression for the activation of the model's convolutions: Hardswish or LeakyReLU before YOLOv5 4.0, SiLU (None) since."""
     found = {}
     for prefix, module in _modules(model, where):
         act = _mapping(_attributes(module, where).get("_modules"), where).get("act")
-        if not isinstance(act, Record) or act.type.name in ("SiLU", "Identity"):
+        if not isinstance(act, InertObject) or act.type.name in ("SiLU", "Identity"):
             continue
         if module.type.name == "BottleneckCSP":
             raise UserError(f"{where}: is of YOLOv5 before 4.0, whose BottleneckCSP ({prefix}act is {act.type.name}) is not supported")

@@ -122,9 +122,9 @@ def caches(folder: Path, canary: Path) -> Iterator[Entry]:
 def named(folder: Path) -> Iterator[Entry]:
     """Class and file names, through everything that detection and validation write."""
     from utils.evaluation.confusion import write_confusion
+    from utils.inference.frame import Frame
     from utils.inference.outputs import Outputs, Wanted
     from utils.inference.results import Results
-    from utils.inference.sources import Frame
 
     image = np.zeros((32, 32, 3), np.uint8)
 
@@ -174,7 +174,7 @@ def named(folder: Path) -> Iterator[Entry]:
 
 def addresses(folder: Path) -> Iterator[Entry]:
     """Addresses that lead to files, or into the network behind."""
-    from utils.files.download import fetched
+    from utils.files.download import downloaded
     from utils.inference.sources import open_source
 
     def opened(text: str) -> None:
@@ -240,7 +240,7 @@ def _redirected(fetched: Any, target: str) -> None:
         handler.send_header("Location", target)
         handler.end_headers()
 
-    with _server(answer) as (port, _), fetched(f"http://127.0.0.1:{port}/a.jpg", timeout=5):
+    with _server(answer) as (port, _), downloaded(f"http://127.0.0.1:{port}/a.jpg", timeout=5):
         pass
 
 
@@ -251,5 +251,5 @@ def _endless(fetched: Any) -> None:
         while True:
             handler.wfile.write(bytes(1 << 16))
 
-    with _server(answer) as (port, _), fetched(f"http://127.0.0.1:{port}/a.jpg", max_bytes=1 << 20, timeout=5):
+    with _server(answer) as (port, _), downloaded(f"http://127.0.0.1:{port}/a.jpg", max_bytes=1 << 20, timeout=5):
         pass

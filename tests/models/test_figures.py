@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from models.build import build_layers
-from models.check.probe import run_rows
 from models.flops import count_operations, parameters
+from models.probe import run_rows
 from models.spec.model_spec import ModelSpec
 from tests.models.test_every_yaml import FILES
 

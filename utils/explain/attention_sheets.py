@@ -20,8 +20,8 @@ from utils.log import LOG, printable
 
 if TYPE_CHECKING:
     from models.detector import Detector
+    from utils.inference.frame import Frame
     from utils.inference.results import Results
-    from utils.inference.sources import Frame
 
 Image = NDArray[np.uint8]
 

@@ -20,8 +20,8 @@ from utils.errors import UserError
 from utils.files.csv_cells import cell
 from utils.images.video import VideoWriter
 from utils.images.writing import WRITABLE, write_image
+from utils.inference.frame import Frame
 from utils.inference.results import Results
-from utils.inference.sources import Frame
 
 LONGEST_GAP = 10.0
 """Seconds of a live stream's silence that its video shows as a still."""

@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,11 +26,33 @@ from utils.inference.results import Results
 from utils.inference.sources import Files, is_video, open_source
 from utils.log import LOG
 
-if TYPE_CHECKING:
-    from models.detector import Detector
-    from models.ensemble import Ensemble
-
 Picture = str | Path | NDArray[np.uint8] | Image.Image
+
+
+class Model(Protocol):
+    """A detector, or an ensemble of them, as prediction needs it; both are modules."""
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Class names by class id."""
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+
+    @property
+    def ch(self) -> int:
+        """Channels of the image."""
+
+    @property
+    def max_stride(self) -> int:
+        """What the sides of an image must be multiples of."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+    def augmented(self, x: Tensor) -> Tensor: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def eval(self) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +71,7 @@ class Predictor:
         half: fp16 on CUDA, bf16 elsewhere.
     """
 
-    model: Detector | Ensemble
+    model: Model
     imgsz: tuple[int, ...] = (640, 640)
     conf: float = 0.25
     iou: float = 0.45
@@ -121,7 +143,7 @@ def _now(device: torch.device) -> float:
 
 
 def predict(
-    model: Detector | Ensemble,
+    model: Model,
     sources: Picture | Sequence[Picture],
     *,
     imgsz: int | Sequence[int] = 640,
@@ -173,7 +195,7 @@ def predict(
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: Model) -> Iterator[None]:
     """Put a model into eval mode, and every part of it back into its own afterwards."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()

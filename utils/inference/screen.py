@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.images.video import FALLBACK_FPS
-from utils.inference.sources import Frame
+from utils.inference.frame import Frame
 
 
 class Screen:

@@ -6,66 +6,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from utils.errors import UserError, nearest
 from utils.files.safe_open import read_regular
 from utils.images.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_image
 from utils.images.video import VideoError, VideoReader
+from utils.inference.frame import SCHEMES, Frame, Source
 
 LISTS = (".txt", ".streams")
-SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps")
 MAX_LIST_BYTES = 64 << 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One picture of a source.
-
-    Attributes:
-        image: (H, W, 3) uint8 BGR.
-        path: the file, or a live source's name.
-        key: what the files written for it are called: a relative path without suffix, of its own for each file of the source.
-        title: how the log calls it.
-        number: of the frame in its video or stream, from 1; 0 for an image.
-        fps: frames per second of the video or stream, after the stride; 0 for an image.
-        time: when a live frame was taken, in seconds since 1970; 0 for files.
-    """
-
-    image: NDArray[np.uint8]
-    path: Path
-    key: str
-    title: str
-    number: int = 0
-    fps: float = 0.0
-    time: float = 0.0
-
-
-class Source(Protocol):
-    """What `open_source` returns: iterate over it once, then `close` it."""
-
-    live: bool
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Unreadable files or dead streams so far, with the reason."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What else is worth saying at the end, such as frames that could not be decoded."""
-
-    def __iter__(self) -> Iterator[Frame]: ...
-    def __len__(self) -> int: ...
-    def close(self) -> None: ...
 
 
 def open_source(text: str, *, vid_stride: int = 1) -> Source:
@@ -117,10 +71,10 @@ def _address(url: str, stride: int) -> Source:
     suffix = Path(rest.partition("?")[0].partition("#")[0]).suffix.lower()
     if not scheme.lower().startswith("http") or suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
         return _streams([url], stride)
-    from utils.files.download import fetched
+    from utils.files.download import downloaded
 
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(fetched(url))
+        file = stack.enter_context(downloaded(url))
         return Files([file], stride=stride, cleanup=stack.pop_all())
 
 

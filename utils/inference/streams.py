@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from utils.errors import UserError
 from utils.files.download import without_secrets
 from utils.images.video import sane_fps
-from utils.inference.sources import SCHEMES, Frame
+from utils.inference.frame import SCHEMES, Frame
 from utils.log import LOG
 
 

@@ -20,7 +20,7 @@ from models import build_model
 from models.detector import Detector
 from models.weights.load import load_model, read_weights
 from utils.errors import UserError
-from utils.files.checksum import seal
+from utils.files.checksum import write_checksum
 from utils.training.checkpoint import save_checkpoint
 
 TINY: dict[str, Any] = {
@@ -301,7 +301,7 @@ def own_of(path: Path, names: Any) -> Path:
     empty: dict[str, Any] = {key: {} for key in ("model", "ema", "config", "hyp", "resume", "epoch", "metrics")}
     with path.open("w+b") as file:
         torch.save({"attune": 1, "spec": TINY, **empty, "names": names}, file)
-        seal(file)
+        write_checksum(file)
     return path
 
 

@@ -13,8 +13,8 @@ from models.detector import Detector
 from utils.errors import UserError
 from utils.explain.attention_sheets import BAR, CELL, GAP, Explainer, Tile, explain, sheet
 from utils.images.drawing import colour
+from utils.inference.frame import Frame
 from utils.inference.results import Results
-from utils.inference.sources import Frame
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 
 from utils.errors import UserError
 from utils.images.video import VideoReader, frame_count
+from utils.inference.frame import Frame
 from utils.inference.outputs import Outputs, Wanted, folder_name
 from utils.inference.results import Results
-from utils.inference.sources import Frame
 
 IMAGE = np.full((40, 60, 3), 90, np.uint8)
 ALL = Wanted(txt=True, csv=True, json=True, crops=True, conf=True)
