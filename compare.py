@@ -19,7 +19,7 @@ from utils.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and conduct the study.
+    """Parse the command line and run the study.
 
     Raises:
         UserError: whatever is wrong with flags, files or data; or runs that could not be finished.
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not config.cfgs:
         raise UserError("nothing to compare: give the model YAMLs with --cfgs, the baseline first")
     hyp = load_hyp(config.hyp, flags)
-    from utils.compare.main import conduct  # torch is loaded only once the command line is known to be sound
+    from utils.compare.main import run_study  # torch is loaded only once the command line is known to be sound
 
-    conduct(config, hyp, given, "python compare.py " + shlex.join(sys.argv[1:] if argv is None else argv))
+    run_study(config, hyp, given, "python compare.py " + shlex.join(sys.argv[1:] if argv is None else argv))
 
 
 if __name__ == "__main__":

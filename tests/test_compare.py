@@ -121,11 +121,11 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_pa
 
 
 def test_without_ray_there_is_a_hint(monkeypatch):
-    from utils.compare.ray_executor import RayEngine
+    from utils.compare.ray_executor import RayExecutor
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):
-        RayEngine("", {}, jobs=1, threads=1, runs=1, device="cpu")
+        RayExecutor("", {}, jobs=1, threads=1, runs=1, device="cpu")
 
 
 def disturb(command: list[str], study: Path, log: Path, kills: int, seed: int) -> None:

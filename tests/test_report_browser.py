@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.utils.compare.studies import HOSTILE, make_gallery, make_study
-from utils.compare.page.report_data import digest
+from utils.compare.page.report_data import build_report_data
 from utils.compare.report import page as make_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
@@ -29,7 +29,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     study = make_study(folder, names=tuple(f"class {i}" for i in range(20)))
     path = folder / "report.html"
-    path.write_text(make_page(study, digest(study), make_gallery(study)), encoding="utf-8")
+    path.write_text(make_page(study, build_report_data(study), make_gallery(study)), encoding="utf-8")
     return path
 
 

@@ -68,14 +68,14 @@ def _written(place: Path, name: str) -> dict[str, str]:
     from tests.utils.compare import studies
     from utils.compare import report
     from utils.compare.page.gallery_types import Gallery
-    from utils.compare.page.report_data import digest
+    from utils.compare.page.report_data import build_report_data
     from utils.compare.page.tables import latex_table, markdown_table
     from utils.compare.results_csv import write_results
 
     place.mkdir()
     with mock.patch.object(studies, "GAINS", {"yolov5n": 0.0, name: 0.01}):
         study = studies.make_study(place, hostile=False, seeds=2, epochs=3, names=(name, "b"))
-    data = digest(study)
+    data = build_report_data(study)
     write_results(study)
     table = (place / "results.csv").read_text()
     return {"html": report.page(study, data, Gallery()), "md": markdown_table(study, data), "tex": latex_table(study, data), "csv": table}

@@ -25,7 +25,7 @@ RESULTS = ("result.json", "last.npz", "best.npz", "results.csv")
 def run(folder: Path, *, short: bool) -> Tally:
     """Carry out one study undisturbed, and others with faults; each must end with its bytes."""
     from tests.utils.compare import forked
-    from utils.compare import main as conduct
+    from utils.compare import main as study_main
     from utils.data.shapes import write_dataset
 
     logging.getLogger("attune").addHandler(logging.NullHandler())
@@ -35,8 +35,8 @@ def run(folder: Path, *, short: bool) -> Tally:
     (folder / "models").mkdir()
     cfgs = forked.write_models(folder / "models")
     with contextlib.ExitStack() as stack:
-        for name, stand_in in (("LocalEngine", forked.ForkEngine), ("measure_costs", _nothing), ("write_report", _nothing)):
-            stack.enter_context(mock.patch.object(conduct, name, stand_in))
+        for name, stand_in in (("LocalExecutor", forked.ForkExecutor), ("measure_costs", _nothing), ("write_report", _nothing)):
+            stack.enter_context(mock.patch.object(study_main, name, stand_in))
 
         def conducted(project: Path, **more: Any) -> None:
             forked.study_of(forked.settings(cfgs, data, project, **more))
@@ -74,7 +74,7 @@ def _kills(tally: Tally, conducted: Callable[..., None], straight: Path, place: 
         project.mkdir(parents=True)
         moment = rng.uniform(0, seconds)
         if number % 2:
-            with mock.patch.object(forked.ForkEngine, "kills", (moment / 2,)):
+            with mock.patch.object(forked.ForkExecutor, "kills", (moment / 2,)):
                 conducted(project)
         else:
             child = forked.forked(lambda project=project: conducted(project))
@@ -155,7 +155,7 @@ def _full(tally: Tally, conducted: Callable[..., None], straight: Path, place: P
 
     place.mkdir()
     said = ""
-    with mock.patch.object(measure, "collect", full):
+    with mock.patch.object(measure, "match_detections", full):
         try:
             conducted(place)
         except UserError as error:

@@ -1,5 +1,5 @@
-"""Comparing variants of a detector: plan, runs, statistics, report."""
+"""Comparing variants of a detector: plan, runs, statistics and report."""
 
-from utils.compare.study import load_study
+from utils.compare.load import load_study
 
 __all__ = ["load_study"]

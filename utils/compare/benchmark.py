@@ -11,10 +11,10 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from utils.compare.checksummed_json import read_sealed, write_sealed
+from utils.compare.checksummed_json import read_json, write_json
 from utils.compare.executors import end, environment
 from utils.compare.plan_io import write_plan
-from utils.compare.study import COSTS, Cost, Plan, Variant
+from utils.compare.study import COSTS, CostMeasurement, StudyPlan, Variant
 from utils.errors import StopError
 from utils.log import LOG
 from utils.signals import StopRequest
@@ -24,7 +24,7 @@ _EVALUATION = 0.4
 _START = 15.0  # seconds of a run that are neither training nor validation
 
 
-def measure_costs(folder: Path, plan: Plan, device: str, request: StopRequest) -> None:
+def measure_costs(folder: Path, plan: StudyPlan, device: str, request: StopRequest) -> None:
     """Measure what costs.json does not hold yet, and write it down variant by variant.
 
     All are measured again where the machine or its threads are not those of the costs there: they could not be compared.
@@ -33,7 +33,7 @@ def measure_costs(folder: Path, plan: Plan, device: str, request: StopRequest) -
         UserError: costs.json cannot be written.
         StopError: a signal has asked to stop; what was measured is kept.
     """
-    known = dict(read_sealed(folder / COSTS) or {})
+    known = dict(read_json(folder / COSTS) or {})
     for variant in plan.variants:
         if variant.error or variant.name in known:
             continue
@@ -46,7 +46,7 @@ def measure_costs(folder: Path, plan: Plan, device: str, request: StopRequest) -
         if None in values.values():
             continue
         merged: dict[str, Any] = {**(values["training"] or {}), **(values["inference"] or {})}
-        fields = {f.name for f in dataclasses.fields(Cost)}
+        fields = {f.name for f in dataclasses.fields(CostMeasurement)}
         cost = {"parameters": variant.parameters, "gflops": variant.gflops, **{k: v for k, v in merged.items() if k in fields}}
         if any((c["device"], c["threads"]) != (cost["device"], cost["threads"]) for c in known.values()):
             LOG.warning("the costs there were measured on another machine; measuring all of them again")
@@ -54,7 +54,7 @@ def measure_costs(folder: Path, plan: Plan, device: str, request: StopRequest) -
             measure_costs(folder, plan, device, request)
             return
         known[variant.name] = cost
-        write_sealed(folder / COSTS, known)
+        write_json(folder / COSTS, known)
 
 
 def _part(folder: Path, variant: Variant, part: str, device: str, request: StopRequest, *, draft: bool = False) -> dict[str, Any] | None:
@@ -88,7 +88,7 @@ def _content(file: Any) -> list[str]:
     return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
 
-def estimates(plan: Plan, device: str, request: StopRequest) -> Generator[tuple[Variant, float | None], None, None]:
+def estimates(plan: StudyPlan, device: str, request: StopRequest) -> Generator[tuple[Variant, float | None], None, None]:
     """Yield each variant with the seconds that one run of it will take, from a few measured steps; None where they fail.
 
     Nothing is written but a folder that is gone afterwards.
@@ -104,7 +104,7 @@ def estimates(plan: Plan, device: str, request: StopRequest) -> Generator[tuple[
             yield variant, None if values is None else run_seconds(plan, float(values["step_seconds"]))
 
 
-def run_seconds(plan: Plan, step: float) -> float:
+def run_seconds(plan: StudyPlan, step: float) -> float:
     """Seconds of a run whose training step takes `step`."""
     flags, splits = plan.flags, plan.data.splits
     steps = -(-splits["train"].images // flags["batch_size"])

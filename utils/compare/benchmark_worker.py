@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.cli import option, parse, run
 from utils.compare.plan_io import read_plan
-from utils.compare.study import Plan, Variant
+from utils.compare.study import StudyPlan, Variant
 from utils.config import Hyp
 from utils.errors import UserError
 
@@ -48,11 +48,11 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: no such study, or the model cannot be built.
     """
-    from utils.compare.run_worker import fix_threads
+    from utils.compare.run_worker import set_threads
 
     config, _ = parse(CostConfig, argv, description=__doc__ or "")
     plan = read_plan(Path(config.study))
-    fix_threads(plan.threads)
+    set_threads(plan.threads)
     from models import load_plugins
     from utils.device import select_device
 
@@ -77,7 +77,7 @@ def processor(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def inference(plan: Plan, variant: Variant, device: torch.device, longest: float) -> dict[str, Any]:
+def inference(plan: StudyPlan, variant: Variant, device: torch.device, longest: float) -> dict[str, Any]:
     """Time and memory of the network alone, norms folded, in float32."""
     import torch
 
@@ -99,7 +99,7 @@ def inference(plan: Plan, variant: Variant, device: torch.device, longest: float
     }
 
 
-def training(plan: Plan, variant: Variant, device: torch.device, longest: float) -> dict[str, Any]:
+def training(plan: StudyPlan, variant: Variant, device: torch.device, longest: float) -> dict[str, Any]:
     """Time and memory of training steps on random images, loading not included."""
     import torch
 
@@ -157,7 +157,7 @@ def timed(work: Callable[[], object], device: torch.device, most: int, longest: 
     return times
 
 
-def _model(plan: Plan, variant: Variant, device: torch.device) -> Detector:
+def _model(plan: StudyPlan, variant: Variant, device: torch.device) -> Detector:
     import torch
 
     from models import build_model

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.compare.page.escape import finite
 from utils.errors import UserError
 from utils.files import atomic
+
+
+def finite(data: Any) -> Any:
+    """The same plain data with None for every NaN and infinity, which JSON has no word for; tuples become lists, keys text."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {str(key): finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(value) for value in data]
+    return data
 
 
 def digest(content: Any) -> str:
@@ -18,7 +30,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def write_sealed(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write plain data, NaN as null; the file holds either its old or its new content at every instant.
 
     Raises:
@@ -28,8 +40,8 @@ def write_sealed(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps({**plain, "checksum": digest(plain)}, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_sealed(path: Path) -> dict[str, Any] | None:
-    """Read what `write_sealed` wrote; None when it is not there, or not whole (one changed character is enough)."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read what `write_json` wrote; None when it is not there, or not whole (one changed character is enough)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError):

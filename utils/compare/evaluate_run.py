@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models import load_model
-from utils.compare.match_store import collect
+from utils.compare.match_store import match_detections
 from utils.compare.resampled_ap import Scores, average_precision
 from utils.compare.run_result import MATCHES
 from utils.compare.variants import model_side
@@ -20,10 +20,10 @@ from utils.evaluation.metrics import Evaluator
 if TYPE_CHECKING:
     import torch
 
-    from utils.compare.study import Plan
+    from utils.compare.study import StudyPlan
 
 
-def open_splits(plan: Plan) -> dict[str, Index]:
+def open_splits(plan: StudyPlan) -> dict[str, Index]:
     """Read the splits of the study's data, with the classes it takes.
 
     Raises:
@@ -33,7 +33,7 @@ def open_splits(plan: Plan) -> dict[str, Index]:
     return {s: load_index(data, s, single_cls=plan.flags["single_cls"], classes=plan.flags["classes"]) for s in plan.data.splits}
 
 
-def measure(plan: Plan, home: Path, index: Index, device: torch.device, workers: int, *, same: bool) -> dict[str, Scores]:
+def measure(plan: StudyPlan, home: Path, index: Index, device: torch.device, workers: int, *, same: bool) -> dict[str, Scores]:
     """Measure last.pt's averaged weights and best.pt of a run folder, and store which detections found what.
 
     Args:
@@ -60,7 +60,7 @@ def measure(plan: Plan, home: Path, index: Index, device: torch.device, workers:
             evaluate(model, loader, index, settings, device=device, evaluator=evaluator)
         finally:
             loader.close()
-        matches = collect(evaluator, index.names)
+        matches = match_detections(evaluator, index.names)
         matches.save(home / file)
         scores[which] = average_precision(matches)
     return scores

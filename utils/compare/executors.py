@@ -47,7 +47,7 @@ class Exit:
     code: int
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Carries out tasks, some at a time."""
 
     slots: int
@@ -101,7 +101,7 @@ def end(processes: Sequence[subprocess.Popen[bytes]], grace: float = _GRACE) -> 
             process.wait()
 
 
-class LocalEngine:
+class LocalExecutor:
     """Processes on this machine.
 
     Args:

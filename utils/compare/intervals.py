@@ -34,7 +34,7 @@ class Interval:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Joint:
+class CombinedTest:
     """A difference against both sources of noise: its standard error and degrees of freedom, and what they imply.
 
     Attributes:
@@ -73,7 +73,7 @@ def bootstrap(observed: float, resampled: NDArray[np.float64], images: int) -> I
     return _around(observed, sd, sd, images)
 
 
-def join(seeds: Interval, images: Interval) -> Joint:
+def combine(seeds: Interval, images: Interval) -> CombinedTest:
     """Both sources of noise together: their variances add, with the degrees of freedom of Welch and Satterthwaite.
 
     What a seed does to some images more than to others is in both parts, so the error is rather too large than too small.
@@ -83,7 +83,7 @@ def join(seeds: Interval, images: Interval) -> Joint:
     spread = float((parts**2 / [seeds.n - 1, images.n - 1]).sum())
     df = error**4 / spread if spread > 0 else float(seeds.n - 1)
     p = max(seeds.p, images.p, _p(seeds.mean, error, df))
-    return Joint(error, df, p, 1 - p / 2 if seeds.mean > 0 else p / 2)
+    return CombinedTest(error, df, p, 1 - p / 2 if seeds.mean > 0 else p / 2)
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
@@ -97,21 +97,21 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def smallest_visible(sd: float, n: int) -> float:
+def mde_over_seeds(sd: float, n: int) -> float:
     """The true difference that a two-sided paired t-test at 5 % finds in 4 of 5 studies of n seeds, `sd` being that of the differences.
 
     Its noncentral distribution gives it: 3.26 sd with 3 seeds, 1.68 sd with 5.
     """
-    return detectable(sd / math.sqrt(n), n - 1)
+    return detectable_effect(sd / math.sqrt(n), n - 1)
 
 
-def smallest_claimable(seeds: Interval, images: Interval) -> float:
+def minimum_detectable_effect(seeds: Interval, images: Interval) -> float:
     """The true difference that each of the tests behind a verdict, seeds, images and both together, finds in 4 of 5 studies."""
-    both = join(seeds, images)
-    return max(smallest_visible(seeds.sd, seeds.n), detectable(images.sd, images.n - 1), detectable(both.error, both.df))
+    both = combine(seeds, images)
+    return max(mde_over_seeds(seeds.sd, seeds.n), detectable_effect(images.sd, images.n - 1), detectable_effect(both.error, both.df))
 
 
-def detectable(error: float, df: float) -> float:
+def detectable_effect(error: float, df: float) -> float:
     """The true difference found in 4 of 5 studies by a two-sided t-test at 5 %, given its standard error."""
     from scipy import optimize, stats
 

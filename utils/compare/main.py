@@ -9,27 +9,28 @@ import torch
 
 from utils.compare.benchmark import estimates, measure_costs
 from utils.compare.config import CompareConfig, local_flags
-from utils.compare.executors import Engine, LocalEngine
-from utils.compare.plan import jobs_for, make_plan, processors, settle
+from utils.compare.executors import Executor, LocalExecutor
+from utils.compare.load import load_study
+from utils.compare.plan import jobs_for, make_plan, processors, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
 from utils.compare.progress import Progress
 from utils.compare.provenance import versions
 from utils.compare.report import write_report
 from utils.compare.results_csv import write_results
 from utils.compare.run_result import RESULT
-from utils.compare.scheduler import Runner, fail_unbuildable, tasks_left
-from utils.compare.study import PLAN, Plan, Study, load_study, run_folder
+from utils.compare.scheduler import Scheduler, fail_unbuildable, tasks_left
+from utils.compare.study import PLAN, Study, StudyPlan, run_folder
 from utils.compare.verdicts import compare
 from utils.config import Hyp
 from utils.device import select_device
 from utils.errors import UserError
-from utils.files.lock import hold
+from utils.files.lock import folder_lock
 from utils.log import LOG, start_log
 from utils.signals import StopRequest, stop_requests
 
 
-def conduct(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: str) -> None:
-    """Plan a study, or take up the one in the folder; carry out its runs; measure, compare, report.
+def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: str) -> None:
+    """Plan a study or continue the one in the folder: run the trainings, measure, compare, report.
 
     Raises:
         UserError: whatever is wrong with flags, models, data or folder; or runs that could not be finished.
@@ -42,10 +43,10 @@ def conduct(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: str
         plan = make_plan(config, hyp, command, jobs)
         folder = Path(config.project) / config.name
         if config.dry_run:
-            _print_plan(settle(plan, _earlier(folder), config.baseline), jobs, devices[0], request)
+            _print_plan(reconcile_plan(plan, _earlier(folder), config.baseline), jobs, devices[0], request)
             return
         _make(folder)
-        with hold(folder):
+        with folder_lock(folder):
             plan = _begin(folder, plan, config.baseline)
             unfinished = _carry_out(folder, plan, config, given, devices, jobs, request)
             measure_costs(folder, plan, devices[0], request)
@@ -65,7 +66,7 @@ def _devices(text: str) -> list[str]:
     return [device.type if device.index is None else str(device.index) for device in map(select_device, names)]
 
 
-def _earlier(folder: Path) -> Plan | None:
+def _earlier(folder: Path) -> StudyPlan | None:
     """The plan that the folder has already.
 
     Raises:
@@ -89,10 +90,10 @@ def _make(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror or error}); give another --project or --name") from error
 
 
-def _begin(folder: Path, plan: Plan, baseline: str) -> Plan:
+def _begin(folder: Path, plan: StudyPlan, baseline: str) -> StudyPlan:
     """Settle the plan and write it down."""
     old = _earlier(folder)
-    plan = settle(plan, old, baseline)
+    plan = reconcile_plan(plan, old, baseline)
     now = versions()
     if old and old.versions != now:
         changed = ", ".join(k for k in now if now[k] != old.versions.get(k))
@@ -103,7 +104,7 @@ def _begin(folder: Path, plan: Plan, baseline: str) -> Plan:
     return plan
 
 
-def _forget_failures(folder: Path, old: Plan | None, plan: Plan) -> None:
+def _forget_failures(folder: Path, old: StudyPlan | None, plan: StudyPlan) -> None:
     """Take away the results of variants that could not be built and have been changed since; before the new plan is there."""
     for variant in old.variants if old else ():
         if variant.error and plan.variant(variant.name).error != variant.error:
@@ -112,7 +113,7 @@ def _forget_failures(folder: Path, old: Plan | None, plan: Plan) -> None:
 
 
 def _carry_out(
-    folder: Path, plan: Plan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, request: StopRequest
+    folder: Path, plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, request: StopRequest
 ) -> dict[str, str]:
     """Carry out the runs that are left; return those that could not be finished, and why."""
     fail_unbuildable(folder, plan)
@@ -122,21 +123,21 @@ def _carry_out(
     if not tasks:
         return {}
     engine = _engine(plan, config, given, devices, jobs, len(tasks))
-    runner = Runner(engine, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
+    runner = Scheduler(engine, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
     runner.run(request)
     return {str(task): why for task, why in runner.unfinished.items()}
 
 
-def _engine(plan: Plan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, runs: int) -> Engine:
+def _engine(plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, runs: int) -> Executor:
     flags = local_flags(config)
     del flags["device"]
     if "workers" not in given:  # a loader process beside each training one, where there is a core for it
         flags["workers"] = min(config.workers, max(processors() // jobs - 1, 0))
     if config.engine == "ray":
-        from utils.compare.ray_executor import RayEngine
+        from utils.compare.ray_executor import RayExecutor
 
-        return RayEngine(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=runs, device=config.device and devices[0])
-    return LocalEngine(jobs, flags, devices)
+        return RayExecutor(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=runs, device=config.device and devices[0])
+    return LocalExecutor(jobs, flags, devices)
 
 
 def _report(study: Study, resamples: int) -> None:
@@ -150,7 +151,7 @@ def _report(study: Study, resamples: int) -> None:
     LOG.info("report: %s", study.folder / "report.html")
 
 
-def _print_plan(plan: Plan, jobs: int, device: str, request: StopRequest) -> None:
+def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> None:
     """The plan and how long it will take, for ``--dry-run``."""
     data = plan.data
     LOG.info("%s: %d variants x %d seeds (%s)", plan.name, len(plan.variants), len(plan.seeds), ", ".join(map(str, plan.seeds)))
@@ -169,7 +170,7 @@ def _print_plan(plan: Plan, jobs: int, device: str, request: StopRequest) -> Non
     LOG.info("\nall runs: about %s, and a minute a variant for costs and report", _duration(total / jobs))
 
 
-def _flags(plan: Plan) -> tuple[int, int, int]:
+def _flags(plan: StudyPlan) -> tuple[int, int, int]:
     return plan.flags["epochs"], plan.flags["imgsz"], plan.flags["batch_size"]
 
 

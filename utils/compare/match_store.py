@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from utils.errors import UserError
 from utils.evaluation.coco_ap import AREAS, MAX_DETECTIONS, Record
 from utils.evaluation.matching import IOU_THRESHOLDS
-from utils.files.atomic import replacing
-from utils.files.checksum import is_whole, seal
+from utils.files.atomic import atomic_write
+from utils.files.checksum import has_valid_checksum, write_checksum
 
 if TYPE_CHECKING:
     from utils.evaluation.metrics import Evaluator
@@ -28,7 +28,7 @@ _FLAGS = (len(IOU_THRESHOLDS), len(AREAS))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Matches:
+class StoredMatches:
     """A run's detections matched with the objects: d detections, m objects, n images.
 
     Of a class in an image the 100 most confident detections count. They are sorted by class, then most confident first, then in
@@ -57,19 +57,19 @@ class Matches:
     object_cls: NDArray[np.int32]
     object_area: NDArray[np.bool_]
 
-    def same_truth(self, other: Matches) -> bool:
+    def same_ground_truth(self, other: StoredMatches) -> bool:
         """Whether both were measured on the same objects of the same images."""
         columns = ("images", "object_image", "object_cls", "object_area")
         return self.names == other.names and all(np.array_equal(getattr(self, c), getattr(other, c)) for c in columns)
 
-    def repeated(self, times: NDArray[np.integer]) -> Matches:
+    def resampled(self, times: NDArray[np.integer]) -> StoredMatches:
         """The same had image i been there ``times[i]`` times, its copies next to each other."""
         each = np.asarray(times, np.int64)
         rows, image = _copies(self.image, each)
         order = np.lexsort((rows, image, -self.score[rows], self.cls[rows]))
         rows, image = rows[order], image[order]
         objects, object_image = _copies(self.object_image, each)
-        return Matches(
+        return StoredMatches(
             names=self.names,
             images=np.repeat(self.images, each),
             image=image.astype(np.int32),
@@ -91,21 +91,21 @@ class Matches:
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"names": np.array(json.dumps(self.names))}
         packed = {name: np.packbits(arrays[name]) for name in ("matched", "ignored")}
         try:
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 np.savez_compressed(file, version=np.array(_VERSION), **arrays | packed)
-                seal(file)
+                write_checksum(file)
         except OSError as error:
             raise UserError(f"{path}: the matches cannot be written ({error.strerror}); what was there before still is") from error
 
     @staticmethod
-    def load(path: Path) -> Matches:
-        """Read what `Matches.save` wrote.
+    def load(path: Path) -> StoredMatches:
+        """Read what `StoredMatches.save` wrote.
 
         Raises:
             UserError: unreadable, damaged (one flipped bit is enough), or written by another version.
         """
         try:
-            whole = is_whole(path)
+            whole = has_valid_checksum(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         if not whole:
@@ -123,10 +123,10 @@ class Matches:
         count = len(arrays["score"])
         for name in ("matched", "ignored"):
             arrays[name] = np.unpackbits(arrays[name], count=count * _FLAGS[0] * _FLAGS[1]).astype(bool).reshape(count, *_FLAGS)
-        return Matches(**arrays | {"names": tuple(json.loads(str(arrays["names"])))})
+        return StoredMatches(**arrays | {"names": tuple(json.loads(str(arrays["names"])))})
 
 
-def collect(evaluator: Evaluator, names: Mapping[int, str] | None = None) -> Matches:
+def match_detections(evaluator: Evaluator, names: Mapping[int, str] | None = None) -> StoredMatches:
     """Match what `evaluator` was given, as pycocotools does.
 
     Args:
@@ -146,7 +146,7 @@ def collect(evaluator: Evaluator, names: Mapping[int, str] | None = None) -> Mat
     labels = np.concatenate([none, *(images[i].labels[~images[i].crowd] for i in first)])
     area = np.concatenate([np.zeros(0), *(images[i].area[~images[i].crowd] for i in first)])
     known = evaluator.names if names is None else names
-    return Matches(
+    return StoredMatches(
         names=tuple(known[i] for i in sorted(known)),
         images=state["key"][first],
         image=image[order].astype(np.int32),

@@ -14,8 +14,8 @@ from utils.compare.capacity_control import controls
 from utils.compare.checksummed_json import file_digest
 from utils.compare.config import CompareConfig, decisive_flags, parse_seeds
 from utils.compare.provenance import data_digest, image_digest, versions
-from utils.compare.study import DataPlan, Plan, SplitPlan, Variant
-from utils.compare.variants import choose_baseline, described, read_variants, variant_name
+from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
+from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
 from utils.data.config import DataConfig, load_data
 from utils.data.index import Index, load_index
@@ -26,7 +26,7 @@ METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections a class a
 _AT_MOST = 4  # runs at a time on a CPU, unless --jobs says more: each needs memory of its own
 
 
-def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> Plan:
+def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> StudyPlan:
     """Read everything the command line names and fix what the study will do; nothing is written.
 
     Raises:
@@ -35,7 +35,7 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> Plan:
     load_plugins(config.plugins)
     data, names = read_data(config)
     variants = read_variants(config.cfgs, names, config.imgsz)
-    return Plan(
+    return StudyPlan(
         name=config.name,
         command=command,
         variants=tuple(variants),
@@ -107,7 +107,7 @@ def _overlap(train: Index, measured: Index) -> int:
     return sum(p.resolve() in places or image_digest(p) in content for p in measured.paths)
 
 
-def settle(plan: Plan, old: Plan | None, baseline: str) -> Plan:
+def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> StudyPlan:
     """Fit a plan to the one that the study has, choose the baseline, add the controls.
 
     Seeds and variants may be added, and a variant that could not be built may have been mended. Everything else must be as it was.
@@ -126,7 +126,7 @@ def settle(plan: Plan, old: Plan | None, baseline: str) -> Plan:
         plan = dataclasses.replace(plan, seeds=tuple(sorted({*old.seeds, *plan.seeds})), threads=old.threads, versions=old.versions)
     if len([v for v in variants if not v.control_of]) < 2:
         raise UserError("--cfgs: one variant only; a comparison needs two models or more, the baseline first")
-    variants = [described(v, variants[0]) for v in variants]
+    variants = [with_edits(v, variants[0]) for v in variants]
     if plan.control:
         have = {v.control_of for v in variants}
         lacking = [v for v in variants if v.baseline or (v.name not in have and not v.control_of)]
@@ -151,7 +151,7 @@ def _mended(old: Variant, new: Variant | None) -> Variant:
     return new if old.error else dataclasses.replace(old, spec=old.spec or new.spec)
 
 
-def differences(old: Plan, new: Plan, baseline: str) -> list[str]:
+def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
     """Say what is different in two plans of one study, a line each, beyond added seeds and variants."""
     lines = _data_changes(old.data, new.data)
     lines += _changes("--", old.flags, new.flags) + _changes("--", old.hyp, new.hyp) + _changes("plug-in ", old.plugins, new.plugins)

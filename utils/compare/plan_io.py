@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from utils.compare.checksummed_json import digest, write_text
-from utils.compare.study import PLAN, DataPlan, Plan, SplitPlan, Variant, model_file
+from utils.compare.study import PLAN, DataPlan, SplitPlan, StudyPlan, Variant, model_file
 from utils.config import read_yaml
 from utils.errors import UserError
 
@@ -20,7 +20,7 @@ FORMAT = 1
 _HEAD = "# The plan of a study. compare.py wrote it and refuses to go on with another one; use another --name instead of editing it.\n"
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
+def write_plan(folder: Path, plan: StudyPlan) -> None:
     """Write study.yaml, and the resolved models before it.
 
     Raises:
@@ -62,7 +62,7 @@ def _read_model(folder: Path, name: str, expected: str) -> dict[str, Any]:
     return spec if isinstance(spec, dict) and digest(spec) == expected else {}
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path) -> StudyPlan:
     """Read study.yaml.
 
     Raises:
@@ -99,10 +99,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _parsed(content: dict[str, Any], folder: Path) -> Plan:
+def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
     data = content["data"]
     splits = {str(name): SplitPlan(**split) for name, split in data["splits"].items()}
-    plan = Plan(
+    plan = StudyPlan(
         **{
             **content,
             "variants": tuple(_variant(v, folder) for v in content["variants"]),

@@ -29,7 +29,7 @@ def carry_out(task: Task, flags: Mapping[str, Any], device: str) -> int:
         raise
 
 
-class RayEngine:
+class RayExecutor:
     """Ray tasks.
 
     Args:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.cli import option, parse, run
-from utils.compare.checksummed_json import read_sealed, write_text
+from utils.compare.checksummed_json import finite, read_json, write_text
 from utils.compare.page import protocol, sections
 from utils.compare.page import sentences as words
-from utils.compare.page.escape import finite, html, json_script
+from utils.compare.page.escape import html, json_script
 from utils.compare.page.gallery_types import Gallery
-from utils.compare.page.report_data import Digest, digest
+from utils.compare.page.report_data import ReportData, build_report_data
 
 if TYPE_CHECKING:
     from utils.compare.study import Study
@@ -46,20 +46,21 @@ def main(argv: list[str] | None = None) -> None:
     """
     config, _ = parse(ReportConfig, argv, description=__doc__ or "")
     from models import load_plugins
+    from utils.compare.load import load_study
     from utils.compare.results_csv import write_results
-    from utils.compare.study import COMPARISONS, load_study
+    from utils.compare.study import COMPARISONS
     from utils.compare.verdicts import compare
-    from utils.files.lock import hold
+    from utils.files.lock import folder_lock
     from utils.log import LOG, start_log
 
     start_log()
     folder = Path(config.study)
     load_study(folder)  # before a lock is left where there is no study
     load_plugins(config.plugins)
-    with hold(folder):
+    with folder_lock(folder):
         study = load_study(folder)
         write_results(study)
-        write_report(compare(study, (read_sealed(folder / COMPARISONS) or {}).get("resamples", 1000)))
+        write_report(compare(study, (read_json(folder / COMPARISONS) or {}).get("resamples", 1000)))
     LOG.info("report: %s", folder / "report.html")
 
 
@@ -73,7 +74,7 @@ def write_report(study: Study) -> None:
     from utils.compare.page.gallery import build_gallery
     from utils.compare.page.tables import latex_table, markdown_table
 
-    data = digest(study)
+    data = build_report_data(study)
     write_text(study.folder / "table.md", markdown_table(study, data))
     write_text(study.folder / "table.tex", latex_table(study, data))
     write_figures(study.folder / "figures", data)
@@ -82,7 +83,7 @@ def write_report(study: Study) -> None:
     write_text(study.folder / "report.html", page(study, data, gallery))
 
 
-def page(study: Study, data: Digest, gallery: Gallery) -> str:
+def page(study: Study, data: ReportData, gallery: Gallery) -> str:
     """The one self-contained HTML file. It runs its own script and style only, and loads nothing: its policy names both by their hash."""
     style, script = _style(), _script()
     limits = [*words.notes(data, study.runs, study.plan.data.overlap), *gallery.notes]
@@ -122,7 +123,7 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def results_json(study: Study, data: Digest, gallery: Gallery) -> str:
+def results_json(study: Study, data: ReportData, gallery: Gallery) -> str:
     """Everything that was found, and how: the numbers of the report, each run, the protocol. NaN is null."""
     plan = study.plan
     content: dict[str, Any] = {

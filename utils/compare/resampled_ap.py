@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compare.match_store import Matches
+from utils.compare.match_store import StoredMatches
 from utils.evaluation.coco_ap import AREAS
 from utils.evaluation.matching import IOU_THRESHOLDS
 
@@ -36,22 +36,22 @@ class Scores:
     per_class: NDArray[np.float64]
 
 
-def average_precision(matches: Matches, weights: NDArray[np.integer] | None = None) -> Scores:
+def average_precision(matches: StoredMatches, weights: NDArray[np.integer] | None = None) -> Scores:
     """Measure a run.
 
     Args:
         weights: (n,) how often each image counts; once each when None.
     """
     if weights is not None:
-        matches = matches.repeated(weights)
+        matches = matches.resampled(weights)
     once = np.ones((1, len(matches.images)), np.int64)
-    tables = [Ranking(matches, area).average_precision(once)[0] for area in range(len(AREAS))]
-    ap, small, medium, large = (float(mean_known(table.ravel())) for table in tables)
-    ap50, ap75 = (float(mean_known(tables[0][:, step])) for step in (0, 5))
+    tables = [RankedDetections(matches, area).average_precision(once)[0] for area in range(len(AREAS))]
+    ap, small, medium, large = (float(mean_ignoring_nan(table.ravel())) for table in tables)
+    ap50, ap75 = (float(mean_ignoring_nan(tables[0][:, step])) for step in (0, 5))
     return Scores(ap, ap50, ap75, small, medium, large, per_class=tables[0].mean(1))
 
 
-class Ranking:
+class RankedDetections:
     """The detections of a run in one area, laid out for measuring AP many times.
 
     A *curve* belongs to a class and an IoU threshold. Its precision matters only where something right was found: the *points*. How
@@ -61,7 +61,7 @@ class Ranking:
         area: all, small, medium or large, by number.
     """
 
-    def __init__(self, matches: Matches, area: int = 0) -> None:
+    def __init__(self, matches: StoredMatches, area: int = 0) -> None:
         right = matches.matched[..., area] & ~matches.ignored[..., area]
         self._classes = len(matches.names)
         self._image = matches.image
@@ -78,7 +78,7 @@ class Ranking:
         counted = matches.object_area[:, area]
         np.add.at(self._objects, (matches.object_image[counted], matches.object_cls[counted]), 1)
 
-    def _skip_before(self, ignored: NDArray[np.bool_], matches: Matches) -> None:
+    def _skip_before(self, ignored: NDArray[np.bool_], matches: StoredMatches) -> None:
         """Find which of the ignored detections, in the order of the curves, come before each point."""
         row, curve = _by_curve(ignored, matches.cls)
         self._skipped_image = matches.image[row]
@@ -121,7 +121,7 @@ class Ranking:
         return np.where(objects[..., None] == 0, np.nan, table.reshape(len(weights), self._classes, _STEPS))
 
 
-def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_ignoring_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean over the last axis of what is not NaN; NaN where all is."""
     known = ~np.isnan(values)
     count = known.sum(-1)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.checksummed_json import file_digest, read_sealed, write_sealed
+from utils.compare.checksummed_json import file_digest, read_json, write_json
 from utils.compare.study import RunResult, run_folder
 from utils.errors import UserError
 
@@ -21,7 +21,7 @@ MATCHES = {"last": "last.npz", "best": "best.npz"}
 """Files of a run folder. The result is written last: where it is, the run is complete."""
 
 
-def write_outcome(folder: Path, result: RunResult) -> None:
+def write_run_result(folder: Path, result: RunResult) -> None:
     """Mark a run as done or failed; its matches and weights are in the folder already.
 
     Raises:
@@ -31,18 +31,18 @@ def write_outcome(folder: Path, result: RunResult) -> None:
     content |= {which: _plain(getattr(result, which)) for which in MATCHES}
     content["made_with"] = dict(result.made_with)
     content["files"] = {name: file_digest(folder / name) for name in _files(result.state)}
-    write_sealed(folder / RESULT, content)
+    write_json(folder / RESULT, content)
 
 
 def _files(state: str) -> tuple[str, ...]:
     return (*MATCHES.values(), "results.csv") if state == "done" else ()
 
 
-def read_outcome(study: Path, variant: str, seed: int) -> RunResult:
+def read_run_result(study: Path, variant: str, seed: int) -> RunResult:
     """Read a run as far as it has come; what is damaged counts as missing."""
     folder = run_folder(study, variant, seed)
     missing = RunResult(variant=variant, seed=seed, state="missing", folder=folder, curve=read_curve(folder))
-    content = read_sealed(folder / RESULT)
+    content = read_json(folder / RESULT)
     if content is None:
         return dataclasses.replace(missing, error="its result is damaged") if (folder / RESULT).exists() else missing
     if (content.get("variant"), content.get("seed")) != (variant, seed):

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from utils.cli import option, parse, run
-from utils.compare.checksummed_json import digest, file_digest, read_sealed, write_sealed
+from utils.compare.checksummed_json import digest, file_digest, read_json, write_json
 from utils.compare.plan_io import read_plan
-from utils.compare.run_result import RESULT, read_outcome, write_outcome
-from utils.compare.study import Plan, RunResult, Variant, model_file, run_folder
+from utils.compare.run_result import RESULT, read_run_result, write_run_result
+from utils.compare.study import RunResult, StudyPlan, Variant, model_file, run_folder
 from utils.errors import UserError
-from utils.files.lock import hold
+from utils.files.lock import folder_lock
 from utils.log import LOG, start_log
 
-PARTS = "parts.json"
+USAGE = "parts.json"
 """Time and memory of the processes that trained a run, as far as they lived to tell."""
 _PATIENCE = 90.0  # seconds that a process may take to save and leave after its parent has died
 
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     if config.follow:
         _follow()
     plan = read_plan(Path(config.study))
-    fix_threads(plan.threads)
+    set_threads(plan.threads)
     start_log()
     Worker(Path(config.study), plan, plan.variant(config.variant), config).carry_out()
 
@@ -78,7 +78,7 @@ def _follow() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def fix_threads(count: int) -> None:
+def set_threads(count: int) -> None:
     """Compute with as many threads as the study was planned with: the last bits of a sum depend on it."""
     # torch reads these when it is first imported
     os.environ.update({name: str(count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
@@ -99,7 +99,7 @@ def _claim(study: Path, variant: str, seed: int) -> Iterator[None]:
         begun = time.monotonic()
         while True:
             try:
-                stack.enter_context(hold(folder))
+                stack.enter_context(folder_lock(folder))
                 break
             except UserError:
                 if time.monotonic() - begun > _PATIENCE:
@@ -113,7 +113,7 @@ class Worker:
     """A run and everything it needs."""
 
     study: Path
-    plan: Plan
+    plan: StudyPlan
     variant: Variant
     config: WorkerConfig
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -126,7 +126,7 @@ class Worker:
     def carry_out(self) -> None:
         """Train, measure, and write the result, as far as that is still to do."""
         with _claim(self.study, self.variant.name, self.config.seed):
-            before = read_outcome(self.study, self.variant.name, self.config.seed)
+            before = read_run_result(self.study, self.variant.name, self.config.seed)
             if before.state != "missing":
                 LOG.info("%s, seed %d: %s already", self.variant.name, self.config.seed, before.state)
                 return
@@ -144,7 +144,7 @@ class Worker:
                 LOG.warning("%s, seed %d failed: %s", self.variant.name, self.config.seed, error)
                 text = str(error).replace(f"{self.study}{os.sep}", "")  # the row is the same wherever the study lies
                 result = self._blank("failed", error=" ".join(text.split()))
-            write_outcome(self.home, dataclasses.replace(result, notes=tuple(self.notes)))
+            write_run_result(self.home, dataclasses.replace(result, notes=tuple(self.notes)))
 
     def _blank(self, state: str, error: str = "") -> RunResult:
         return RunResult(variant=self.variant.name, seed=self.config.seed, state=state, folder=self.home, error=error)
@@ -172,7 +172,7 @@ class Worker:
         (self.home / RESULT).unlink(missing_ok=True)
         index, same = splits[self.plan.data.measured], best_epoch == int(payload["epoch"])
         scores: dict[str, Any] = measure(self.plan, self.home, index, device, self.config.workers, same=same)
-        parts = read_sealed(self.home / PARTS) or {}
+        parts = read_json(self.home / USAGE) or {}
         self.notes += [f"{count} x {kind}" for kind, count in sorted(_mishaps(self.home).items())]
         return dataclasses.replace(
             self._blank("done"),
@@ -215,14 +215,14 @@ class Worker:
     def _unusable(self, payload: dict[str, Any]) -> str:
         """Why a checkpoint cannot be gone on from without mixing what is not comparable, or ""."""
         from utils.compare.provenance import code_digest
-        from utils.files.checksum import is_whole
+        from utils.files.checksum import has_valid_checksum
         from utils.training.resume import is_finished
 
-        marks = read_sealed(self.home / PARTS) or {}
+        marks = read_json(self.home / USAGE) or {}
         best = self.home / "weights" / "best.pt"
         if marks.get("code", code_digest()) != code_digest():
             return "begun with other code"
-        if is_finished(payload) and not (best.is_file() and is_whole(best)):
+        if is_finished(payload) and not (best.is_file() and has_valid_checksum(best)):
             return "best.pt is damaged"
         return ""
 
@@ -233,8 +233,8 @@ class Worker:
         from utils.training.session import train
 
         self.home.mkdir(parents=True, exist_ok=True)
-        earlier = read_sealed(self.home / PARTS) or {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
-        write_sealed(self.home / PARTS, earlier)
+        earlier = read_json(self.home / USAGE) or {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
+        write_json(self.home / USAGE, earlier)
         local = {name: getattr(self.config, name) for name in ("device", "workers", "cache", "noplots", "save_period", "save_interval")}
         own: dict[str, Any] = {"cfg": str(model_file(self.study, self.variant.name)), "seed": self.config.seed, "exist_ok": True}
         own |= {"weights": self.plan.weights, "data": self.plan.data.source, "plugins": tuple(self.plan.plugins)}
@@ -247,7 +247,7 @@ class Worker:
         finally:
             seconds, memory = earlier["seconds"] + time.monotonic() - begun, max(earlier["memory_mb"], peak_memory_mb())
             with contextlib.suppress(UserError):
-                write_sealed(self.home / PARTS, {**earlier, "seconds": seconds, "memory_mb": memory})
+                write_json(self.home / USAGE, {**earlier, "seconds": seconds, "memory_mb": memory})
 
 
 def _mishaps(home: Path) -> Counter[str]:

@@ -7,10 +7,10 @@ import re
 from collections import deque
 from pathlib import Path
 
-from utils.compare.executors import Engine, Exit, Task
+from utils.compare.executors import Executor, Exit, Task
 from utils.compare.progress import Progress, folder_of
-from utils.compare.run_result import read_curve, read_outcome, write_outcome
-from utils.compare.study import Plan, RunResult, run_folder
+from utils.compare.run_result import read_curve, read_run_result, write_run_result
+from utils.compare.study import RunResult, StudyPlan, run_folder
 from utils.errors import StopError, UserError
 from utils.signals import StopRequest
 
@@ -20,13 +20,13 @@ _STOPPED = 75
 _TAIL = 8192
 
 
-def tasks_left(folder: Path, plan: Plan) -> list[Task]:
+def tasks_left(folder: Path, plan: StudyPlan) -> list[Task]:
     """The runs that are not finished, seed by seed, so that a study that is broken off has pairs to compare."""
     every = [Task(folder, v.name, seed) for seed in plan.seeds for v in plan.variants]
-    return [t for t in every if read_outcome(folder, t.variant, t.seed).state == "missing"]
+    return [t for t in every if read_run_result(folder, t.variant, t.seed).state == "missing"]
 
 
-def fail_unbuildable(folder: Path, plan: Plan) -> None:
+def fail_unbuildable(folder: Path, plan: StudyPlan) -> None:
     """Write down the failure of the variants that cannot be built.
 
     Raises:
@@ -34,7 +34,7 @@ def fail_unbuildable(folder: Path, plan: Plan) -> None:
     """
     for variant in plan.variants:
         for seed in plan.seeds:
-            if variant.error and read_outcome(folder, variant.name, seed).state == "missing":
+            if variant.error and read_run_result(folder, variant.name, seed).state == "missing":
                 _fail(Task(folder, variant.name, seed), variant.error)
 
 
@@ -45,7 +45,7 @@ def _fail(task: Task, why: str) -> RunResult:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{home}: cannot be made ({error.strerror or error})") from error
-    write_outcome(home, result)
+    write_run_result(home, result)
     return result
 
 
@@ -57,14 +57,14 @@ class _Trouble:
     kills: int = 0
 
 
-class Runner:
+class Scheduler:
     """Hands tasks to an engine until all are finished.
 
     Attributes:
         unfinished: why a run could not be finished, by task: a full disk, data that are gone, killed again and again.
     """
 
-    def __init__(self, engine: Engine, tasks: list[Task], progress: Progress) -> None:
+    def __init__(self, engine: Executor, tasks: list[Task], progress: Progress) -> None:
         self._engine, self._progress = engine, progress
         self._waiting = deque(tasks)
         self._running: set[Task] = set()
@@ -96,7 +96,7 @@ class Runner:
 
     def _settle(self, exited: Exit) -> None:
         task = exited.task
-        result = read_outcome(task.study, task.variant, task.seed)
+        result = read_run_result(task.study, task.variant, task.seed)
         if result.state != "missing":
             self._progress.finish(task, result)
         elif exited.code == 2:

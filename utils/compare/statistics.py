@@ -12,22 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compare.intervals import Interval, bootstrap, holm, join, paired_t, smallest_claimable
-from utils.compare.match_store import Matches
-from utils.compare.resampled_ap import Ranking, Scores, average_precision, mean_known
+from utils.compare.intervals import Interval, bootstrap, combine, holm, minimum_detectable_effect, paired_t
+from utils.compare.match_store import StoredMatches
+from utils.compare.resampled_ap import RankedDetections, Scores, average_precision, mean_ignoring_nan
 
 __all__ = [
     "BETTER",
     "NO_VERDICT",
     "UNDECIDED",
     "WORSE",
-    "ArmScores",
     "Comparison",
     "Interval",
+    "MeanAndStd",
     "Result",
-    "Spread",
     "Summary",
-    "compare_arms",
+    "VariantRuns",
+    "compare_variants",
     "verdict",
 ]
 
@@ -40,7 +40,7 @@ FIGURES = ("ap", "ap50", "ap75", "small", "medium", "large")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Spread:
+class MeanAndStd:
     """Mean and standard deviation (n - 1) of a figure over n seeds; NaN where it has no value, and the deviation below two seeds too."""
 
     mean: float
@@ -49,7 +49,7 @@ class Spread:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ArmScores:
+class VariantRuns:
     """What is known of one variant.
 
     Attributes:
@@ -58,7 +58,7 @@ class ArmScores:
     """
 
     name: str
-    matches: Mapping[int, Matches]
+    matches: Mapping[int, StoredMatches]
     protocol: Mapping[int, Mapping[str, str]]
 
     def measured(self, seeds: Sequence[int]) -> tuple[int, ...]:
@@ -72,8 +72,8 @@ class Summary:
 
     name: str
     seeds: tuple[int, ...]
-    figures: Mapping[str, Spread]
-    per_class: tuple[Spread, ...]
+    figures: Mapping[str, MeanAndStd]
+    per_class: tuple[MeanAndStd, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ class _Arm:
     resampled: Mapping[int, NDArray[np.float64]]
 
 
-def compare_arms(
-    baseline: ArmScores, variants: Sequence[ArmScores], seeds: Sequence[int], *, resamples: int = 1000, seed: int = 0
+def compare_variants(
+    baseline: VariantRuns, variants: Sequence[VariantRuns], seeds: Sequence[int], *, resamples: int = 1000, seed: int = 0
 ) -> Result:
     """Compare each variant with the baseline.
 
@@ -195,21 +195,21 @@ def _points(value: float) -> str:
     return f"{100 * value:+.2f}".replace("-", "\u2212")
 
 
-def _measure(arm: ArmScores, seeds: Sequence[int], truth: Matches | None, weights: NDArray[np.int64]) -> tuple[_Arm, list[str]]:
+def _measure(arm: VariantRuns, seeds: Sequence[int], truth: StoredMatches | None, weights: NDArray[np.int64]) -> tuple[_Arm, list[str]]:
     """Measure the runs of an arm; those on other images or objects than `truth` are left out and named."""
     scores, resampled, foreign = {}, {}, []
     for s in arm.measured(seeds):
         matches = arm.matches[s]
-        if truth is None or not matches.same_truth(truth):
+        if truth is None or not matches.same_ground_truth(truth):
             foreign.append(f"seed {s} of {arm.name} was measured on other images or objects")
             continue
         scores[s] = average_precision(matches)
-        table = Ranking(matches).average_precision(weights)
-        resampled[s] = np.column_stack((mean_known(table.reshape(len(table), -1)), table.mean(2)))
+        table = RankedDetections(matches).average_precision(weights)
+        resampled[s] = np.column_stack((mean_ignoring_nan(table.reshape(len(table), -1)), table.mean(2)))
     return _Arm(arm.name, scores, resampled), foreign
 
 
-def _compare(baseline: _Arm, arm: _Arm, truth: Matches | None) -> Comparison:
+def _compare(baseline: _Arm, arm: _Arm, truth: StoredMatches | None) -> Comparison:
     """Everything but Holm's adjustment and the verdict."""
     images, nc = (len(truth.images), len(truth.names)) if truth else (0, 0)
     seeds = tuple(s for s in arm.scores if s in baseline.scores)
@@ -224,7 +224,7 @@ def _compare(baseline: _Arm, arm: _Arm, truth: Matches | None) -> Comparison:
         over_images = bootstrap(observed, resampled[:, 0], images)
         class_images = [bootstrap(d, r, images) for d, r in zip(classes.mean(0).tolist(), resampled[:, 1:].T, strict=True)]
     over_seeds = figures["ap"]
-    joint = join(over_seeds, over_images) if over_seeds and over_images else None
+    joint = combine(over_seeds, over_images) if over_seeds and over_images else None
     return Comparison(
         name=arm.name,
         baseline=baseline.name,
@@ -238,13 +238,13 @@ def _compare(baseline: _Arm, arm: _Arm, truth: Matches | None) -> Comparison:
         p=joint.p if joint else None,
         p_holm=None,
         p_better=joint.p_better if joint else None,
-        smallest_visible=smallest_claimable(over_seeds, over_images) if over_seeds and over_images else None,
+        smallest_visible=minimum_detectable_effect(over_seeds, over_images) if over_seeds and over_images else None,
         verdict=NO_VERDICT,
         reason="",
     )
 
 
-def _differences(baseline: ArmScores, arm: ArmScores, seeds: Sequence[int]) -> Iterator[str]:
+def _differences(baseline: VariantRuns, arm: VariantRuns, seeds: Sequence[int]) -> Iterator[str]:
     """What is not the same in all runs of both arms, and where it first departs."""
     runs = [(f"{a.name}, seed {s}", a.protocol.get(s, {})) for a in (baseline, arm) for s in a.measured(seeds)]
     for key in sorted({key for _, protocol in runs for key in protocol}):
@@ -261,6 +261,6 @@ def _summary(arm: _Arm) -> Summary:
     return Summary(arm.name, tuple(arm.scores), figures, tuple(_spread(column) for column in np.array([s.per_class for s in scores]).T))
 
 
-def _spread(values: Sequence[float] | NDArray[np.float64]) -> Spread:
+def _spread(values: Sequence[float] | NDArray[np.float64]) -> MeanAndStd:
     n = len(values)
-    return Spread(float(np.mean(values)) if n else math.nan, float(np.std(values, ddof=1)) if n > 1 else math.nan, n)
+    return MeanAndStd(float(np.mean(values)) if n else math.nan, float(np.std(values, ddof=1)) if n > 1 else math.nan, n)

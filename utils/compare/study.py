@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.checksummed_json import read_sealed
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from utils.compare.match_store import Matches
+    from utils.compare.match_store import StoredMatches
     from utils.compare.resampled_ap import Scores
     from utils.compare.statistics import Comparison
 
@@ -85,7 +84,7 @@ class DataPlan:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class StudyPlan:
     """Everything that decides a study's figures.
 
     Attributes:
@@ -165,7 +164,7 @@ class RunResult:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class CostMeasurement:
     """What a variant costs on the machine that measured it, on which nothing else of the study ran then.
 
     Attributes:
@@ -205,9 +204,9 @@ class Study:
     """
 
     folder: Path
-    plan: Plan
+    plan: StudyPlan
     runs: tuple[RunResult, ...]
-    costs: Mapping[str, Cost]
+    costs: Mapping[str, CostMeasurement]
     comparisons: Mapping[str, Comparison]
 
     @property
@@ -223,18 +222,18 @@ class Study:
         """The runs of a variant, in the order of the seeds."""
         return tuple(r for r in self.runs if r.variant == variant)
 
-    def matches(self, variant: str, seed: int, which: str = "last") -> Matches:
+    def matches(self, variant: str, seed: int, which: str = "last") -> StoredMatches:
         """Return what a finished run found in each image; `which` is "last" or "best".
 
         Raises:
             UserError: the run is not done, or the file is damaged.
         """
-        from utils.compare.match_store import Matches
+        from utils.compare.match_store import StoredMatches
 
         run = self.run(variant, seed)
         if run.state != "done":
             raise UserError(f"{variant}, seed {seed}: {run.state}{f' ({run.error})' if run.error else ''}, so there is nothing measured")
-        return Matches.load(run.folder / f"{which}.npz")
+        return StoredMatches.load(run.folder / f"{which}.npz")
 
     def records(self) -> list[dict[str, Any]]:
         """Return a flat dict for each run, NaN and None where there is no value: ``pandas.DataFrame(study.records())``."""
@@ -271,26 +270,3 @@ def run_folder(folder: Path, variant: str, seed: int) -> Path:
 def model_file(folder: Path, variant: str) -> Path:
     """Where a variant's resolved model is, for train.py's ``--cfg`` too."""
     return folder / "models" / f"{variant}.yaml"
-
-
-def load_study(folder: str | Path) -> Study:
-    """Read a study folder, finished or not.
-
-    Raises:
-        UserError: there is no study, or its plan cannot be read.
-    """
-    from utils.compare.plan_io import read_plan
-    from utils.compare.run_result import read_outcome
-
-    folder = Path(folder)
-    plan = read_plan(folder)
-    runs = tuple(read_outcome(folder, v.name, seed) for v in plan.variants for seed in plan.seeds)
-    names = {v.name for v in plan.variants}
-    costs = {k: Cost(**v) for k, v in (read_sealed(folder / COSTS) or {}).items() if k in names}
-    return Study(folder=folder, plan=plan, runs=runs, costs=costs, comparisons=_comparisons(folder, plan, runs))
-
-
-def _comparisons(folder: Path, plan: Plan, runs: tuple[RunResult, ...]) -> dict[str, Comparison]:
-    from utils.compare.verdicts import read_comparisons
-
-    return read_comparisons(folder / COMPARISONS, plan, runs)

@@ -77,7 +77,7 @@ def _read(name: str, cfg: str, names: dict[int, str], imgsz: int) -> Variant:
         spec = ModelSpec.from_yaml(cfg)
         if spec.ch != 3:
             raise UserError(f"{cfg}: reads {spec.ch} channels, and images are loaded with 3; set 'ch: 3'")
-        return measured(Variant(name=name, cfg=cfg, edits=edits_of(cfg), spec=spec_dict(spec)), names, imgsz)
+        return measured(Variant(name=name, cfg=cfg, edits=list_edits(cfg), spec=spec_dict(spec)), names, imgsz)
     except UserError as error:
         LOG.warning("%s cannot be built, the others go on: %s", name, error)
         return Variant(name=name, cfg=cfg, error=str(error))
@@ -110,7 +110,7 @@ def spec_dict(spec: ModelSpec) -> dict[str, Any]:
     return {**content, "names": None}
 
 
-def edits_of(cfg: str | Path, folder: Path = Path()) -> tuple[str, ...]:
+def list_edits(cfg: str | Path, folder: Path = Path()) -> tuple[str, ...]:
     """What a variant's YAML changes against its base, and that against its own, a line each; empty for a classic file."""
     path, _ = find_model(Path(cfg), folder)
     content = read_yaml(path)
@@ -118,7 +118,7 @@ def edits_of(cfg: str | Path, folder: Path = Path()) -> tuple[str, ...]:
     if not isinstance(base, str):
         return ()
     own = [_line(edit) for edit in content.get("edits", ())]
-    return (*edits_of(base, path.parent), *own)
+    return (*list_edits(base, path.parent), *own)
 
 
 def _line(edit: Mapping[str, Any]) -> str:
@@ -139,7 +139,7 @@ def _module(row: Sequence[Any]) -> str:
     return f"{times}{name} {args}"
 
 
-def described(variant: Variant, baseline: Variant) -> Variant:
+def with_edits(variant: Variant, baseline: Variant) -> Variant:
     """A variant whose YAML lists no edits gets those that lead from the baseline's rows to its own."""
     if variant.edits or variant.error or variant.baseline or variant.control_of:
         return variant

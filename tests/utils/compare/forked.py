@@ -18,7 +18,7 @@ import utils.compare.evaluate_run
 import utils.compare.statistics
 import utils.training.session  # noqa: F401
 from tests.tiny_model import TINY
-from utils.compare import main as conduct
+from utils.compare import main as study_main
 from utils.compare.config import CompareConfig
 from utils.compare.executors import Exit, Task
 from utils.compare.run_worker import main as work
@@ -43,7 +43,7 @@ def settings(cfgs: Sequence[str], data: Path, project: Path, **more: Any) -> Com
 
 def study_of(config: CompareConfig, **hyp: float) -> None:
     """What compare.py does once its command line is read."""
-    conduct.conduct(config, load_hyp(config.hyp, hyp), frozenset({"workers"}), "python compare.py ...")
+    study_main.run_study(config, load_hyp(config.hyp, hyp), frozenset({"workers"}), "python compare.py ...")
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -74,8 +74,8 @@ def ended(child: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
-class ForkEngine:
-    """`LocalEngine` with forks for processes; `kills` says after how many seconds which of them is killed, in order."""
+class ForkExecutor:
+    """`LocalExecutor` with forks for processes; `kills` says after how many seconds which of them is killed, in order."""
 
     kills: Sequence[float] = ()
 

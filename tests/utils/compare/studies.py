@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.compare.page.gallery_types import Focus, Gallery, Picture, Scene
+from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.resampled_ap import Scores
 from utils.compare.statistics import Comparison, Interval, verdict
-from utils.compare.study import FIGURES, Cost, DataPlan, Plan, RunResult, SplitPlan, Study, Variant
+from utils.compare.study import FIGURES, CostMeasurement, DataPlan, RunResult, SplitPlan, Study, StudyPlan, Variant
 
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1|`$\\input{x}$&_"
 LONG = "yolov5n-coordinate-attention-after-every-stage-of-the-neck-with-gate-zero-and-reduction-thirty-two"
@@ -102,9 +102,9 @@ def _epoch(rng: np.random.Generator, level: float, e: int, epochs: int) -> dict[
     }
 
 
-def _cost(variant: Variant, number: int) -> Cost:
+def _cost(variant: Variant, number: int) -> CostMeasurement:
     latency = 21.5 + 2.1 * number
-    return Cost(
+    return CostMeasurement(
         parameters=variant.parameters,
         gflops=variant.gflops,
         latency_ms=latency,
@@ -161,9 +161,9 @@ def _comparison(rng: np.random.Generator, name: str, gain: float, runs: tuple[Ru
     )
 
 
-def _plan(variants: tuple[Variant, ...], seeds: int, epochs: int, names: tuple[str, ...]) -> Plan:
+def _plan(variants: tuple[Variant, ...], seeds: int, epochs: int, names: tuple[str, ...]) -> StudyPlan:
     splits = {"train": SplitPlan(images=192, objects=371, digest="6f1c" * 16), "val": SplitPlan(images=48, objects=92, digest="a09b" * 16)}
-    return Plan(
+    return StudyPlan(
         name="study",
         command="python compare.py --cfgs models/yolov5n.yaml models/yolov5n-{ca,cot,bot,hornet}.yaml --data fruits.yaml --seeds 3",
         variants=variants,
@@ -196,7 +196,7 @@ def make_gallery(study: Study, scenes: int = 3) -> Gallery:
             ]
         name = HOSTILE + ".jpg" if number == 1 else f"mixed_{number}.jpg"
         out.append(
-            Scene(
+            GalleryScene(
                 name=name,
                 why="the variants differ most here",
                 size=(180, 240),
@@ -205,7 +205,7 @@ def make_gallery(study: Study, scenes: int = 3) -> Gallery:
                 pictures=pictures,
             )
         )
-    focus = {v.name: Focus(share=0.41 + 0.03 * i, images=48) for i, v in enumerate(shown)}
+    focus = {v.name: CamEnergy(share=0.41 + 0.03 * i, images=48) for i, v in enumerate(shown)}
     return Gallery(scenes=tuple(out), focus=focus, chance=0.187, seed=0)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.compare.match_store import Matches
+from utils.compare.match_store import StoredMatches
 from utils.evaluation.matching import IOU_THRESHOLDS
 
 NAMES = ("a", "b")
@@ -31,7 +31,7 @@ def draw_scenes(random: np.random.Generator, images: int, objects: float = 3.0) 
     return Scenes(image, owner, cls, image[owner] + random.normal(0, 0.8, len(owner)))
 
 
-def detect(random: np.random.Generator, scenes: Scenes, skill: float, strays: float = 2.0) -> Matches:
+def detect(random: np.random.Generator, scenes: Scenes, skill: float, strays: float = 2.0) -> StoredMatches:
     """Run a detector of this skill: better ones overlap their objects more, are surer of them, and see fewer that are not there.
 
     `random` is the training seed's luck with each single object; the difficulty of object and image is common to all detectors.
@@ -49,7 +49,7 @@ def detect(random: np.random.Generator, scenes: Scenes, skill: float, strays: fl
     matched[..., 0] = hit[order]
     area = np.zeros((len(scenes.owner), 4), bool)
     area[:, 0] = True
-    return Matches(
+    return StoredMatches(
         names=NAMES,
         images=np.arange(len(scenes.image)),
         image=image[order].astype(np.int32),

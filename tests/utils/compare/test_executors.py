@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from utils.compare.executors import LocalEngine, Task, command
-from utils.compare.ray_executor import RayEngine
+from utils.compare.executors import LocalExecutor, Task, command
+from utils.compare.ray_executor import RayExecutor
 from utils.errors import UserError
 
 
@@ -24,7 +24,7 @@ def test_a_zero_is_handed_over_and_what_is_off_is_not():
 def test_no_room_for_a_log_is_told(tmp_path):
     (tmp_path / "logs").touch()
     with pytest.raises(UserError, match=r"v, seed 0: its process cannot be started \(File exists: .*logs\); the same command goes on"):
-        LocalEngine(1, {}, ["cpu"]).start(Task(tmp_path, "v", 0))
+        LocalExecutor(1, {}, ["cpu"]).start(Task(tmp_path, "v", 0))
 
 
 class Ray:
@@ -54,7 +54,7 @@ def test_ray_takes_the_clusters_gpus_and_finds_the_study_from_any_folder(monkeyp
     ray = Ray(gpus)
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.chdir(tmp_path)
-    engine = RayEngine("auto", {"workers": 0}, jobs=2, threads=2, runs=3, device=device)
+    engine = RayExecutor("auto", {"workers": 0}, jobs=2, threads=2, runs=3, device=device)
     engine.start(Task(Path("study"), "v", 1))
     assert (ray.asked["num_cpus"], ray.asked["num_gpus"]) == (2, asked)
     assert ray.given == (Task(tmp_path / "study", "v", 1), {"workers": 0}, told)

@@ -6,15 +6,24 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
-from utils.compare.intervals import Interval, bootstrap, detectable, holm, join, paired_t, smallest_claimable, smallest_visible
-from utils.compare.resampled_ap import Ranking, mean_known
+from utils.compare.intervals import (
+    Interval,
+    bootstrap,
+    combine,
+    detectable_effect,
+    holm,
+    mde_over_seeds,
+    minimum_detectable_effect,
+    paired_t,
+)
+from utils.compare.resampled_ap import RankedDetections, mean_ignoring_nan
 
 
 def measure(matches_of: Scenes, random: np.random.Generator, skill: float, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
     """AP of a detector of this skill: (resamples,), of the images as they are when there are no weights."""
-    ranking = Ranking(detect(random, matches_of, skill))
+    ranking = RankedDetections(detect(random, matches_of, skill))
     weights = np.ones((1, len(matches_of.image)), np.int64) if weights is None else weights
-    return mean_known(ranking.average_precision(weights).reshape(len(weights), -1))
+    return mean_ignoring_nan(ranking.average_precision(weights).reshape(len(weights), -1))
 
 
 def resamples(random: np.random.Generator, images: int, count: int) -> NDArray[np.int64]:
@@ -52,7 +61,7 @@ def test_what_has_no_interval() -> None:
 def test_equal_runs_differ_by_nothing_and_surely_so() -> None:
     assert paired_t([0, 0, 0]) == Interval(0, 0, 0, 0, 3, 1)
     pair = Interval(0, 0, 0, 0, 3, 1), Interval(0, 0, 0, 0, 50, 1)
-    assert (join(*pair).p, join(*pair).p_better, smallest_claimable(*pair)) == (1, 0.5, 0)
+    assert (combine(*pair).p, combine(*pair).p_better, minimum_detectable_effect(*pair)) == (1, 0.5, 0)
 
 
 def test_the_images_interval_rests_on_the_spread_of_the_resamples() -> None:
@@ -79,16 +88,16 @@ def test_a_variant_without_result_still_counts_for_holm() -> None:
 def test_both_sources_add_their_variances() -> None:
     """Equal parts: the error is that of one times root 2; Welch: 4 / (1 / 2 + 1 / 100) degrees of freedom."""
     seeds = Interval(0.05, 0, 0, 0.01 * 3**0.5, 3, 0.03)
-    got = join(seeds, Interval(0.05, 0, 0, 0.01, 101, 0.001))
+    got = combine(seeds, Interval(0.05, 0, 0, 0.01, 101, 0.001))
     assert (got.error, got.df) == pytest.approx((0.01 * 2**0.5, 4 / 0.51))
     assert got.p == 0.03  # the largest of the three: here that of the seeds
     assert got.p_better == pytest.approx(0.985)
-    negative = join(Interval(-0.05, 0, 0, 0.01 * 3**0.5, 3, 0.03), Interval(-0.05, 0, 0, 0.01, 101, 0.001))
+    negative = combine(Interval(-0.05, 0, 0, 0.01 * 3**0.5, 3, 0.03), Interval(-0.05, 0, 0, 0.01, 101, 0.001))
     assert negative.p_better == pytest.approx(0.015)
 
 
 def test_two_close_sources_together_are_harder_than_each() -> None:
-    got = join(Interval(0.02, 0, 0, 0.01 * 5**0.5, 5, 0.04), Interval(0.02, 0, 0, 0.01, 101, 0.048))
+    got = combine(Interval(0.02, 0, 0, 0.01 * 5**0.5, 5, 0.04), Interval(0.02, 0, 0, 0.01, 101, 0.048))
     assert got.p == pytest.approx(2 * stats.t.sf(2**0.5, 4 / (1 / 4 + 1 / 100)))
     assert got.p > 0.15
 
@@ -96,19 +105,19 @@ def test_two_close_sources_together_are_harder_than_each() -> None:
 @pytest.mark.parametrize(("n", "factor"), [(3, 3.26404), (5, 1.68200), (10, 0.99600), (30, 0.52925)])
 def test_the_smallest_visible_difference_is_that_of_a_power_calculation(n: int, factor: float) -> None:
     """As of R: power.t.test(n=n, sd=1, power=0.8, type="paired")."""
-    assert smallest_visible(2.0, n) == pytest.approx(2 * factor, rel=1e-4)
+    assert mde_over_seeds(2.0, n) == pytest.approx(2 * factor, rel=1e-4)
 
 
 def test_the_smallest_visible_difference_is_seen_in_four_of_five_studies() -> None:
-    random, effect = np.random.default_rng(0), smallest_visible(1.0, 5)
+    random, effect = np.random.default_rng(0), mde_over_seeds(1.0, 5)
     differences = random.normal(effect, 1, (20_000, 5))
     assert np.mean(stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_hardest_test_decides_what_is_visible() -> None:
-    assert smallest_claimable(Interval(0, 0, 0, 1, 3, 1), Interval(0, 0, 0, 0.001, 50, 1)) == pytest.approx(3.26404, rel=1e-3)
-    assert smallest_claimable(Interval(0, 0, 0, 1e-6, 3, 1), Interval(0, 0, 0, 1, 10**6, 1)) == pytest.approx(2.80159, rel=1e-3)
-    assert detectable(1, 10**6) == pytest.approx(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), rel=1e-4)
+    assert minimum_detectable_effect(Interval(0, 0, 0, 1, 3, 1), Interval(0, 0, 0, 0.001, 50, 1)) == pytest.approx(3.26404, rel=1e-3)
+    assert minimum_detectable_effect(Interval(0, 0, 0, 1e-6, 3, 1), Interval(0, 0, 0, 1, 10**6, 1)) == pytest.approx(2.80159, rel=1e-3)
+    assert detectable_effect(1, 10**6) == pytest.approx(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), rel=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from utils.compare.match_store import Matches, collect
-from utils.data.index import Truth
+from utils.compare.match_store import StoredMatches, match_detections
+from utils.data.index import GroundTruth
 from utils.errors import UserError
 from utils.evaluation.metrics import Evaluator
 
@@ -36,7 +36,7 @@ def fill(seed: int, images: int = 12) -> Evaluator:
         rows = np.column_stack((guess, np.round(random.uniform(0, 1, len(guess)), 1), classes)).astype(np.float32)
         area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * random.uniform(0.4, 1, n)).astype(np.float32)
         area[:1] = random.choice([32**2, 96**2])  # at a border: of two areas
-        evaluator.add(int(i) * 10, rows, Truth(cls=labels, xyxy=boxes, area=area, crowd=random.uniform(size=n) < 0.2))
+        evaluator.add(int(i) * 10, rows, GroundTruth(cls=labels, xyxy=boxes, area=area, crowd=random.uniform(size=n) < 0.2))
     return evaluator
 
 
@@ -81,7 +81,7 @@ def oracle(evaluator: Evaluator) -> Any:
 @pytest.mark.parametrize("seed", range(4))
 def test_every_detection_is_matched_and_ignored_as_by_pycocotools(seed: int) -> None:
     evaluator = fill(seed)
-    got, want = collect(evaluator), oracle(evaluator)
+    got, want = match_detections(evaluator), oracle(evaluator)
     images = len(got.images)
     assert got.images.tolist() == sorted(evaluator.state()["key"].tolist())
     compared = 0
@@ -103,10 +103,12 @@ def test_every_detection_is_matched_and_ignored_as_by_pycocotools(seed: int) -> 
 
 def test_detections_come_by_class_then_confidence_then_image() -> None:
     evaluator = Evaluator(NAMES)
-    nothing = Truth(cls=np.zeros(0, np.int64), xyxy=np.zeros((0, 4), np.float32), area=np.zeros(0, np.float32), crowd=np.zeros(0, bool))
+    nothing = GroundTruth(
+        cls=np.zeros(0, np.int64), xyxy=np.zeros((0, 4), np.float32), area=np.zeros(0, np.float32), crowd=np.zeros(0, bool)
+    )
     for key, rows in ((7, [(0.5, 1), (0.9, 0)]), (3, [(0.5, 1), (0.9, 1), (0.5, 0)])):
         evaluator.add(key, np.array([(0, 0, 9, 9, *row) for row in rows], np.float32), nothing)
-    got = collect(evaluator)
+    got = match_detections(evaluator)
     assert (got.images.tolist(), got.names) == ([3, 7], ("a", "b", "c"))
     assert got.cls.tolist() == [0, 0, 1, 1, 1]
     assert got.score.tolist() == pytest.approx([0.9, 0.5, 0.9, 0.5, 0.5])
@@ -114,30 +116,30 @@ def test_detections_come_by_class_then_confidence_then_image() -> None:
 
 
 def test_nothing_measured_matches_nothing() -> None:
-    got = collect(Evaluator(NAMES))
+    got = match_detections(Evaluator(NAMES))
     assert (got.score.shape, got.matched.shape, got.object_area.shape) == ((0,), (0, 10, 4), (0, 4))
 
 
 def test_a_repeated_image_comes_copy_by_copy() -> None:
-    got = collect(fill(0))
+    got = match_detections(fill(0))
     times = np.array([2, 0, 1, 3, *[1] * 8])
-    twice = got.repeated(times)
+    twice = got.resampled(times)
     assert len(twice.images) == times.sum() == 14
     assert (twice.image[:, None] == [0, 1, 3, 4, 5]).sum(0).tolist() == [(got.image == i).sum() for i in (0, 0, 3, 3, 3)]
     assert (twice.object_image[:, None] == [0, 1, 3, 4, 5]).sum(0).tolist() == [(got.object_image == i).sum() for i in (0, 0, 3, 3, 3)]
     assert (np.diff(twice.cls) >= 0).all()
-    same = got.repeated(np.ones(12, int))
-    assert all(np.array_equal(getattr(same, name), getattr(got, name)) for name in Matches.__slots__)
+    same = got.resampled(np.ones(12, int))
+    assert all(np.array_equal(getattr(same, name), getattr(got, name)) for name in StoredMatches.__slots__)
 
 
 def test_a_file_holds_all_of_it_and_is_the_same_each_time(tmp_path: Path) -> None:
     for seed in (0, 1):
-        got = collect(fill(seed))
+        got = match_detections(fill(seed))
         got.save(tmp_path / "a.npz")
         got.save(tmp_path / "b.npz")
         assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-        back = Matches.load(tmp_path / "a.npz")
-        for name in Matches.__slots__:
+        back = StoredMatches.load(tmp_path / "a.npz")
+        for name in StoredMatches.__slots__:
             np.testing.assert_array_equal(getattr(back, name), getattr(got, name))
             assert name == "names" or getattr(back, name).dtype == getattr(got, name).dtype
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "b.npz"]
@@ -145,46 +147,46 @@ def test_a_file_holds_all_of_it_and_is_the_same_each_time(tmp_path: Path) -> Non
 
 def test_names_of_all_kinds_survive(tmp_path: Path) -> None:
     names = {0: "<b>", 1: 'größe, "x"\n', 2: "\0"}
-    collect(fill(0), names).save(tmp_path / "a.npz")
-    assert Matches.load(tmp_path / "a.npz").names == tuple(names.values())
+    match_detections(fill(0), names).save(tmp_path / "a.npz")
+    assert StoredMatches.load(tmp_path / "a.npz").names == tuple(names.values())
 
 
 def test_a_flipped_bit_a_cut_and_a_foreign_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    collect(fill(0)).save(path)
+    match_detections(fill(0)).save(path)
     whole = path.read_bytes()
     for place in np.random.default_rng(0).integers(0, len(whole), 50).tolist():
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(UserError, match="damaged"):
-            Matches.load(path)
+            StoredMatches.load(path)
     for content in (b"", whole[:-10], whole[: len(whole) // 2], b"PK" * 400):
         path.write_bytes(content)
         with pytest.raises(UserError, match="damaged"):
-            Matches.load(path)
+            StoredMatches.load(path)
     path.write_bytes(whole)
-    assert Matches.load(path).images.size == 12
+    assert StoredMatches.load(path).images.size == 12
 
 
 def test_a_sealed_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    from utils.files.checksum import seal
+    from utils.files.checksum import write_checksum
 
     path = tmp_path / "a.npz"
     np.savez(path, version=np.array(99), score=np.zeros(3))
     with path.open("r+b") as file:
-        seal(file)
+        write_checksum(file)
     with pytest.raises(UserError, match="version 99"):
-        Matches.load(path)
+        StoredMatches.load(path)
 
 
 def test_a_file_that_cannot_be_written_or_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
-        collect(fill(0)).save(tmp_path / "none" / "a.npz")
+        match_detections(fill(0)).save(tmp_path / "none" / "a.npz")
     with pytest.raises(UserError, match="cannot be read"):
-        Matches.load(tmp_path / "a.npz")
+        StoredMatches.load(tmp_path / "a.npz")
 
 
 def test_truth_is_told_apart() -> None:
-    a, b = collect(fill(0)), collect(fill(1))
-    assert a.same_truth(collect(fill(0)))
-    assert not a.same_truth(b)
-    assert not a.same_truth(collect(fill(0), {0: "a", 1: "b", 2: "d"}))
+    a, b = match_detections(fill(0)), match_detections(fill(1))
+    assert a.same_ground_truth(match_detections(fill(0)))
+    assert not a.same_ground_truth(b)
+    assert not a.same_ground_truth(match_detections(fill(0), {0: "a", 1: "b", 2: "d"}))

@@ -10,14 +10,14 @@ import pytest
 
 from tests.utils.compare.forked import settings, write_models
 from utils.compare.capacity_control import controls
-from utils.compare.checksummed_json import read_sealed, write_sealed
+from utils.compare.checksummed_json import read_json, write_json
 from utils.compare.config import CompareConfig, decisive_flags, parse_seeds
-from utils.compare.plan import make_plan, settle
+from utils.compare.plan import make_plan, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
 from utils.compare.provenance import data_digest
 from utils.compare.results_csv import write_results
 from utils.compare.study import Study, model_file
-from utils.compare.variants import choose_baseline, described, edits_of, read_variants, variant_name
+from utils.compare.variants import choose_baseline, list_edits, read_variants, variant_name, with_edits
 from utils.config import Hyp, TrainConfig
 from utils.data.config import load_data
 from utils.data.index import load_index
@@ -33,15 +33,15 @@ def cfgs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture
 def plan(cfgs, tiny_dataset, tmp_path):
-    return settle(make_plan(settings(cfgs, tiny_dataset, tmp_path), Hyp(), "python compare.py", 2), None, "")
+    return reconcile_plan(make_plan(settings(cfgs, tiny_dataset, tmp_path), Hyp(), "python compare.py", 2), None, "")
 
 
 def test_edits_are_told_in_words(cfgs):
-    assert edits_of("yolov5s-cot") == ("row 6: 9 x C3CoT [512] in its place", "row 8: 3 x C3CoT [1024] in its place")
-    assert edits_of("yolov5n-gnconv")[0] == "after row 17: insert GnConv [3], gate zero"
-    assert edits_of("yolov5s") == ()
+    assert list_edits("yolov5s-cot") == ("row 6: 9 x C3CoT [512] in its place", "row 8: 3 x C3CoT [1024] in its place")
+    assert list_edits("yolov5n-gnconv")[0] == "after row 17: insert GnConv [3], gate zero"
+    assert list_edits("yolov5s") == ()
     tiny, narrow = read_variants([cfgs[0], "yolov5n"], NAMES, 64)
-    assert "width_multiple 0.125 -> 0.25" in described(narrow, choose_baseline("", [tiny, narrow])[0]).edits
+    assert "width_multiple 0.125 -> 0.25" in with_edits(narrow, choose_baseline("", [tiny, narrow])[0]).edits
 
 
 @pytest.mark.parametrize("measure", ["params", pytest.param("gflops", marks=pytest.mark.slow)])
@@ -61,7 +61,7 @@ def test_a_plan_comes_back_from_its_file(plan, tmp_path):
     model.write_text(model.read_text().replace("64", "65", 1))
     damaged = read_plan(tmp_path)
     assert not damaged.variant("tiny-se").spec
-    assert settle(plan, damaged, "") == plan  # the same command restores it
+    assert reconcile_plan(plan, damaged, "") == plan  # the same command restores it
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_a_name_that_is_no_folder_or_looks_like_a_flag_is_refused(cfg):
 
 def test_a_sealed_file_shows_every_change(tmp_path):
     path = tmp_path / "x.json"
-    write_sealed(path, {"a": 1.5, "b": [float("nan"), "ü"]})
-    assert read_sealed(path) == {"a": 1.5, "b": [None, "ü"]}
+    write_json(path, {"a": 1.5, "b": [float("nan"), "ü"]})
+    assert read_json(path) == {"a": 1.5, "b": [None, "ü"]}
     text = path.read_text()
     for at in range(0, len(text), 7):
         path.write_text(text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :])
-        assert read_sealed(path) in (None, {"a": 1.5, "b": [None, "ü"]})  # white space says nothing
-    assert read_sealed(tmp_path / "none.json") is None
+        assert read_json(path) in (None, {"a": 1.5, "b": [None, "ü"]})  # white space says nothing
+    assert read_json(tmp_path / "none.json") is None
 
 
 def test_the_data_digest_sees_labels_and_pixels_but_no_places(tiny_dataset, tmp_path):

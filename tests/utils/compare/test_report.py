@@ -17,10 +17,10 @@ import pytest
 from tests.utils.compare.studies import HOSTILE, LONG, make_gallery, make_study
 from utils.compare import report
 from utils.compare.page import sentences as words
-from utils.compare.page.choose_images import balance, choose, spread_out
+from utils.compare.page.choose_images import choose, evenly_spaced, right_minus_wrong
 from utils.compare.page.escape import html as escaped
 from utils.compare.page.gallery_types import Gallery
-from utils.compare.page.report_data import digest
+from utils.compare.page.report_data import build_report_data
 from utils.compare.study import SplitPlan, Study
 
 
@@ -31,7 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def page(study: Study) -> str:
-    return report.page(study, digest(study), make_gallery(study))
+    return report.page(study, build_report_data(study), make_gallery(study))
 
 
 class Reader(html.parser.HTMLParser):
@@ -61,7 +61,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def test_means_and_deviations_are_those_of_the_runs(study: Study) -> None:
-    row = next(v for v in digest(study)["variants"] if v["name"] == "yolov5n-ca")
+    row = next(v for v in build_report_data(study)["variants"] if v["name"] == "yolov5n-ca")
     values = [run.last.ap for run in study.runs_of("yolov5n-ca") if run.last]
     assert row["scores"]["ap"]["mean"] == pytest.approx(np.mean(values), abs=1e-12)
     assert row["scores"]["ap"]["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-12)
@@ -73,7 +73,7 @@ def test_means_and_deviations_are_those_of_the_runs(study: Study) -> None:
 
 
 def test_a_failed_variant_and_a_missing_seed_stay_in_sight(study: Study, page: str) -> None:
-    rows = {v["name"]: v for v in digest(study)["variants"]}
+    rows = {v["name"]: v for v in build_report_data(study)["variants"]}
     assert rows["yolov5n-cot"]["seeds"] == {"done": 2, "wanted": 3}
     assert rows["yolov5n-hornet"]["word"] == "no verdict"
     assert "yolov5n-hornet, seeds 0, 1, 2: failed: row 8 (Oops): no module of that name" in page
@@ -82,7 +82,7 @@ def test_a_failed_variant_and_a_missing_seed_stay_in_sight(study: Study, page: s
 
 
 def test_no_other_curve_than_that_of_the_seeds(study: Study) -> None:
-    band = digest(study)["curves"]["values"][1]["metrics/mAP_0.5:0.95"]
+    band = build_report_data(study)["curves"]["values"][1]["metrics/mAP_0.5:0.95"]
     last = [run.curve[-1]["metrics/mAP_0.5:0.95"] for run in study.runs_of("yolov5n-ca")]
     assert band["epoch"] == list(range(30))
     assert (band["mean"][-1], band["low"][-1], band["high"][-1]) == pytest.approx((np.mean(last), min(last), max(last)), abs=1e-6)
@@ -118,7 +118,7 @@ def test_a_gain_that_size_alone_gives_too_is_called_that() -> None:
 
 
 def test_images_that_are_trained_on_are_named_first(study: Study) -> None:
-    notes = words.notes(digest(study), study.runs, overlap=48)
+    notes = words.notes(build_report_data(study), study.runs, overlap=48)
     assert notes[0].startswith("48 of the measured images are trained on too")
 
 
@@ -150,7 +150,7 @@ def test_hostile_names_are_text_on_the_page(page: str) -> None:
 def test_a_name_that_looks_like_a_field_of_the_template_stays_a_name(tmp_path: Path) -> None:
     study = make_study(tmp_path, hostile=False)
     plan = dataclasses.replace(study.plan, name="{{data}}{{script}}")
-    page = report.page(dataclasses.replace(study, plan=plan), digest(study), Gallery())
+    page = report.page(dataclasses.replace(study, plan=plan), build_report_data(study), Gallery())
     assert "<title>{{data}}{{script}} · study</title>" in page
     assert not re.search(r"\{\{(?!data|script)\w+\}\}", page)
 
@@ -159,7 +159,7 @@ def test_results_json_has_everything_and_no_literal_that_is_not_json(study: Stud
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    content = json.loads(report.results_json(study, digest(study), make_gallery(study)), parse_constant=refuse)
+    content = json.loads(report.results_json(study, build_report_data(study), make_gallery(study)), parse_constant=refuse)
     assert content["variants"][1]["differences"]["ap"]["seeds"] == pytest.approx([0.0041, 0.0221])
     assert content["variants"][1]["scores"]["small"]["mean"] is None
     assert len(content["runs"]) == len(study.runs)
@@ -181,9 +181,9 @@ def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
 
 
 def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None:
-    from utils.compare.match_store import Matches
+    from utils.compare.match_store import StoredMatches
 
-    def found(right: list[int], wrong: list[int]) -> Matches:
+    def found(right: list[int], wrong: list[int]) -> StoredMatches:
         rows = [*right, *wrong]
         matched = np.zeros((len(rows), 10, 4), bool)
         matched[: len(right)] = True
@@ -191,18 +191,18 @@ def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None
         none = np.zeros(0, np.int32)
         score = np.full(len(rows), 0.9, np.float32)
         keys = np.arange(10, 20)
-        return Matches(
+        return StoredMatches(
             ("a",), keys, np.array(rows, np.int32), d, score, matched, np.zeros_like(matched), none, none, np.zeros((0, 4), bool)
         )
 
     arms = [found([0, 1, 2, 7, 7], []), found([0, 1], [2, 5])]
-    assert balance(arms[1]).tolist() == [1, 1, -1, 0, 0, -1, 0, 0, 0, 0]
+    assert right_minus_wrong(arms[1]).tolist() == [1, 1, -1, 0, 0, -1, 0, 0, 0, 0]
     chosen = choose(arms, differing=2, blind=2)
     assert [(c.image, "differ" in c.why) for c in chosen[:2]] == [(12, True), (17, True)]
     assert len({c.image for c in chosen}) == 4
     assert chosen == choose(arms, differing=2, blind=2)
-    assert spread_out(list(range(10)), 4) == [0, 2, 5, 7]
-    assert spread_out([3, 4], 4) == [3, 4]
+    assert evenly_spaced(list(range(10)), 4) == [0, 2, 5, 7]
+    assert evenly_spaced([3, 4], 4) == [3, 4]
 
 
 def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Path) -> None:
@@ -226,7 +226,7 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     assert [p.view for p in scene.pictures["yolov5n"]][:2] == ["boxes", "cam"]
     assert {f.images for f in shown.focus.values()} <= {0, 1, 2}
     assert 0 < shown.chance < 1
-    assert "Images" in report.page(study, digest(study), shown)
+    assert "Images" in report.page(study, build_report_data(study), shown)
     other = {"val": SplitPlan(images=4, objects=0, digest="another")}
     changed = dataclasses.replace(study, plan=dataclasses.replace(study.plan, data=dataclasses.replace(study.plan.data, splits=other)))
     assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split is not the one that was measured",)

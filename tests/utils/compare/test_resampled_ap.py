@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from utils.compare.match_store import Matches, collect
-from utils.compare.resampled_ap import Ranking, average_precision, mean_known
-from utils.data.index import Truth
+from utils.compare.match_store import StoredMatches, match_detections
+from utils.compare.resampled_ap import RankedDetections, average_precision, mean_ignoring_nan
+from utils.data.index import GroundTruth
 from utils.evaluation.metrics import Evaluator
 
 NAMES = {0: "a", 1: "b", 2: "rare", 3: "absent"}
-Image = tuple[NDArray[np.float32], Truth]
+Image = tuple[NDArray[np.float32], GroundTruth]
 
 
 def random_boxes(random: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -36,15 +36,15 @@ def random_images(seed: int, count: int, *, decimals: int = 2) -> list[Image]:
         classes = np.concatenate((np.repeat(labels, 2), random.integers(0, 4, len(guess))))[: len(guess)]
         rows = np.column_stack((guess, np.round(random.uniform(0, 1, len(guess)), decimals), classes)).astype(np.float32)
         area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * random.uniform(0.4, 1, n)).astype(np.float32)
-        out.append((rows, Truth(cls=labels, xyxy=boxes, area=area, crowd=random.uniform(size=n) < 0.15)))
+        out.append((rows, GroundTruth(cls=labels, xyxy=boxes, area=area, crowd=random.uniform(size=n) < 0.15)))
     return out
 
 
-def match(images: list[Image]) -> Matches:
+def match(images: list[Image]) -> StoredMatches:
     evaluator = Evaluator(NAMES)
     for i, (rows, truth) in enumerate(images):
         evaluator.add(i, rows, truth)
-    return collect(evaluator)
+    return match_detections(evaluator)
 
 
 def oracle(images: list[Image]) -> tuple[list[float], NDArray[np.float64]]:
@@ -80,8 +80,8 @@ def resample(seed: int, images: int) -> NDArray[np.int64]:
     return np.bincount(np.random.default_rng(seed).integers(0, images, images), minlength=images)
 
 
-def overall(ranking: Ranking, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    return mean_known(ranking.average_precision(weights).reshape(len(weights), -1))
+def overall(ranking: RankedDetections, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    return mean_ignoring_nan(ranking.average_precision(weights).reshape(len(weights), -1))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -98,7 +98,7 @@ def test_all_figures_are_those_of_pycocotools(seed: int, weighted: bool) -> None
 
 def test_what_the_bootstrap_uses_is_exact_with_confidences_that_differ_within_an_image() -> None:
     images = random_images(5, 25, decimals=7)
-    ranking = Ranking(match(images))
+    ranking = RankedDetections(match(images))
     weights = np.stack([resample(k, 25) for k in range(4)])
     want = [oracle([image for image, n in zip(images, row, strict=True) for _ in range(n)]) for row in weights]
     np.testing.assert_allclose(overall(ranking, weights), [figures[0] for figures, _ in want], rtol=0, atol=1e-9)
@@ -111,11 +111,11 @@ def test_weights_count_as_copies_do_in_every_area(area: int) -> None:
     weights = np.stack([resample(k, 30) for k in range(5)])
     names = ("ap", "small", "medium", "large")
     want = [getattr(average_precision(matches, row), names[area]) for row in weights]
-    np.testing.assert_allclose(overall(Ranking(matches, area), weights), want, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(overall(RankedDetections(matches, area), weights), want, rtol=0, atol=1e-12)
 
 
 def test_the_size_of_a_portion_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    ranking = Ranking(match(random_images(7, 20)))
+    ranking = RankedDetections(match(random_images(7, 20)))
     weights = np.stack([resample(k, 20) for k in range(9)])
     monkeypatch.setattr("utils.compare.resampled_ap._AT_ONCE", 1)
     single = ranking.average_precision(weights)
@@ -126,7 +126,7 @@ def test_the_size_of_a_portion_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
 def test_a_curve_worked_out_by_hand() -> None:
     """Right, wrong, right of 2 objects: precision 1 up to recall 1/2 (51 of 101 points), then 2/3 (50 points)."""
     boxes = np.array([(0, 0, 100, 100), (200, 200, 300, 300)], np.float32)
-    truth = Truth(cls=np.zeros(2, np.int64), xyxy=boxes, area=np.full(2, 1e4, np.float32), crowd=np.zeros(2, bool))
+    truth = GroundTruth(cls=np.zeros(2, np.int64), xyxy=boxes, area=np.full(2, 1e4, np.float32), crowd=np.zeros(2, bool))
     rows = np.array([(0, 0, 100, 100, 0.9, 0), (400, 0, 500, 99, 0.8, 0), (200, 200, 300, 300, 0.7, 0)], np.float32)
     got = average_precision(match([(rows, truth)]))
     assert got.ap == pytest.approx((51 + 50 * 2 / 3) / 101, abs=1e-12)
@@ -136,7 +136,7 @@ def test_a_curve_worked_out_by_hand() -> None:
 
 def test_without_objects_or_detections() -> None:
     some = random_images(1, 10)
-    none = Truth(cls=np.zeros(0, np.int64), xyxy=np.zeros((0, 4), np.float32), area=np.zeros(0, np.float32), crowd=np.zeros(0, bool))
+    none = GroundTruth(cls=np.zeros(0, np.int64), xyxy=np.zeros((0, 4), np.float32), area=np.zeros(0, np.float32), crowd=np.zeros(0, bool))
     blind = average_precision(match([(rows[:0], truth) for rows, truth in some]))
     assert (blind.ap, blind.ap50) == (0, 0)
     empty = average_precision(match([(rows, none) for rows, _ in some]))
@@ -150,6 +150,6 @@ def test_a_resample_without_a_class_leaves_it_out() -> None:
     images = random_images(2, 20)
     without = np.array([int(not (truth.cls == 2).any()) for _, truth in images])
     assert 0 < without.sum() < 20
-    table = Ranking(match(images)).average_precision(without[None])[0]
+    table = RankedDetections(match(images)).average_precision(without[None])[0]
     assert np.isnan(table[2]).all()
     assert not np.isnan(table[0]).any()

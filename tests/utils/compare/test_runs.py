@@ -14,23 +14,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.utils.compare.forked import ForkEngine, ended, forked, settings, study_of, write_models
+from tests.utils.compare.forked import ForkExecutor, ended, forked, settings, study_of, write_models
 from utils.compare import load_study
-from utils.compare import main as conduct
+from utils.compare import main as study_main
 from utils.compare.executors import Task
-from utils.compare.run_result import read_outcome
+from utils.compare.run_result import read_run_result
 from utils.compare.study import run_folder
 from utils.errors import StopError, UserError
-from utils.files.lock import hold
+from utils.files.lock import folder_lock
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     """Forks for processes; no costs, and no report, which have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conduct, "LocalEngine", ForkEngine)
-        patch.setattr(conduct, "measure_costs", lambda *_: None)
-        patch.setattr(conduct, "write_report", lambda _: None)
+        patch.setattr(study_main, "LocalExecutor", ForkExecutor)
+        patch.setattr(study_main, "measure_costs", lambda *_: None)
+        patch.setattr(study_main, "write_report", lambda _: None)
         yield
 
 
@@ -101,7 +101,7 @@ def test_a_study_killed_at_any_moment_ends_with_the_same_bytes(straight, cfgs, t
         while ended(child) is None:
             time.sleep(0.01)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ForkEngine, "kills", lives)
+        patch.setattr(ForkExecutor, "kills", lives)
         study_of(config)
     assert measured(tmp_path / "study") == measured(straight)
 
@@ -125,7 +125,7 @@ def test_a_damaged_result_is_noted_and_made_again(straight, copied, cfgs, tiny_d
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert read_outcome(copied, "tiny", 1).state == "missing"
+    assert read_run_result(copied, "tiny", 1).state == "missing"
     study_of(settings(cfgs, tiny_dataset, copied.parent))
     assert (copied / "results.csv").read_bytes() == (straight / "results.csv").read_bytes()
     assert "damaged" in load_study(copied).run("tiny", 1).notes[0]
@@ -188,15 +188,15 @@ def test_the_report_is_written_again_from_the_folder_alone(straight, copied, cap
 def test_a_plugin_that_changes_between_runs_forbids_the_verdict(cfgs, tiny_dataset, tmp_path, monkeypatch):
     plugin = tmp_path / "mine.py"
     plugin.write_text("")
-    begin = ForkEngine.start
+    begin = ForkExecutor.start
 
-    def edited(engine: ForkEngine, task: Task) -> None:
+    def edited(engine: ForkExecutor, task: Task) -> None:
         plugin.write_text(f"NUMBER = {task.variant.count('-')}")
         begin(engine, task)
         while engine._running and not (run_folder(task.study, task.variant, task.seed) / "result.json").exists():
             time.sleep(0.01)
 
-    monkeypatch.setattr(ForkEngine, "start", edited)
+    monkeypatch.setattr(ForkExecutor, "start", edited)
     study_of(settings(cfgs, tiny_dataset, tmp_path, epochs=1, jobs=1, plugins=(str(plugin),)))
     comparison = load_study(tmp_path / "study").comparisons["tiny-se"]
     assert comparison.verdict == "no verdict"
@@ -298,18 +298,18 @@ def test_no_verdict_on_images_that_were_trained_on(copied, cfgs, tiny_dataset, t
 
 
 def test_runs_of_other_code_are_not_compared(copied):
-    from utils.compare.run_result import write_outcome
+    from utils.compare.run_result import write_run_result
     from utils.compare.verdicts import compare
 
-    run = read_outcome(copied, "tiny-se", 1)
-    write_outcome(run.folder, dataclasses.replace(run, made_with={**run.made_with, "torch": "1.13"}))
+    run = read_run_result(copied, "tiny-se", 1)
+    write_run_result(run.folder, dataclasses.replace(run, made_with={**run.made_with, "torch": "1.13"}))
     study = compare(load_study(copied), 100)
     assert study.comparisons["tiny-se"].verdict == "no verdict"
     assert "torch" in study.comparisons["tiny-se"].reason
 
 
 def test_two_in_one_folder(copied, cfgs, tiny_dataset):
-    with hold(copied), pytest.raises(UserError, match="in use by process"):
+    with folder_lock(copied), pytest.raises(UserError, match="in use by process"):
         study_of(settings(cfgs, tiny_dataset, copied.parent))
 
 
@@ -321,7 +321,7 @@ def test_a_full_disk_leaves_the_run_to_be_done_later(cfgs, tiny_dataset, tmp_pat
 
     config = settings(cfgs, tiny_dataset, tmp_path, epochs=1, seeds=(1,))
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "collect", full)
+        patch.setattr(measure, "match_detections", full)
         with pytest.raises(UserError, match=r"(?s)2 runs are not finished; the same command tries again:.*tiny, seed 0: .*No space left"):
             study_of(config)
     assert [r.state for r in load_study(tmp_path / "study").runs] == ["missing"] * 2
@@ -330,7 +330,7 @@ def test_a_full_disk_leaves_the_run_to_be_done_later(cfgs, tiny_dataset, tmp_pat
 
 
 def test_a_run_that_is_killed_each_time_is_given_up(cfgs, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(ForkEngine, "kills", (0.0,) * 99)
+    monkeypatch.setattr(ForkExecutor, "kills", (0.0,) * 99)
     with pytest.raises(UserError, match="ended with signal 9 8 times without getting further"):
         study_of(settings(cfgs, tiny_dataset, tmp_path, seeds=(1,)))
 
@@ -360,7 +360,7 @@ def test_bad_input_is_told_before_anything_is_written(tiny_dataset, cfgs, tmp_pa
 
 
 def test_stop_error_is_what_a_signal_raises(cfgs, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(ForkEngine, "start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    monkeypatch.setattr(ForkEngine, "wait", lambda *_: [])
+    monkeypatch.setattr(ForkExecutor, "start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(ForkExecutor, "wait", lambda *_: [])
     with pytest.raises(StopError, match="the same command goes on"):
         study_of(settings(cfgs, tiny_dataset, tmp_path))

@@ -8,19 +8,19 @@ import pytest
 from scipy import stats
 
 from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
-from utils.compare.intervals import Interval, bootstrap, holm, join, paired_t
-from utils.compare.match_store import Matches
+from utils.compare.intervals import Interval, bootstrap, combine, holm, paired_t
+from utils.compare.match_store import StoredMatches
 from utils.compare.resampled_ap import average_precision
-from utils.compare.statistics import ArmScores, Comparison, compare_arms, verdict
+from utils.compare.statistics import Comparison, VariantRuns, compare_variants, verdict
 
 SEEDS = (0, 1, 2)
 SAME = {"data": "d1", "torch": "2.10"}
 
 
-def arm(name: str, skill: float, scenes: Scenes, *, seeds: tuple[int, ...] = SEEDS, jitter: float = 0.03, start: int = 0) -> ArmScores:
+def arm(name: str, skill: float, scenes: Scenes, *, seeds: tuple[int, ...] = SEEDS, jitter: float = 0.03, start: int = 0) -> VariantRuns:
     random = np.random.default_rng([start, *name.encode()])
     runs = {s: detect(random, scenes, skill + random.normal(0, jitter)) for s in seeds}
-    return ArmScores(name, runs, dict.fromkeys(seeds, SAME))
+    return VariantRuns(name, runs, dict.fromkeys(seeds, SAME))
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +29,15 @@ def scenes() -> Scenes:
 
 
 @pytest.fixture(scope="module")
-def baseline(scenes: Scenes) -> ArmScores:
+def baseline(scenes: Scenes) -> VariantRuns:
     return arm("base", 0.6, scenes)
 
 
-def compare(baseline: ArmScores, *variants: ArmScores, seeds: tuple[int, ...] = SEEDS) -> tuple[Comparison, ...]:
-    return compare_arms(baseline, variants, seeds, resamples=200).comparisons
+def compare(baseline: VariantRuns, *variants: VariantRuns, seeds: tuple[int, ...] = SEEDS) -> tuple[Comparison, ...]:
+    return compare_variants(baseline, variants, seeds, resamples=200).comparisons
 
 
-def test_a_large_gain_is_better_a_large_loss_worse_and_none_neither(baseline: ArmScores, scenes: Scenes) -> None:
+def test_a_large_gain_is_better_a_large_loss_worse_and_none_neither(baseline: VariantRuns, scenes: Scenes) -> None:
     variants = (arm("up", 1.1, scenes), arm("same", 0.6, scenes), arm("down", 0.1, scenes))
     up, same, down = compare(baseline, *variants)
     assert [c.name for c in (up, same, down)] == ["up", "same", "down"]
@@ -55,9 +55,9 @@ def test_a_large_gain_is_better_a_large_loss_worse_and_none_neither(baseline: Ar
     assert 0 < up.smallest_visible < up.difference
 
 
-def test_the_numbers_are_those_of_scipy(baseline: ArmScores, scenes: Scenes) -> None:
+def test_the_numbers_are_those_of_scipy(baseline: VariantRuns, scenes: Scenes) -> None:
     variant = arm("up", 0.7, scenes)
-    result = compare_arms(baseline, [variant], SEEDS, resamples=50)
+    result = compare_variants(baseline, [variant], SEEDS, resamples=50)
     (got,) = result.comparisons
     ours, theirs = ([average_precision(a.matches[s]) for s in SEEDS] for a in (variant, baseline))
     for name in ("ap", "ap50", "ap75"):
@@ -76,9 +76,9 @@ def test_the_numbers_are_those_of_scipy(baseline: ArmScores, scenes: Scenes) -> 
     assert own.per_class[1].mean == pytest.approx(np.mean([s.per_class[1] for s in ours]))
 
 
-def test_the_images_interval_is_that_of_copied_images(baseline: ArmScores, scenes: Scenes) -> None:
+def test_the_images_interval_is_that_of_copied_images(baseline: VariantRuns, scenes: Scenes) -> None:
     variant = arm("up", 0.7, scenes)
-    result = compare_arms(baseline, [variant], SEEDS, resamples=20, seed=5)
+    result = compare_variants(baseline, [variant], SEEDS, resamples=20, seed=5)
     weights = np.random.default_rng(5).multinomial(150, np.full(150, 1 / 150), size=20)
     values = [
         np.mean([average_precision(variant.matches[s], w).ap - average_precision(baseline.matches[s], w).ap for s in SEEDS])
@@ -97,13 +97,13 @@ def test_the_images_interval_is_that_of_copied_images(baseline: ArmScores, scene
     assert got == pytest.approx(np.std(per_class, axis=0, ddof=1).tolist(), rel=1e-9)
 
 
-def test_the_same_study_gives_the_same_numbers(baseline: ArmScores, scenes: Scenes) -> None:
+def test_the_same_study_gives_the_same_numbers(baseline: VariantRuns, scenes: Scenes) -> None:
     variant = arm("up", 0.7, scenes)
-    first, second = (compare_arms(baseline, [variant], SEEDS, resamples=50) for _ in range(2))
+    first, second = (compare_variants(baseline, [variant], SEEDS, resamples=50) for _ in range(2))
     assert first.comparisons[0].over_images == second.comparisons[0].over_images
 
 
-def test_p_is_adjusted_for_the_number_of_variants(baseline: ArmScores, scenes: Scenes) -> None:
+def test_p_is_adjusted_for_the_number_of_variants(baseline: VariantRuns, scenes: Scenes) -> None:
     variants = [arm(f"v{k}", 0.75, scenes) for k in range(4)]
     together = compare(baseline, *variants)
     assert [c.p_holm for c in together] == pytest.approx(holm([c.p for c in together]))
@@ -111,13 +111,13 @@ def test_p_is_adjusted_for_the_number_of_variants(baseline: ArmScores, scenes: S
     assert alone.p_holm == alone.p == together[0].p
 
 
-def test_figures_without_objects_have_no_interval(baseline: ArmScores, scenes: Scenes) -> None:
-    result = compare_arms(baseline, [arm("up", 0.7, scenes)], SEEDS, resamples=20)
+def test_figures_without_objects_have_no_interval(baseline: VariantRuns, scenes: Scenes) -> None:
+    result = compare_variants(baseline, [arm("up", 0.7, scenes)], SEEDS, resamples=20)
     assert result.comparisons[0].figures["small"] is None
     assert np.isnan(result.arms[0].figures["small"].mean)
 
 
-def test_one_seed_says_nothing(baseline: ArmScores, scenes: Scenes) -> None:
+def test_one_seed_says_nothing(baseline: VariantRuns, scenes: Scenes) -> None:
     (got,) = compare(baseline, arm("up", 1.1, scenes), seeds=(1,))
     assert (got.verdict, got.seeds) == ("no verdict", (1,))
     assert "single seed" in got.reason
@@ -125,7 +125,7 @@ def test_one_seed_says_nothing(baseline: ArmScores, scenes: Scenes) -> None:
     assert {got.over_seeds, got.over_images, got.p, got.p_holm, got.p_better, got.smallest_visible, *got.class_seeds} == {None}
 
 
-def test_a_missing_seed_forbids_the_verdict_of_its_variant(baseline: ArmScores, scenes: Scenes) -> None:
+def test_a_missing_seed_forbids_the_verdict_of_its_variant(baseline: VariantRuns, scenes: Scenes) -> None:
     short, whole = compare(baseline, arm("short", 1.1, scenes, seeds=(0, 2)), arm("whole", 1.1, scenes))
     assert (short.verdict, short.reason) == ("no verdict", "seed 1 of short is missing")
     assert short.seeds == (0, 2)
@@ -140,19 +140,19 @@ def test_a_missing_seed_of_the_baseline_forbids_all_verdicts(scenes: Scenes) -> 
     assert {c.reason for c in got} == {"seed 2 of base is missing"}
 
 
-def test_a_variant_without_a_run_is_named_and_the_others_go_on(baseline: ArmScores, scenes: Scenes) -> None:
-    none, up = compare(baseline, ArmScores("none", {}, {}), arm("up", 1.1, scenes))
+def test_a_variant_without_a_run_is_named_and_the_others_go_on(baseline: VariantRuns, scenes: Scenes) -> None:
+    none, up = compare(baseline, VariantRuns("none", {}, {}), arm("up", 1.1, scenes))
     assert (none.verdict, none.seeds) == ("no verdict", ())
     assert np.isnan(none.difference)
     assert up.verdict == "better"
     assert up.p is not None
     assert up.p_holm == 2 * up.p  # both were planned
-    empty = compare(ArmScores("base", {}, {}), ArmScores("none", {}, {}))[0]
+    empty = compare(VariantRuns("base", {}, {}), VariantRuns("none", {}, {}))[0]
     assert empty.verdict == "no verdict"
 
 
 @pytest.mark.parametrize("changed", [{"data": "d2", "torch": "2.10"}, {"data": "d2"}, {}])
-def test_another_protocol_forbids_the_verdict(baseline: ArmScores, scenes: Scenes, changed: dict[str, str]) -> None:
+def test_another_protocol_forbids_the_verdict(baseline: VariantRuns, scenes: Scenes, changed: dict[str, str]) -> None:
     up = arm("up", 1.1, scenes)
     other = dataclasses.replace(up, protocol={0: SAME, 1: SAME, 2: changed})
     got, fine = compare(baseline, other, arm("fine", 1.1, scenes))
@@ -164,7 +164,7 @@ def test_another_protocol_forbids_the_verdict(baseline: ArmScores, scenes: Scene
     assert forbidden.verdict == "no verdict"
 
 
-def test_other_images_forbid_the_verdict_and_the_numbers(baseline: ArmScores) -> None:
+def test_other_images_forbid_the_verdict_and_the_numbers(baseline: VariantRuns) -> None:
     other = draw_scenes(np.random.default_rng(9), 150, 2.0)
     (got,) = compare(baseline, arm("up", 1.1, other))
     assert got.verdict == "no verdict"
@@ -172,12 +172,12 @@ def test_other_images_forbid_the_verdict_and_the_numbers(baseline: ArmScores) ->
     assert (got.over_seeds, got.over_images) == (None, None)
 
 
-def test_matches_are_looked_up_one_run_at_a_time(baseline: ArmScores, scenes: Scenes) -> None:
-    class Stored(Mapping[int, Matches]):
-        def __init__(self, runs: Mapping[int, Matches]) -> None:
+def test_matches_are_looked_up_one_run_at_a_time(baseline: VariantRuns, scenes: Scenes) -> None:
+    class Stored(Mapping[int, StoredMatches]):
+        def __init__(self, runs: Mapping[int, StoredMatches]) -> None:
             self.runs, self.reads = runs, 0
 
-        def __getitem__(self, seed: int) -> Matches:
+        def __getitem__(self, seed: int) -> StoredMatches:
             self.reads += 1
             return self.runs[seed]
 
@@ -188,7 +188,7 @@ def test_matches_are_looked_up_one_run_at_a_time(baseline: ArmScores, scenes: Sc
             return len(self.runs)
 
     stored = Stored(arm("up", 1.1, scenes).matches)
-    compare(baseline, ArmScores("up", stored, dict.fromkeys(SEEDS, SAME)))
+    compare(baseline, VariantRuns("up", stored, dict.fromkeys(SEEDS, SAME)))
     assert stored.reads == 3
 
 
@@ -214,7 +214,7 @@ def test_the_verdict_follows_from_the_intervals(
     assert because in reason
 
 
-def test_the_same_runs_twice_are_not_distinguishable(baseline: ArmScores) -> None:
+def test_the_same_runs_twice_are_not_distinguishable(baseline: VariantRuns) -> None:
     (got,) = compare(baseline, dataclasses.replace(baseline, name="twin"))
     assert (got.verdict, got.reason) == ("not distinguishable", "both measured exactly the same")
     assert (got.difference, got.p_holm, got.p_better, got.smallest_visible) == (0, 1, 0.5, 0)
@@ -237,7 +237,7 @@ def null_study(random: np.random.Generator, seeds: int, variants: int, training:
         assert over_seeds
         assert over_images
         pairs.append((over_seeds, over_images))
-    adjusted = holm([join(*pair).p for pair in pairs])
+    adjusted = holm([combine(*pair).p for pair in pairs])
     return [verdict(*pair, p)[0] for pair, p in zip(pairs, adjusted, strict=True)]
 
 
@@ -260,6 +260,6 @@ def test_detectors_that_are_equal_seldom_gain(seeds: int) -> None:
         scenes = draw_scenes(np.random.default_rng([seeds, number]), 50, 2.0)
         planned = tuple(range(seeds))
         base, *variants = (arm(name, 0.6, scenes, seeds=planned, jitter=0.1, start=number) for name in ("base", "a", "b", "c"))
-        got = compare_arms(base, variants, planned, resamples=150, seed=number).comparisons
+        got = compare_variants(base, variants, planned, resamples=150, seed=number).comparisons
         gains += any(c.verdict == "better" for c in got)
     assert gains / 500 <= 0.06

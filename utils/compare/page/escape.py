@@ -7,11 +7,10 @@ not printable (line breaks, terminal codes, marks that turn the direction of wri
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from utils.compare.checksummed_json import finite
 from utils.files.csv_cells import cell
 from utils.log import printable
 
@@ -62,14 +61,3 @@ def json_script(data: Any) -> str:
     """JSON for a script element: it holds no ``<``, so it can neither end the element nor begin a comment."""
     text = json.dumps(finite(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return "".join(_IN_SCRIPT.get(c, c) for c in text)
-
-
-def finite(data: Any) -> Any:
-    """The same plain data with None for every NaN and infinity, which JSON has no word for; tuples become lists, keys text."""
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {str(key): finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [finite(value) for value in data]
-    return data

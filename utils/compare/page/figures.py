@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from utils.compare.page.report_data import LEVEL, Digest
+from utils.compare.page.report_data import LEVEL, ReportData
 from utils.errors import UserError
 from utils.log import printable
 
@@ -24,7 +24,7 @@ _AXES = (("parameters", "million parameters", 1e-6), ("gflops", "GFLOPs an image
 _MOST_CLASSES = 30
 
 
-def write_figures(folder: Path, data: Digest) -> list[Path]:
+def write_figures(folder: Path, data: ReportData) -> list[Path]:
     """Write forest, pareto, curves and classes as .png and .svg.
 
     Returns:
@@ -35,7 +35,7 @@ def write_figures(folder: Path, data: Digest) -> list[Path]:
     """
     import matplotlib as mpl
 
-    draw: dict[str, Callable[[Digest], Figure]] = {"forest": forest, "pareto": pareto, "curves": curves, "classes": classes}
+    draw: dict[str, Callable[[ReportData], Figure]] = {"forest": forest, "pareto": pareto, "curves": curves, "classes": classes}
     out = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +92,12 @@ def _nothing(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=_SOFT)
 
 
-def colour(variant: Digest) -> str:
+def colour(variant: ReportData) -> str:
     """A variant's own."""
     return COLOURS[variant["index"] % len(COLOURS)]
 
 
-def forest(data: Digest) -> Figure:
+def forest(data: ReportData) -> Figure:
     """Differences in AP with their intervals over seeds and over images."""
     rows = [v for v in data["variants"] if not v["baseline"]]
     figure = _figure(8, 1.7 + 0.55 * len(rows))
@@ -139,7 +139,7 @@ def _forest_keys() -> list[Any]:
     return [seeds, images]
 
 
-def pareto(data: Digest) -> Figure:
+def pareto(data: ReportData) -> Figure:
     """AP against parameters, GFLOPs and latency, with the front of the variants that none beats in both."""
     figure = _figure(13, 4.6)
     handles: dict[str, Any] = {}
@@ -172,7 +172,7 @@ def pareto(data: Digest) -> Figure:
     return figure
 
 
-def curves(data: Digest) -> Figure:
+def curves(data: ReportData) -> Figure:
     """AP and AP50 over the epochs: the mean over the seeds, and a band from the worst to the best seed."""
     figure = _figure(12, 4.8)
     handles: dict[str, Any] = {}
@@ -197,7 +197,7 @@ def curves(data: Digest) -> Figure:
     return figure
 
 
-def classes(data: Digest) -> Figure:
+def classes(data: ReportData) -> Figure:
     """Differences in AP class by class; of many classes those that differ most."""
     import numpy as np
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import load_model
-from utils.compare.page.choose_images import SHOWN_CONF, Choice, choose, spread_out
-from utils.compare.page.gallery_types import Focus, Gallery, Picture, Scene
+from utils.compare.page.choose_images import SHOWN_CONF, ChosenImage, choose, evenly_spaced
+from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.provenance import data_digest
 from utils.data.config import load_data
-from utils.data.index import Index, Truth, load_index
+from utils.data.index import GroundTruth, Index, load_index
 from utils.errors import UserError
 from utils.explain.cam import Chosen, attention_maps, energy_inside, layer_cam
 from utils.images import letterbox
@@ -58,7 +58,7 @@ def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
         images = [read_image(index.paths[c.image]) for c in known]
     except UserError as error:
         return Gallery(seed=seed, notes=(f"No images can be shown: {error}",))
-    painter = _Painter(study, seed, index)
+    painter = _GalleryBuilder(study, seed, index)
     for variant in variants:
         painter.add(variant, known, images, focus_images)
     return painter.gallery(known, images)
@@ -72,18 +72,18 @@ def _index(study: Study) -> Index:
     return index
 
 
-class _Painter:
+class _GalleryBuilder:
     """Collects the pictures, variant by variant, so that one model is in memory at a time."""
 
     def __init__(self, study: Study, seed: int, index: Index) -> None:
         self._study, self._seed, self._index = study, seed, index
         self._side = int(study.plan.flags.get("imgsz", 640))
         self._pictures: dict[int, dict[str, list[Picture]]] = {}
-        self._focus: dict[str, Focus] = {}
+        self._focus: dict[str, CamEnergy] = {}
         self._chance: list[float] = []
         self._notes: list[str] = []
 
-    def add(self, variant: Variant, choices: Sequence[Choice], images: Sequence[Image], focus_images: int) -> None:
+    def add(self, variant: Variant, choices: Sequence[ChosenImage], images: Sequence[Image], focus_images: int) -> None:
         """Load a variant's model and draw what it sees."""
         path = self._study.run(variant.name, self._seed).folder / "weights" / "last.pt"
         try:
@@ -96,13 +96,13 @@ class _Painter:
             some = "Not all" if any(variant.name in views for views in self._pictures.values()) else "Nothing"
             self._notes.append(f"{some} of {variant.name} can be shown: {' '.join(str(error).split())[:300]}")
 
-    def _views(self, model: Detector, image: Image, truth: Truth) -> Iterator[Picture]:
+    def _views(self, model: Detector, image: Image, truth: GroundTruth) -> Iterator[Picture]:
         found = model.predict(image, imgsz=self._side, conf=SHOWN_CONF)[0]
         scale = min(SIDE / max(image.shape[:2]), 1.0)
         small = _small(image)
         labels = [f"{printable(found.name(int(c)))} {p:.2f}" for c, p in zip(found.cls, found.conf, strict=True)]
         drawn = draw_boxes(small, found.xyxy[::-1] * np.float32(scale), labels[::-1], found.cls[::-1], line_width=2)
-        yield Picture(view="boxes", jpeg=_jpeg(drawn), caption=tally(found.xyxy, found.cls, truth))
+        yield Picture(view="boxes", jpeg=_jpeg(drawn), caption=count_found(found.xyxy, found.cls, truth))
         explained = _explained(truth)
         if explained is None:
             yield Picture(view="cam", jpeg=b"", caption="no object to explain")
@@ -115,7 +115,9 @@ class _Painter:
             )
         yield from self._attention(model, image, small, truth, explained)
 
-    def _cam(self, model: Detector, image: Image, truth: Truth, explained: int) -> tuple[Map, letterbox.Letterbox, NDArray[np.float32]]:
+    def _cam(
+        self, model: Detector, image: Image, truth: GroundTruth, explained: int
+    ) -> tuple[Map, letterbox.Letterbox, NDArray[np.float32]]:
         """LayerCAM of an object, the letterbox it lies in, and the true boxes of the object's class in it."""
         box = _letterbox(model, image, self._side)
         tensor = to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
@@ -123,7 +125,7 @@ class _Painter:
         cam = layer_cam(model, tensor, Chosen(boxes[explained].tolist(), int(truth.cls[explained])))
         return cam, box, boxes[(truth.cls == truth.cls[explained]) & ~truth.crowd]
 
-    def _attention(self, model: Detector, image: Image, small: Image, truth: Truth, explained: int | None) -> Iterator[Picture]:
+    def _attention(self, model: Detector, image: Image, small: Image, truth: GroundTruth, explained: int | None) -> Iterator[Picture]:
         box = _letterbox(model, image, self._side)
         tensor = to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
         at = None
@@ -138,11 +140,11 @@ class _Painter:
         if not maps:
             yield Picture(view="attention", jpeg=b"", caption="no block of it shows a map")
 
-    def _measured(self, model: Detector, most: int) -> Focus:
+    def _measured(self, model: Detector, most: int) -> CamEnergy:
         """The mean share of the LayerCAM's energy inside true boxes, and, once, what a flat map would have there."""
         with_objects = [i for i in range(len(self._index)) if _explained(self._index.truth(i)) is not None]
         shares, flat = [], []
-        for i in spread_out(with_objects, most):
+        for i in evenly_spaced(with_objects, most):
             truth = self._index.truth(i)
             try:
                 image = read_image(self._index.paths[i])
@@ -156,11 +158,11 @@ class _Painter:
             flat.append(energy_inside(np.ones_like(cam), seen))
         self._chance = self._chance or flat
         known = [s for s in shares if not math.isnan(s)]
-        return Focus(share=sum(known) / len(known) if known else math.nan, images=len(known))
+        return CamEnergy(share=sum(known) / len(known) if known else math.nan, images=len(known))
 
-    def gallery(self, choices: Sequence[Choice], images: Sequence[Image]) -> Gallery:
+    def gallery(self, choices: Sequence[ChosenImage], images: Sequence[Image]) -> Gallery:
         """Everything drawn so far, as far as the budget reaches."""
-        scenes: list[Scene] = []
+        scenes: list[GalleryScene] = []
         spent = 0
         for number, (choice, image) in enumerate(zip(choices, images, strict=True)):
             scene = self._scene(number, choice, image)
@@ -170,12 +172,12 @@ class _Painter:
         chance = sum(self._chance) / len(self._chance) if self._chance else math.nan
         return Gallery(scenes=tuple(scenes), focus=self._focus, chance=chance, seed=self._seed, notes=tuple(self._notes))
 
-    def _scene(self, number: int, choice: Choice, image: Image) -> Scene:
+    def _scene(self, number: int, choice: ChosenImage, image: Image) -> GalleryScene:
         truth, small = self._index.truth(choice.image), _small(image)
         labels = [printable(self._index.names[int(c)]) for c in truth.cls]
         drawn = draw_boxes(small, truth.xyxy * np.float32(min(SIDE / max(image.shape[:2]), 1.0)), labels, truth.cls, line_width=2)
         count = int((~truth.crowd).sum())
-        return Scene(
+        return GalleryScene(
             name=self._index.paths[choice.image].name,
             why=choice.why,
             size=(small.shape[0], small.shape[1]),
@@ -185,7 +187,7 @@ class _Painter:
         )
 
 
-def tally(xyxy: NDArray[np.float32], cls: NDArray[np.int64], truth: Truth) -> str:
+def count_found(xyxy: NDArray[np.float32], cls: NDArray[np.int64], truth: GroundTruth) -> str:
     """Count what was found: most confident first, each detection takes the object of its class that it overlaps best, from IoU 0.5 on."""
     free = ~truth.crowd
     objects, right = int(free.sum()), 0
@@ -205,7 +207,7 @@ def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.fl
     return np.asarray(inner / np.maximum(union, 1e-9), np.float32)
 
 
-def _explained(truth: Truth) -> int | None:
+def _explained(truth: GroundTruth) -> int | None:
     """The largest object's number; None in an image without one."""
     area = np.where(truth.crowd, -1, truth.area)
     return int(area.argmax()) if area.size and area.max() > 0 else None

@@ -24,7 +24,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class GalleryScene:
     """An image of the data set with its true boxes, and what each variant makes of it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Scene:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Focus:
+class CamEnergy:
     """The share of a variant's LayerCAM energy inside true boxes, mean over images.
 
     Attributes:
@@ -67,8 +67,8 @@ class Gallery:
         notes: what could not be shown, and why.
     """
 
-    scenes: tuple[Scene, ...] = ()
-    focus: dict[str, Focus] = dataclasses.field(default_factory=dict)
+    scenes: tuple[GalleryScene, ...] = ()
+    focus: dict[str, CamEnergy] = dataclasses.field(default_factory=dict)
     chance: float = float("nan")
     seed: int = 0
     notes: tuple[str, ...] = ()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.compare.checksummed_json import read_sealed
-from utils.compare.study import COMPARISONS, Cost, Plan, Study
+from utils.compare.checksummed_json import read_json
+from utils.compare.study import COMPARISONS, CostMeasurement, Study, StudyPlan
 
 Rows = list[tuple[str, str]]
 
@@ -15,7 +15,7 @@ Rows = list[tuple[str, str]]
 def plan_rows(study: Study) -> Rows:
     """What decides the figures, in the order a reader asks for it."""
     plan, data = study.plan, study.plan.data
-    resamples = (read_sealed(study.folder / COMPARISONS) or {}).get("resamples", "no")
+    resamples = (read_json(study.folder / COMPARISONS) or {}).get("resamples", "no")
     done = sum(run.state == "done" for run in study.runs)
     rows = [
         ("Variants", ", ".join(v.name for v in plan.variants)),
@@ -41,7 +41,7 @@ def plan_rows(study: Study) -> Rows:
     return rows + _cost_rows(study.costs)
 
 
-def _cost_rows(costs: Mapping[str, Cost]) -> Rows:
+def _cost_rows(costs: Mapping[str, CostMeasurement]) -> Rows:
     if not costs:
         return [("Costs", "not measured")]
     first = next(iter(costs.values()))
@@ -70,7 +70,7 @@ def _rows(values: Mapping[str, Any]) -> Rows:
     return [(str(k), ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v)) for k, v in values.items()]
 
 
-def kicker(plan: Plan) -> str:
+def kicker(plan: StudyPlan) -> str:
     """The line above the verdict: data, seeds, epochs."""
     epochs, imgsz = plan.flags.get("epochs"), plan.flags.get("imgsz")
     split = plan.data.splits.get(plan.data.measured)

@@ -12,11 +12,11 @@ from utils.compare.study import FIGURES
 if TYPE_CHECKING:
     from utils.compare.resampled_ap import Scores
     from utils.compare.statistics import Comparison, Interval
-    from utils.compare.study import Cost, RunResult, Study, Variant
+    from utils.compare.study import CostMeasurement, RunResult, Study, Variant
 
 HEADLINE = "ap"
 LEVEL = "95 %"
-Digest = dict[str, Any]
+ReportData = dict[str, Any]
 
 
 class Metric(NamedTuple):
@@ -61,7 +61,7 @@ TONES = {"better": "better", "worse": "worse", "not distinguishable": "open", "n
 """How a verdict is coloured."""
 
 
-def digest(study: Study) -> Digest:
+def build_report_data(study: Study) -> ReportData:
     """The whole study as plain data: text, numbers (NaN where there is none), lists and dicts. AP is a fraction of 1."""
     order = sorted(study.variants, key=lambda v: not v.baseline)
     base = study.costs.get(study.plan.baseline.name)
@@ -79,7 +79,7 @@ def digest(study: Study) -> Digest:
     }
 
 
-def _variant(study: Study, variant: Variant, number: int, base: Cost | None) -> Digest:
+def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement | None) -> ReportData:
     runs = study.runs_of(variant.name)
     done = [run for run in runs if run.state == "done"]
     comparison = study.comparisons.get(variant.name)
@@ -129,9 +129,9 @@ def _reason(variant: Variant, runs: Sequence[RunResult], comparison: Comparison 
     return f"{len(states)} of {len(runs)} runs are {' or '.join(sorted(set(states)))}" if states else ""
 
 
-def _difference(comparison: Comparison, key: str) -> Digest:
+def _difference(comparison: Comparison, key: str) -> ReportData:
     over_seeds = comparison.figures.get(key)
-    out: Digest = {
+    out: ReportData = {
         "mean": over_seeds.mean if over_seeds else math.nan,
         "seeds": _ends(over_seeds),
         "p": over_seeds.p if over_seeds else math.nan,
@@ -151,28 +151,28 @@ def _ends(interval: Interval | None) -> list[float] | None:
     return [interval.low, interval.high] if interval else None
 
 
-def _per_class(done: Sequence[RunResult], classes: int) -> list[Digest]:
+def _per_class(done: Sequence[RunResult], classes: int) -> list[ReportData]:
     scores: list[Scores] = [run.last for run in done if run.last]
     return [spread([float(s.per_class[c]) for s in scores]) for c in range(classes)]
 
 
-def _costs(variant: Variant, cost: Cost | None) -> dict[str, float]:
+def _costs(variant: Variant, cost: CostMeasurement | None) -> dict[str, float]:
     if cost:
         return {key: float(getattr(cost, key)) or math.nan for key in COSTS}
     return {**dict.fromkeys(COSTS, math.nan), "parameters": float(variant.parameters) or math.nan, "gflops": variant.gflops or math.nan}
 
 
-def _curves(study: Study, order: Sequence[Variant]) -> Digest:
+def _curves(study: Study, order: Sequence[Variant]) -> ReportData:
     values = [{key: _band(study.runs_of(v.name), key) for key, _, _ in SERIES} for v in order]
     drawn = [(key, label, points) for key, label, points in SERIES if any(v[key]["epoch"] for v in values)]
     return {"series": [{"key": k, "label": label, "points": p} for k, label, p in drawn], "values": [_drop_empty(v) for v in values]}
 
 
-def _drop_empty(values: dict[str, Digest]) -> dict[str, Digest]:
+def _drop_empty(values: dict[str, ReportData]) -> dict[str, ReportData]:
     return {key: band for key, band in values.items() if band["epoch"]}
 
 
-def _band(runs: Sequence[RunResult], key: str) -> Digest:
+def _band(runs: Sequence[RunResult], key: str) -> ReportData:
     """Mean, lowest and highest value over the seeds, epoch by epoch."""
     columns: dict[int, list[float]] = {}
     for run in runs:

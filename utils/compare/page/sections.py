@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html
-from utils.compare.page.gallery_types import VIEWS, Gallery, Picture, Scene, data_uri
-from utils.compare.page.report_data import Digest
+from utils.compare.page.gallery_types import VIEWS, Gallery, GalleryScene, Picture, data_uri
+from utils.compare.page.report_data import ReportData
 
 
-def verdict(data: Digest) -> str:
+def verdict(data: ReportData) -> str:
     """A line for each variant with the chip of its verdict."""
     return f'<ul class="findings">{"".join(_finding(v, data) for v in data["variants"] if not v["baseline"])}</ul>'
 
 
-def _finding(variant: Digest, data: Digest) -> str:
+def _finding(variant: ReportData, data: ReportData) -> str:
     chip = f'<span class="chip {html(variant["tone"])}">{html(variant["word"])}</span>'
     text = f"<b>{html(variant['name'])}</b>: {html(words.finding(variant, data))}<small>{html(words.price(variant))}</small>"
     return f"<li>{chip}<p>{text}</p></li>"
@@ -31,12 +31,12 @@ def notes(lines: Sequence[str]) -> str:
     return f'<aside class="warning" aria-labelledby="notes-title"><h2 id="notes-title">To be kept in mind</h2>{few}</aside>'
 
 
-def changes(data: Digest) -> str:
+def changes(data: ReportData) -> str:
     """For each variant the lines that it changes against its base."""
     return f'<div class="changes">{"".join(_change(v) for v in data["variants"])}</div>'
 
 
-def _change(variant: Digest) -> str:
+def _change(variant: ReportData) -> str:
     if variant["edits"]:
         lines = "".join(f"<li><code>{html(edit)}</code></li>" for edit in variant["edits"])
         body = f"<ul>{lines}</ul>"
@@ -60,7 +60,7 @@ def _list(rows: Iterable[tuple[str, str]]) -> str:
     return '<dl class="protocol">' + "".join(f"<dt>{html(k)}</dt><dd>{html(v)}</dd>" for k, v in rows) + "</dl>"
 
 
-def gallery(shown: Gallery, data: Digest) -> str:
+def gallery(shown: Gallery, data: ReportData) -> str:
     """The section of images: controls, a scene for each image, and the dialog that wipes between two variants."""
     if not shown.scenes:
         return ""
@@ -100,7 +100,7 @@ def _views(shown: Gallery) -> str:
     )
 
 
-def _scene(scene: Scene, number: int, data: Digest) -> str:
+def _scene(scene: GalleryScene, number: int, data: ReportData) -> str:
     truth = (
         f'<figure class="tile">{_image(scene.truth, scene, f"{scene.name}: the true boxes")}'
         f"<figcaption><b>Truth</b><small>{html(scene.truth_caption)}</small></figcaption></figure>"
@@ -113,7 +113,7 @@ def _scene(scene: Scene, number: int, data: Digest) -> str:
     )
 
 
-def _tiles(pictures: Sequence[Picture], scene: Scene, variant: Digest) -> str:
+def _tiles(pictures: Sequence[Picture], scene: GalleryScene, variant: ReportData) -> str:
     numbers = dict.fromkeys(VIEWS, -1)
     out = []
     for picture in pictures:
@@ -122,7 +122,7 @@ def _tiles(pictures: Sequence[Picture], scene: Scene, variant: Digest) -> str:
     return "".join(out)
 
 
-def _tile(picture: Picture, scene: Scene, variant: Digest, number: int) -> str:
+def _tile(picture: Picture, scene: GalleryScene, variant: ReportData, number: int) -> str:
     """A variant's picture; `number` tells those of one view apart."""
     name = variant["name"]
     alt = f"{scene.name}: {VIEWS[picture.view].lower()} of {name}"
@@ -139,12 +139,12 @@ def _tile(picture: Picture, scene: Scene, variant: Digest, number: int) -> str:
     )
 
 
-def _image(jpeg: bytes, scene: Scene, alt: str) -> str:
+def _image(jpeg: bytes, scene: GalleryScene, alt: str) -> str:
     height, width = scene.size
     return f'<img src="{data_uri(jpeg)}" alt="{html(alt)}" width="{width}" height="{height}" decoding="async">'
 
 
-def _focus(shown: Gallery, data: Digest) -> str:
+def _focus(shown: Gallery, data: ReportData) -> str:
     """The table of the energy inside true boxes."""
     if not shown.focus:
         return ""

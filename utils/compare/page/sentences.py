@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from utils.compare.page.report_data import Digest
+from utils.compare.page.report_data import ReportData
 
 NOTHING = "–"
 
@@ -31,7 +31,7 @@ def chance(p: float | None) -> str:
     return NOTHING if p is None or math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def headline(data: Digest) -> str:
+def headline(data: ReportData) -> str:
     """The study's answer in one sentence, as plain text."""
     arms = [v for v in data["variants"] if not v["baseline"]]
     base, total = data["baseline"], len(arms)
@@ -52,19 +52,19 @@ def headline(data: Digest) -> str:
     return "; ".join([start, *tail])
 
 
-def _subject(rows: Sequence[Digest], total: int) -> str:
+def _subject(rows: Sequence[ReportData], total: int) -> str:
     if len(rows) == 1:
         return str(rows[0]["name"])
     return f"All {_number(total)} variants" if len(rows) == total else f"{_number(len(rows)).capitalize()} of {_number(total)} variants"
 
 
-def _none(rows: Sequence[Digest], total: int) -> str:
+def _none(rows: Sequence[ReportData], total: int) -> str:
     if len(rows) == 1 or len(rows) < total:
         return f"{_subject(rows, total)} cannot"
     return f"None of the {_number(total)} variants can"
 
 
-def _is(rows: Sequence[Digest]) -> str:
+def _is(rows: Sequence[ReportData]) -> str:
     return "is" if len(rows) == 1 else "are"
 
 
@@ -74,7 +74,7 @@ def _number(count: int) -> str:
     return few[count] if count < len(few) else str(count)
 
 
-def finding(variant: Digest, data: Digest) -> str:
+def finding(variant: ReportData, data: ReportData) -> str:
     """What was found of one variant, in a few sentences of plain text."""
     gap = variant["differences"].get("ap", {})
     sentences = []
@@ -91,14 +91,14 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def price(variant: Digest) -> str:
+def price(variant: ReportData) -> str:
     """What a variant costs, as ratios to the baseline."""
     named = (("parameters", "parameters"), ("gflops", "GFLOPs"), ("latency_ms", "latency"), ("train_seconds", "training time"))
     parts = [f"{name} × {variant['ratio'][key]:.2f}" for key, name in named if not math.isnan(variant["ratio"][key])]
     return " · ".join(parts)
 
 
-def _control(variant: Digest, control: Digest) -> str:
+def _control(variant: ReportData, control: ReportData) -> str:
     if control["word"] == "no verdict" or variant["word"] == "no verdict":
         return ""
     word = (
@@ -110,7 +110,7 @@ def _control(variant: Digest, control: Digest) -> str:
     return text + (": the gain may be one of size, not of the change." if variant["word"] == control["word"] == "better" else ".")
 
 
-def notes(data: Digest, runs: Sequence[Any], overlap: int) -> list[str]:
+def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
     """What limits this study: failed and missing runs, what was noted of finished ones, images that are trained on too."""
     out = []
     if overlap:
@@ -125,7 +125,7 @@ def notes(data: Digest, runs: Sequence[Any], overlap: int) -> list[str]:
     return out
 
 
-def legend(data: Digest) -> str:
+def legend(data: ReportData) -> str:
     """What the table's columns mean, for below it."""
     visible = [
         v["differences"]["ap"]["visible"]

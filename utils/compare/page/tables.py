@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import latex, markdown
-from utils.compare.page.report_data import METRICS, Digest
+from utils.compare.page.report_data import METRICS, ReportData
 
 if TYPE_CHECKING:
     from utils.compare.study import Study
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Row = list[str]
 
 
-def markdown_table(study: Study, data: Digest) -> str:
+def markdown_table(study: Study, data: ReportData) -> str:
     """The answer in a sentence, the table of the headline metric, a second one of all metrics, and what they mean."""
     variants = data["variants"]
     main = [
@@ -51,7 +51,7 @@ def markdown_table(study: Study, data: Digest) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _main(v: Digest, escape: Callable[[object], str]) -> Row:
+def _main(v: ReportData, escape: Callable[[object], str]) -> Row:
     gap = v["differences"].get("ap", {})
     better = gap.get("p_better", math.nan)
     return [
@@ -69,13 +69,13 @@ def _main(v: Digest, escape: Callable[[object], str]) -> Row:
     ]
 
 
-def _spread(values: Digest) -> str:
+def _spread(values: ReportData) -> str:
     if math.isnan(values["mean"]):
         return words.NOTHING
     return words.points(values["mean"]) + ("" if math.isnan(values["sd"]) else f" ± {words.points(values['sd'])}")
 
 
-def _cost(v: Digest, key: str, factor: float, form: str) -> str:
+def _cost(v: ReportData, key: str, factor: float, form: str) -> str:
     value, ratio = v["cost"][key], v["ratio"][key]
     if math.isnan(value):
         return words.NOTHING
@@ -88,7 +88,7 @@ def _pipes(rows: Sequence[Row]) -> str:
     return "\n".join([head, rule, *body])
 
 
-def latex_table(study: Study, data: Digest) -> str:
+def latex_table(study: Study, data: ReportData) -> str:
     r"""Make a table for ``booktabs``: AP, AP50, AP75, the difference with its intervals and mark, parameters, GFLOPs, latency."""
     head = [
         r"Variant",
@@ -129,14 +129,14 @@ _MARKS = (
 _ARROWS = {"better": r"\uparrow", "worse": r"\downarrow", "no verdict": r"\circ"}
 
 
-def _latex_row(v: Digest) -> Row:
+def _latex_row(v: ReportData) -> Row:
     gap = v["differences"].get("ap", {})
     scores = [_math(v["scores"][key]) for key in ("ap", "ap50", "ap75")]
     costs = [_number(v["cost"]["parameters"] * 1e-6, 2), _number(v["cost"]["gflops"], 2), _number(v["cost"]["latency_ms"], 1)]
     return [latex(v["name"]), *scores, _gain(v, gap), _pair(gap.get("seeds")), _pair(gap.get("images")), *costs]
 
 
-def _gain(v: Digest, gap: Digest) -> str:
+def _gain(v: ReportData, gap: ReportData) -> str:
     mean, p = gap.get("mean", math.nan), gap.get("p_holm", math.nan)
     if math.isnan(mean):
         return "--" if v["baseline"] else rf"${_ARROWS.get(v['word'], '')}$"
@@ -153,7 +153,7 @@ def _pair(pair: Sequence[float] | None) -> str:
     return "--" if pair is None or any(map(math.isnan, pair)) else f"$[{_signed(pair[0])}, {_signed(pair[1])}]$"
 
 
-def _math(values: Digest) -> str:
+def _math(values: ReportData) -> str:
     if math.isnan(values["mean"]):
         return "--"
     return f"${100 * values['mean']:.2f}" + ("$" if math.isnan(values["sd"]) else f" \\pm {100 * values['sd']:.2f}$")
@@ -168,7 +168,7 @@ def _label(name: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)
 
 
-def _caption(study: Study, data: Digest, escape: Callable[[object], str]) -> str:
+def _caption(study: Study, data: ReportData, escape: Callable[[object], str]) -> str:
     plan = study.plan
     split = plan.data.splits.get(data["measured"])
     seeds = ", ".join(map(str, plan.seeds))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from utils.compare.checksummed_json import finite
 from utils.compare.page import escape
 
 HOSTILE = "</script><img src=x onerror=alert(1)>'\"&"
@@ -71,7 +72,7 @@ def test_latex_has_no_command_left() -> None:
 def test_json_in_a_script_reads_back_and_cannot_end_it(data: object) -> None:
     text = escape.json_script(data)
     assert not set(text) & set("<>&\u2028\u2029")
-    assert json.loads(text) == escape.finite(data)
+    assert json.loads(text) == finite(data)
 
 
 def test_json_has_no_literal_that_is_not_json() -> None:

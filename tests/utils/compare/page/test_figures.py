@@ -9,12 +9,12 @@ import pytest
 
 from tests.utils.compare.studies import FRUITS, HOSTILE, make_study
 from utils.compare.page.figures import classes, plain, write_figures
-from utils.compare.page.report_data import digest
+from utils.compare.page.report_data import build_report_data
 from utils.errors import UserError
 
 
 def test_figures_are_written_and_repeat_to_the_byte(tmp_path: Path) -> None:
-    data = digest(make_study(tmp_path, epochs=4))
+    data = build_report_data(make_study(tmp_path, epochs=4))
     files = write_figures(tmp_path / "a", data)
     assert sorted(f.name for f in files) == [f"{n}.{k}" for n in ("classes", "curves", "forest", "pareto") for k in ("png", "svg")]
     image = cv2.imread(str(tmp_path / "a" / "forest.png"))
@@ -27,7 +27,7 @@ def test_figures_are_written_and_repeat_to_the_byte(tmp_path: Path) -> None:
 
 def test_of_many_classes_those_are_drawn_that_differ_most(tmp_path: Path) -> None:
     names = (*(f"class {i}" for i in range(77)), *FRUITS)
-    figure = classes(digest(make_study(tmp_path, hostile=False, names=names)))
+    figure = classes(build_report_data(make_study(tmp_path, hostile=False, names=names)))
     assert len(figure.axes[0].get_yticks()) == 30
 
 
@@ -40,4 +40,4 @@ def test_a_name_is_neither_a_formula_nor_too_long() -> None:
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(UserError, match="figures cannot be written"):
-        write_figures(tmp_path / "figures", digest(make_study(tmp_path)))
+        write_figures(tmp_path / "figures", build_report_data(make_study(tmp_path)))

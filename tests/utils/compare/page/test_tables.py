@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.utils.compare.studies import HOSTILE, make_study
-from utils.compare.page.report_data import Digest, digest
+from utils.compare.page.report_data import ReportData, build_report_data
 from utils.compare.page.tables import _gain, latex_table, markdown_table
 from utils.compare.study import Study
 
@@ -25,13 +25,13 @@ def cells(line: str) -> list[str]:
 
 
 def test_every_row_of_the_markdown_has_as_many_cells_as_its_head(study: Study) -> None:
-    tables = [part.splitlines() for part in markdown_table(study, digest(study)).split("\n\n") if part.startswith("|")]
+    tables = [part.splitlines() for part in markdown_table(study, build_report_data(study)).split("\n\n") if part.startswith("|")]
     assert [len(t) for t in tables] == [10, 10]  # head, rule, eight variants
     assert all(len(cells(line)) == len(cells(table[0])) for table in tables for line in table)
 
 
 def test_a_row_of_the_markdown(study: Study) -> None:
-    line = next(x for x in markdown_table(study, digest(study)).splitlines() if x.startswith("| yolov5n-ca |"))
+    line = next(x for x in markdown_table(study, build_report_data(study)).splitlines() if x.startswith("| yolov5n-ca |"))
     assert cells(line)[2:] == [
         "+1.31",
         "+0.41 to +2.21",
@@ -46,7 +46,7 @@ def test_a_row_of_the_markdown(study: Study) -> None:
 
 
 def test_the_best_epoch_is_a_column_of_its_own(study: Study) -> None:
-    table = next(part for part in markdown_table(study, digest(study)).split("\n\n") if "best epoch |" in part).splitlines()
+    table = next(part for part in markdown_table(study, build_report_data(study)).split("\n\n") if "best epoch |" in part).splitlines()
     best = [run.best.ap for run in study.runs_of("yolov5n-ca") if run.best]
     row = next(x for x in table if x.startswith("| yolov5n-ca |"))
     assert cells(table[0])[-1] == "AP, best epoch"
@@ -54,12 +54,12 @@ def test_the_best_epoch_is_a_column_of_its_own(study: Study) -> None:
 
 
 def test_a_row_of_the_latex(study: Study) -> None:
-    line = next(x for x in latex_table(study, digest(study)).splitlines() if x.strip().startswith("yolov5n-bot &"))
+    line = next(x for x in latex_table(study, build_report_data(study)).splitlines() if x.strip().startswith("yolov5n-bot &"))
     assert line.strip().split(" & ")[4:] == ["$-1.70^{*\\downarrow}$", "$[-2.60, -0.80]$", "$[-2.35, -1.05]$", "1.95", "1.21", r"27.8 \\"]
 
 
 def test_the_latex_is_balanced_and_says_how_it_was_made(study: Study) -> None:
-    text = latex_table(study, digest(study))
+    text = latex_table(study, build_report_data(study))
     bare = re.sub(r"\\[{}]", "", text)
     assert bare.count("{") == bare.count("}")
     assert re.findall(r"\\(?:begin|end)\{(\w+\*?)\}", text) == ["table*", "tabular", "tabular", "table*"]
@@ -69,9 +69,9 @@ def test_the_latex_is_balanced_and_says_how_it_was_made(study: Study) -> None:
 
 
 def test_hostile_names_are_text_in_both(study: Study) -> None:
-    assert HOSTILE not in markdown_table(study, digest(study))
-    assert "<img" not in markdown_table(study, digest(study))
-    text = latex_table(study, digest(study))
+    assert HOSTILE not in markdown_table(study, build_report_data(study))
+    assert "<img" not in markdown_table(study, build_report_data(study))
+    text = latex_table(study, build_report_data(study))
     assert r"\input{x}" not in text
     assert r"\textbackslash{}input\{x\}\$\&\_" in text
 
@@ -87,13 +87,13 @@ def test_hostile_names_are_text_in_both(study: Study) -> None:
     ],
 )
 def test_marks_of_significance(word: str, p: float, shown: str) -> None:
-    variant: Digest = {"word": word, "baseline": False}
+    variant: ReportData = {"word": word, "baseline": False}
     assert _gain(variant, {"mean": 0.01, "p_holm": p}) == shown
 
 
 def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
     study = make_study(tmp_path)
-    line = next(x for x in markdown_table(study, digest(study)).splitlines() if x.startswith("| yolov5n-hornet |"))
+    line = next(x for x in markdown_table(study, build_report_data(study)).splitlines() if x.startswith("| yolov5n-hornet |"))
     assert set(cells(line)[1:7]) == {"–"}
-    assert "nan" not in markdown_table(study, digest(study))
-    assert "nan" not in latex_table(study, digest(study))
+    assert "nan" not in markdown_table(study, build_report_data(study))
+    assert "nan" not in latex_table(study, build_report_data(study))

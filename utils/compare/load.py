@@ -1,0 +1,30 @@
+"""Reading a study folder.
+
+from utils.compare import load_study
+study = load_study("runs/compare/study")
+pandas.DataFrame(study.records())
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from utils.compare.checksummed_json import read_json
+from utils.compare.plan_io import read_plan
+from utils.compare.run_result import read_run_result
+from utils.compare.study import COMPARISONS, COSTS, CostMeasurement, Study
+from utils.compare.verdicts import read_comparisons
+
+
+def load_study(folder: str | Path) -> Study:
+    """Read a study folder, finished or not.
+
+    Raises:
+        UserError: the folder holds no study, or its plan cannot be read.
+    """
+    folder = Path(folder)
+    plan = read_plan(folder)
+    runs = tuple(read_run_result(folder, v.name, seed) for v in plan.variants for seed in plan.seeds)
+    names = {v.name for v in plan.variants}
+    costs = {k: CostMeasurement(**v) for k, v in (read_json(folder / COSTS) or {}).items() if k in names}
+    return Study(folder=folder, plan=plan, runs=runs, costs=costs, comparisons=read_comparisons(folder / COMPARISONS, plan, runs))
