@@ -42,7 +42,7 @@ def row_errors(spec: ModelSpec, row: Row) -> Iterator[None]:
 
 
 def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Width]]:
-    """Build the rows of a spec, with weights that depend on nothing but `seed` and each row's identity.
+    """Build the rows of a spec, with weights that depend on nothing but `seed` and each row's origin.
 
     Returns:
         The layers, and the width of each one's output.
@@ -95,8 +95,8 @@ def _value(argument: Any, words: dict[str, Any]) -> Any:
 
 def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: int) -> tuple[nn.Module, Width]:
     plan = entry.rule(row, inputs, scale)
-    _require_used_number(row, entry, inputs, scale)
-    with _seeded(seed, row.base):
+    _check_repeats(row, entry, inputs, scale)
+    with _seeded(seed, row.origin):
         layer = _instantiate(row, entry, plan)
     if row.gate:
         if plan.out != inputs[0] or len(inputs) != 1:
@@ -105,31 +105,31 @@ def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: 
     return layer, plan.out
 
 
-def _require_used_number(row: Row, entry: Entry, inputs: list[Width], scale: Scale) -> None:
-    """Refuse a number above 1 where the module's rule makes nothing of it: a concatenation, a head, a backbone."""
+def _check_repeats(row: Row, entry: Entry, inputs: list[Width], scale: Scale) -> None:
+    """Refuse repeats above 1 where the module's rule ignores them: a concatenation, a head, a backbone."""
     full = dataclasses.replace(scale, depth=1.0)
     if row.repeats > 1 and entry.rule(row, inputs, full) == entry.rule(dataclasses.replace(row, repeats=1), inputs, full):
-        raise UserError(f"its number is {row.repeats}, but {row.name} stands once in a row; write 1")
+        raise UserError(f"repeats is {row.repeats}, but {row.name} cannot be repeated; write 1")
 
 
 def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
     build = plan.build or entry.build
-    every = [plan.args] + [plan.again or plan.args] * (plan.copies - 1)
+    every = [plan.args] + [plan.again or plan.args] * (plan.repeats - 1)
     require_fit(entry.name, build, plan.args, row.keywords)
-    # A module among the arguments (an activation) may hold state: each copy gets its own.
+    # A module among the arguments (an activation) may hold state: each instance gets its own.
     try:
-        copies = [build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
+        layers = [build(*copy.deepcopy(args), **copy.deepcopy(dict(row.keywords))) for args in every]
     except UserError:
         raise
     except MISFITS as error:
         raise UserError(f"{error}; {called(entry.name, build, plan.args, row.keywords)}") from error
-    return copies[0] if len(copies) == 1 else nn.Sequential(*copies)
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
 @contextmanager
-def _seeded(seed: int, identity: str) -> Iterator[None]:
+def _seeded(seed: int, origin: str) -> Iterator[None]:
     """Draw from a generator of this row's own; the caller's is left as it was."""
-    digest = hashlib.sha256(f"{seed}/{identity}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{origin}".encode()).digest()
     before = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))

@@ -41,7 +41,7 @@ class Detector(nn.Module):
     Args:
         spec: what to build.
         names: class names; None takes the spec's, or class0, class1, ...
-        seed: initial weights are a function of it and of each row's identity.
+        seed: initial weights are a function of it and of each row's origin.
 
     Shape:
         (B, ch, H, W), H and W multiples of `max_stride` ->

@@ -40,10 +40,10 @@ class Row:
     Attributes:
         index: position in the table, from 0.
         sources: positions of the rows it reads; -1 is the image.
-        repeats: the row's number, before the depth multiple.
+        repeats: as in the YAML, before the depth multiple.
         name: module name.
         args: the row's arguments as they stand in the YAML.
-        base: identity. The same row of a base model and of its variants has the same one; an inserted row has its own.
+        origin: identity of the row, equal in a base model and its variants; an inserted or replacing row has its own.
         gate: ``"zero"`` for a block behind a gate that starts closed, else ``""``.
         keywords: the arguments of a row that gives them as a mapping.
     """
@@ -53,7 +53,7 @@ class Row:
     repeats: int
     name: str
     args: tuple[Any, ...]
-    base: str
+    origin: str
     gate: str = ""
     keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Row:
     @property
     def replaces(self) -> str | None:
         """Identity of the base row that this row stands in for, or None."""
-        head, sign, _ = self.base.rpartition("=")
+        head, sign, _ = self.origin.rpartition("=")
         return head if sign else None
 
 
@@ -83,9 +83,9 @@ class Scale:
     divisor: int = 8
     outputs: int = 0
 
-    def repeats(self, number: int) -> int:
+    def repeats(self, nominal: int) -> int:
         """Real number of repeats."""
-        return max(round(number * self.depth), 1) if number > 1 else number
+        return max(round(nominal * self.depth), 1) if nominal > 1 else nominal
 
     def channels(self, nominal: int) -> int:
         """Real number of channels."""
@@ -99,14 +99,14 @@ class Plan:
     Attributes:
         args: constructor arguments.
         out: width of the output.
-        copies: how many stand in a row; more than one become an ``nn.Sequential``.
-        again: constructor arguments of the second copy and later ones, where they differ.
+        repeats: how many instances follow each other, in an ``nn.Sequential`` if more than one.
+        again: constructor arguments of the second instance and later ones, where they differ.
         build: what to call in place of the registered class, where a row's form asks for it.
     """
 
     args: tuple[Any, ...]
     out: Width
-    copies: int = 1
+    repeats: int = 1
     again: tuple[Any, ...] | None = None
     build: Build | None = None
 
@@ -257,7 +257,7 @@ def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
 
 
 def project(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
-    """C -> the first argument, scaled: convolutions. Repeats are copies, the second and later ones from the new width."""
+    """C -> the first argument, scaled: convolutions. The second and later repeats start from the new width."""
     width, out = only(row, inputs), scale.channels(nominal_width(row))
     return Plan((width, out, *row.args[1:]), out, scale.repeats(row.repeats), (out, out, *row.args[1:]))
 

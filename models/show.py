@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from models.detector import Detector
     from models.registry import Row
 
-_HEADER = ("row", "base", "from", "number", "module", "args", "output", "parameters", "GFLOPs")
-_RIGHT = {"row", "number", "parameters", "GFLOPs", "ms", "MiB"}
+_HEADER = ("row", "base", "from", "repeats", "module", "args", "output", "parameters", "GFLOPs")
+_RIGHT = {"row", "repeats", "parameters", "GFLOPs", "ms", "MiB"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def _described(row: Row) -> tuple[str, ...]:
     sources = [relative(s, row.index) for s in row.sources]
     args = dict(row.keywords) or thaw(row.args)
     name = f"Gate({row.name})" if row.gate else row.name
-    return str(row.index), row.base, str(sources[0] if len(sources) == 1 else sources), str(row.repeats), name, str(args)
+    return str(row.index), row.origin, str(sources[0] if len(sources) == 1 else sources), str(row.repeats), name, str(args)
 
 
 def _shape_text(shapes: Any) -> str:

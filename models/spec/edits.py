@@ -47,8 +47,8 @@ class _Slot:
 def apply_edits(base: Sequence[Row], edits: object, where: str) -> tuple[Row, ...]:
     """Apply a list of edits to the rows of a base.
 
-    An edit is one of ``{after: N, insert: [number, module, args], gate: zero}``, ``{replace: N, with: [number, module, args]}``,
-    ``{replace: N, from: [...]}`` and ``{remove: N}``; the first two take `from` too, as a key or in front of the number.
+    An edit is one of ``{after: N, insert: [repeats, module, args], gate: zero}``, ``{replace: N, with: [repeats, module, args]}``,
+    ``{replace: N, from: [...]}`` and ``{remove: N}``; the first two take `from` too, as a key or in front of the repeats.
 
     Raises:
         UserError: names the edit by its number, counted from 1, and the base row.
@@ -56,7 +56,7 @@ def apply_edits(base: Sequence[Row], edits: object, where: str) -> tuple[Row, ..
     if not isinstance(edits, list):
         raise UserError(f"{where}: 'edits' is a list of edits, not {edits!r}")
     slots = [_Slot(_Node(row, list(row.sources)), [], row.sources[0], len(row.sources) > 1) for row in base]
-    taken = {row.base for row in base}
+    taken = {row.origin for row in base}
     for number, edit in enumerate(edits, 1):
         _apply(slots, base, edit, taken, f"{where}: edit {number}")
     return _flatten(slots, where)
@@ -94,11 +94,11 @@ def _insert(slots: list[_Slot], row: Row, edit: dict[str, Any], taken: set[str],
     if at == len(slots) - 1:
         raise UserError(f"{place}: nothing can follow the last row")
     module, numbers = _module(edit, "insert", place)
-    number, name, args, keywords = parse_module(module, place)
+    repeats, name, args, keywords = parse_module(module, place)
     targets = [source(n, at + 1, at + 1, place) for n in numbers or [-1]]
     sources = [None if target == at else target for target in targets]
-    identity = _identity(f"{row.base}+{name}", taken)
-    slot.inserted.append(_Node(Row(at, (), number, name, args, identity, gate, keywords), sources))
+    origin = _unique(f"{row.origin}+{name}", taken)
+    slot.inserted.append(_Node(Row(at, (), repeats, name, args, origin, gate, keywords), sources))
 
 
 def _replacement(row: Row, edit: dict[str, Any], taken: set[str], place: str) -> _Node:
@@ -108,29 +108,29 @@ def _replacement(row: Row, edit: dict[str, Any], taken: set[str], place: str) ->
     sources: list[int | None] = [source(n, row.index, row.index, place) for n in numbers or []] or list(row.sources)
     if module is None:
         return _Node(row, sources)
-    number, name, args, keywords = parse_module(module, place)
-    identity = _identity(f"{row.base}={name}", taken)
-    return _Node(Row(row.index, (), number, name, args, identity, "", keywords), sources)
+    repeats, name, args, keywords = parse_module(module, place)
+    origin = _unique(f"{row.origin}={name}", taken)
+    return _Node(Row(row.index, (), repeats, name, args, origin, "", keywords), sources)
 
 
 def _module(edit: dict[str, Any], key: str, place: str) -> tuple[list[Any], list[int] | None]:
-    """``[number, module, args]`` and the `from` numbers, which may be given in front of it or as a key of the edit."""
+    """``[repeats, module, args]`` and the `from` numbers, which may be given in front of it or as a key of the edit."""
     row = edit.get(key)
     if not isinstance(row, list) or len(row) not in {3, 4}:
-        raise UserError(f"{place}: {key!r} has the form [number, module, args] or [from, number, module, args], not {row!r}")
+        raise UserError(f"{place}: {key!r} has the form [repeats, module, args] or [from, repeats, module, args], not {row!r}")
     if len(row) == 4 and "from" in edit:
         raise UserError(f"{place}: 'from' is given twice")
     given = row[0] if len(row) == 4 else edit.get("from")
     return row[-3:], None if given is None else parse_from(given, place)
 
 
-def _identity(text: str, taken: set[str]) -> str:
-    identity, number = text, 1
-    while identity in taken:
+def _unique(text: str, taken: set[str]) -> str:
+    origin, number = text, 1
+    while origin in taken:
         number += 1
-        identity = f"{text}.{number}"
-    taken.add(identity)
-    return identity
+        origin = f"{text}.{number}"
+    taken.add(origin)
+    return origin
 
 
 def _tail(slots: list[_Slot], at: int, reader: str) -> _Node | None:

@@ -85,7 +85,7 @@ class ModelSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data from which `from_dict` makes an equal spec: resolved rows, their identities, their gates."""
+        """Return plain data from which `from_dict` makes an equal spec: resolved rows, their origins, their gates."""
         rows = [_plain_row(row) for row in self.rows]
         return {
             "nc": self.nc,
@@ -98,7 +98,7 @@ class ModelSpec:
             "names": None if self.names is None else list(self.names),
             "backbone": rows[:-1],
             "head": rows[-1:],
-            "identities": [row.base for row in self.rows],
+            "identities": [row.origin for row in self.rows],
             "gates": [row.gate for row in self.rows],
         }
 
@@ -169,7 +169,7 @@ def _classic(content: dict[str, Any], where: str) -> tuple[Row, ...]:
         if values is not None and (not isinstance(values, list) or len(values) != len(rows) or not all(isinstance(v, str) for v in values)):
             raise UserError(f"{where}: {name!r} is a list of {len(rows)} texts, one a row")
     if identities is not None:
-        rows = tuple(dataclasses.replace(row, base=base) for row, base in zip(rows, identities, strict=True))
+        rows = tuple(dataclasses.replace(row, origin=origin) for row, origin in zip(rows, identities, strict=True))
     if gates is not None:
         rows = tuple(dataclasses.replace(row, gate=gate) for row, gate in zip(rows, gates, strict=True))
     return rows

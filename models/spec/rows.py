@@ -1,4 +1,4 @@
-"""One row of a YAML table: ``[from, number, module, args]``, checked and with its sources resolved."""
+"""One row of a YAML table: ``[from, repeats, module, args]``, checked and with its sources resolved."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from models.registry import Row
 from utils.errors import UserError
 
-FORM = "[from, number, module, args]"
-MOST_REPEATS = 1000  # a typing slip must not build for an hour
+FORM = "[from, repeats, module, args]"
+MAX_REPEATS = 1000  # a typing slip must not build for an hour
 
 
 def parse_table(rows: object, where: str) -> tuple[Row, ...]:
-    """Resolve the rows of a classic table; identities are the rows' numbers.
+    """Resolve the rows of a classic table; origins are the rows' indices.
 
     Raises:
         UserError: names the row.
@@ -27,25 +27,25 @@ def _parse_row(row: object, index: int, where: str) -> Row:
     place = f"{where}: row {index}"
     if not isinstance(row, list) or len(row) != 4:
         raise UserError(f"{place}: expected {FORM}, found {row!r}")
-    number, name, args, keywords = parse_module(row[1:], place)
+    repeats, name, args, keywords = parse_module(row[1:], place)
     sources = tuple(source(f, index, index, f"{place} ({name})") for f in parse_from(row[0], f"{place} ({name})"))
-    return Row(index, sources, number, name, args, str(index), keywords=keywords)
+    return Row(index, sources, repeats, name, args, str(index), keywords=keywords)
 
 
 def parse_module(row: Sequence[Any], place: str) -> tuple[int, str, tuple[Any, ...], dict[str, Any]]:
-    """Check ``[number, module, args]``; args may be a mapping of names to values. Returns number, name, args, keywords."""
-    number, name, args = row
+    """Check ``[repeats, module, args]``; args may be a mapping of names to values. Returns repeats, name, args, keywords."""
+    repeats, name, args = row
     if not isinstance(name, str):
         raise UserError(f"{place}: the module's name is text, not {name!r}; rows have the form {FORM}")
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_REPEATS:
-        raise UserError(f"{place} ({name}): its number is an integer from 1 to {MOST_REPEATS}, not {number!r}")
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or not 1 <= repeats <= MAX_REPEATS:
+        raise UserError(f"{place} ({name}): repeats must be an integer from 1 to {MAX_REPEATS}, got {repeats!r}")
     if isinstance(args, dict):
         if not all(isinstance(key, str) for key in args):
             raise UserError(f"{place} ({name}): argument names are text, found {list(args)}")
-        return number, name, (), {key: freeze(value) for key, value in args.items()}
+        return repeats, name, (), {key: freeze(value) for key, value in args.items()}
     if not isinstance(args, list):
         raise UserError(f"{place} ({name}): its arguments are a list, not {args!r}")
-    return number, name, freeze(args), {}
+    return repeats, name, freeze(args), {}
 
 
 def freeze(value: Any) -> Any:

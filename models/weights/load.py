@@ -101,9 +101,9 @@ def _check_fits(weights: Weights) -> None:
     Raises:
         UserError: tensors are missing, unknown or of another shape; names the first.
     """
-    copies = sum(weights.spec.scale.repeats(row.repeats) for row in weights.spec.rows)
-    if copies > len(weights.state) + 100:  # rows without weights: Concat, Upsample, pooling
-        raise UserError(f"{weights.source}: does not fit the model it describes: {copies} layers of {len(weights.state)} tensors")
+    repeats = sum(weights.spec.scale.repeats(row.repeats) for row in weights.spec.rows)
+    if repeats > len(weights.state) + 100:  # rows without weights: Concat, Upsample, pooling
+        raise UserError(f"{weights.source}: does not fit the model it describes: {repeats} layers of {len(weights.state)} tensors")
     with torch.device("meta"):
         layers, _ = build_layers(weights.spec)
     own = {f"model.{key}": tuple(tensor.shape) for key, tensor in layers.state_dict().items()}

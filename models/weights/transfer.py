@@ -1,7 +1,7 @@
 """Pretrained weights to a changed model: by structure, so that an inserted row costs none of the rows after it their weights.
 
 The rows of both models are aligned as sequences: pairs never cross, and a pair is worth more the more of its module, arguments and
-shapes agree; the identity that a variant's row has from its base settles what is left open. Inside a pair, tensors go by name and
+shapes agree; the origin that a variant's row has in its base breaks ties. Inside a pair, tensors go by name and
 shape. Names alone are never trusted: ``model.9.conv.weight`` is another layer in each model.
 """
 
@@ -21,7 +21,7 @@ from models.weights.load import Weights
 Tensors = Mapping[str, Tensor]
 
 # Arguments count a little more than shapes: one size up, every layer has the shape of a deeper one's, but the arguments of its own.
-_SAME_MODULE, _SAME_ARGUMENTS, _SAME_SHAPES, _REPLACED, _SAME_IDENTITY = 4.0, 4.5, 4.0, 2.0, 0.5
+_SAME_MODULE, _SAME_ARGUMENTS, _SAME_SHAPES, _REPLACED, _SAME_ORIGIN = 4.0, 4.5, 4.0, 2.0, 0.5
 _NO_TENSORS = 1.0  # Concat and Upsample guide the alignment, but a layer with weights outvotes them
 
 
@@ -170,14 +170,14 @@ def _align(
 def _worth(a: Row, b: Row, a_tensors: Tensors, b_tensors: Tensors) -> float:
     """How well row `b` of a model stands for row `a` of the weights; 0 where it cannot."""
     fitting = {name for name, tensor in a_tensors.items() if name in b_tensors and b_tensors[name].shape == tensor.shape}
-    identity = _SAME_IDENTITY * (a.base == b.base or b.base.partition("=")[0] == a.base)
+    origin = _SAME_ORIGIN * (a.origin == b.origin or b.origin.partition("=")[0] == a.origin)
     if a.name == b.name:
         if not a_tensors and not b_tensors:
-            return _NO_TENSORS + identity
+            return _NO_TENSORS + origin
         shapes = _SAME_SHAPES * len(fitting) / max(len(a_tensors), len(b_tensors))
-        return _SAME_MODULE + _SAME_ARGUMENTS * ((a.args, a.keywords) == (b.args, b.keywords)) + shapes + identity
+        return _SAME_MODULE + _SAME_ARGUMENTS * ((a.args, a.keywords) == (b.args, b.keywords)) + shapes + origin
     parts = [{name.partition(".")[0] for name in names} for names in (a_tensors, b_tensors)]
     misfitting = {name.partition(".")[0] for name in (a_tensors.keys() | b_tensors.keys()) - fitting}
     whole = (parts[0] | parts[1]) - misfitting
-    replaces = "=" in b.base and identity
-    return _REPLACED + identity if whole and (replaces or 2 * len(whole) >= max(map(len, parts))) else 0.0
+    replaces = "=" in b.origin and origin
+    return _REPLACED + origin if whole and (replaces or 2 * len(whole) >= max(map(len, parts))) else 0.0

@@ -67,9 +67,9 @@ def test_a_variant_adds_its_rows_and_nothing_else() -> None:
 
 def test_initial_weights_depend_on_seed_and_identity_alone() -> None:
     base, variant, other = build_model("yolov5n"), build_model("yolov5n-ca", nc=3), build_model("yolov5n", seed=1)
-    rows = {row.base: row.index for row in variant.spec.rows}
+    rows = {row.origin: row.index for row in variant.spec.rows}
     for row in base.spec.rows[:-1]:
-        own, theirs = base.model[row.index].state_dict(), variant.model[rows[row.base]].state_dict()
+        own, theirs = base.model[row.index].state_dict(), variant.model[rows[row.origin]].state_dict()
         assert all(torch.equal(own[key], theirs[key]) for key in own)
     assert torch.equal(build_model("yolov5n").model[0].conv.weight, base.model[0].conv.weight)
     assert not torch.equal(base.model[0].conv.weight, other.model[0].conv.weight)
@@ -169,8 +169,8 @@ def test_a_row_of_exactly_the_output_width_is_not_scaled() -> None:
         ([-1, 1, "nn.Linear", [64]], "unknown module 'nn.Linear'"),
         ([-1, 1, "Expand", [2]], "its input has 3 channels, which 2\\^2 does not divide"),
         ([[-1, -1], 1, "Conv", [64]], "takes one input, but 'from' gives 2"),
-        ([[-1, -1], 2, "Concat", [1]], r"row 0 \(Concat\): its number is 2, but Concat stands once in a row; write 1"),
-        ([-1, 3, "hornet_tiny", []], r"row 0 \(hornet_tiny\): its number is 3"),
+        ([[-1, -1], 2, "Concat", [1]], r"row 0 \(Concat\): repeats is 2, but Concat cannot be repeated; write 1"),
+        ([-1, 3, "hornet_tiny", []], r"row 0 \(hornet_tiny\): repeats is 3"),
         ([-1, 1, "Feature", [0]], "reads one row with several outputs"),
         ([-1, 1, "__import__('os').system('x')", []], "unknown module"),
     ],

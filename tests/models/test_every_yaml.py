@@ -179,7 +179,7 @@ def test_rows_build_at_every_size_and_arguments_are_where_they_belong(name: str,
             assert argument == "anchors" or argument not in hints or fits(value, hints[argument]), (
                 f"{row}: {argument}={value!r} is no {hints[argument]}"
             )
-        key = (row.name, repr(plan.args), repr(row.keywords), plan.copies)
+        key = (row.name, repr(plan.args), repr(row.keywords), plan.repeats)
         if key not in BUILT:  # most rows are those of the base, and one of each is enough
             BUILT[key] = made(row, entry, plan)
         return BUILT[key]

@@ -19,8 +19,8 @@ def entries(monkeypatch: pytest.MonkeyPatch) -> dict[str, registry.Entry]:
     return own
 
 
-def row(*args: object, number: int = 1, sources: tuple[int, ...] = (0,)) -> Row:
-    return Row(1, sources, number, "X", args, "1")
+def row(*args: object, repeats: int = 1, sources: tuple[int, ...] = (0,)) -> Row:
+    return Row(1, sources, repeats, "X", args, "1")
 
 
 HALF = Scale(depth=0.33, width=0.5, outputs=255)
@@ -31,15 +31,15 @@ def test_widths_are_scaled_to_a_multiple_of_eight_and_outputs_are_not(nominal: i
     assert HALF.channels(nominal) == real
 
 
-@pytest.mark.parametrize(("number", "depth", "real"), [(1, 0.33, 1), (3, 0.33, 1), (6, 0.33, 2), (9, 0.33, 3), (3, 1.33, 4), (2, 0.1, 1)])
-def test_repeats_are_rounded_and_at_least_one(number: int, depth: float, real: int) -> None:
-    assert Scale(depth=depth).repeats(number) == real
+@pytest.mark.parametrize(("repeats", "depth", "real"), [(1, 0.33, 1), (3, 0.33, 1), (6, 0.33, 2), (9, 0.33, 3), (3, 1.33, 4), (2, 0.1, 1)])
+def test_repeats_are_rounded_and_at_least_one(repeats: int, depth: float, real: int) -> None:
+    assert Scale(depth=depth).repeats(repeats) == real
 
 
 def test_rules() -> None:
-    assert registry.preserve(row(16, number=3), [32], Scale()) == Plan((32, 16), 32, 3)
-    assert registry.project(row(64, 3, 2, number=6), [16], HALF) == Plan((16, 32, 3, 2), 32, 2, (32, 32, 3, 2))
-    assert registry.stack(row(64, False, number=9), [16], HALF) == Plan((16, 32, 3, False), 32)
+    assert registry.preserve(row(16, repeats=3), [32], Scale()) == Plan((32, 16), 32, 3)
+    assert registry.project(row(64, 3, 2, repeats=6), [16], HALF) == Plan((16, 32, 3, 2), 32, 2, (32, 32, 3, 2))
+    assert registry.stack(row(64, False, repeats=9), [16], HALF) == Plan((16, 32, 3, False), 32)
     assert registry.concat(row(1, sources=(0, 0)), [16, 32], HALF) == Plan((1,), 48)
     assert registry.untouched(row(None, 2), [16], HALF) == Plan((None, 2), 16)
     assert registry.levels(row(80, 3, sources=(0, 0)), [16, 32], HALF) == Plan(((16, 32), 80, 3), 0)

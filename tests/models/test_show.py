@@ -26,7 +26,7 @@ def shown(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, *ar
 
 def test_the_table(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line.split() for line in shown(caplog, monkeypatch, "yolov5n-ca", "--nc", "3")]
-    assert lines[0] == ["row", "base", "from", "number", "module", "args", "output", "parameters", "GFLOPs"]
+    assert lines[0] == ["row", "base", "from", "repeats", "module", "args", "output", "parameters", "GFLOPs"]
     assert lines[1] == ["0", "0", "-1", "1", "Conv", "[64,", "6,", "2,", "2]", "16x320x320", "1,760", "0.357"]
     assert lines[6] == ["5", "4+CoordAtt", "-1", "1", "CoordAtt", "[32]", "64x80x80", "1,688", "0.000"]
     assert lines[20][:4] == ["19", "16", "[-1,", "5]"]
@@ -45,7 +45,7 @@ def test_the_list_of_modules_and_of_a_plug_in(caplog: pytest.LogCaptureFixture, 
 
 def test_cost_of_rows_and_of_the_edit(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(caplog, monkeypatch, "yolov5n-ca", "--nc", "3", "--cost", "--imgsz", "128")
-    assert lines[0].split() == ["row", "base", "from", "number", "module", "args", "parameters", "GFLOPs", "ms", "MiB"]
+    assert lines[0].split() == ["row", "base", "from", "repeats", "module", "args", "parameters", "GFLOPs", "ms", "MiB"]
     # Batch norm and SiLU keep a map each: 2 x 16 x 64 x 64 floats; the convolution's input is the image, which is there anyway.
     assert lines[1].split()[-1] == "0.5"
     assert [line.split()[-4] for line in lines if "CoordAtt" in line] == ["1,688", "3,352", "6,680"]

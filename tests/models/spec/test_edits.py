@@ -48,7 +48,7 @@ def test_readers_by_number_and_by_minus_one_read_the_inserted_row() -> None:
         ("C3", (5,)),
         ("Detect", (3, 6)),
     ]
-    assert [row.base for row in rows] == ["0", "1", "2", "2+SE", "3", "4", "5", "6"]
+    assert [row.origin for row in rows] == ["0", "1", "2", "2+SE", "3", "4", "5", "6"]
     assert (rows[3].args, rows[3].repeats, rows[3].gate) == ((16,), 1, "")
 
 
@@ -62,7 +62,7 @@ def test_several_inserts_at_one_place_follow_each_other() -> None:
     rows = edited({"after": 2, "insert": [1, "SE", []]}, {"after": 2, "insert": [1, "SE", []]}, {"after": 2, "insert": [1, "ECA", []]})
     assert short(rows)[3:7] == [("SE", (2,)), ("SE", (3,)), ("ECA", (4,)), ("Conv", (5,))]
     assert short(rows)[-1] == ("Detect", (5, 8))
-    assert [row.base for row in rows[3:6]] == ["2+SE", "2+SE.2", "2+ECA"]
+    assert [row.origin for row in rows[3:6]] == ["2+SE", "2+SE.2", "2+ECA"]
 
 
 def test_an_insert_may_read_elsewhere() -> None:
@@ -75,7 +75,7 @@ def test_an_insert_may_read_elsewhere() -> None:
 def test_replace() -> None:
     rows = edited({"replace": 5, "with": [2, "C3TR", [64]]})
     assert short(rows) == [*short(edited())[:5], ("C3TR", (4,)), ("Detect", (2, 5))]
-    assert (rows[5].base, rows[5].replaces, rows[5].repeats) == ("5=C3TR", "5", 2)
+    assert (rows[5].origin, rows[5].replaces, rows[5].repeats) == ("5=C3TR", "5", 2)
     assert rows[4].replaces is None
     assert short(edited({"replace": 5, "with": [1, "C3", [64]], "from": 3}))[5] == ("C3", (3,))
 
@@ -84,7 +84,7 @@ def test_replace_may_change_the_sources_only() -> None:
     rows = edited({"replace": 4, "from": [-1, 2, 1]}, {"after": 2, "insert": [1, "SE", []]})
     assert rows[5].name == "Concat"
     assert rows[5].sources == (4, 3, 1)
-    assert rows[5].base == "4"
+    assert rows[5].origin == "4"
 
 
 def test_readers_of_a_removed_row_read_its_source() -> None:
@@ -115,7 +115,7 @@ def test_an_insert_after_a_replaced_row_reads_the_new_one_whatever_the_order() -
 
 def test_edits_of_a_variant_of_a_variant_keep_the_identities() -> None:
     rows = apply_edits(edited({"after": 2, "insert": [1, "SE", []]}), [{"after": 3, "insert": [1, "ECA", []]}], "w.yaml")
-    assert [row.base for row in rows][2:6] == ["2", "2+SE", "2+SE+ECA", "3"]
+    assert [row.origin for row in rows][2:6] == ["2", "2+SE", "2+SE+ECA", "3"]
     assert rows[-1].sources == (4, 7)
 
 
@@ -130,9 +130,9 @@ def test_gate() -> None:
         ({"after": -1, "insert": [1, "SE", []]}, "after: -1 is not a row"),
         ({"after": True, "insert": [1, "SE", []]}, "after: True is not a row"),
         ({"after": 6, "insert": [1, "SE", []]}, r"\(after 6, Detect\): nothing can follow the last row"),
-        ({"after": 2, "insert": "SE"}, r"'insert' has the form \[number, module, args\]"),
+        ({"after": 2, "insert": "SE"}, r"'insert' has the form \[repeats, module, args\]"),
         ({"after": 2}, "'insert' has the form"),
-        ({"after": 2, "insert": [0, "SE", []]}, r"\(after 2, C3\) \(SE\): its number is an integer from 1 to 1000, not 0"),
+        ({"after": 2, "insert": [0, "SE", []]}, r"\(after 2, C3\) \(SE\): repeats must be an integer from 1 to 1000, got 0"),
         ({"after": 2, "insert": [1, 5, []]}, "module's name is text, not 5"),
         ({"after": 2, "insert": [1, "SE", 5]}, "arguments are a list, not 5"),
         ({"after": 2, "insert": [1, "SE", []], "gaet": "zero"}, "unknown key 'gaet'; did you mean 'gate'?"),

@@ -39,7 +39,7 @@ def test_a_variant_with_gate_and_keywords_survives_plain_data(tmp_path: Path) ->
     again = ModelSpec.from_dict(spec.to_dict(), "again")
     assert again == spec
     assert again.rows[10].gate == "zero"
-    assert again.rows[10].base == "9+CoordAtt"
+    assert again.rows[10].origin == "9+CoordAtt"
 
 
 def test_a_name_is_looked_up_in_models_and_in_the_zoo() -> None:
@@ -50,8 +50,8 @@ def test_a_name_is_looked_up_in_models_and_in_the_zoo() -> None:
 def test_a_size_letter_needs_no_file() -> None:
     m, base = ModelSpec.from_yaml("yolov5m-ca"), ModelSpec.from_yaml("yolov5m")
     assert m.scale == base.scale
-    assert [row for row in m.rows if row.name != "CoordAtt"][9].base == base.rows[9].base
-    assert [row.base for row in m.rows] == [row.base for row in ModelSpec.from_yaml("yolov5s-ca.yaml").rows]
+    assert [row for row in m.rows if row.name != "CoordAtt"][9].origin == base.rows[9].origin
+    assert [row.origin for row in m.rows] == [row.origin for row in ModelSpec.from_yaml("yolov5s-ca.yaml").rows]
     assert ModelSpec.from_yaml("yolov5n-ghost.yaml").scale == ModelSpec.from_yaml("yolov5n").scale
     assert ModelSpec.from_yaml("yolov5x-p2").scale == ModelSpec.from_yaml("yolov5x").scale
     assert ModelSpec.from_yaml("yolov5n-bifpn").rows[19].sources == (18, 14, 6)
@@ -99,8 +99,8 @@ def test_anchors_may_be_pairs_or_a_number() -> None:
         ({"names": {1: "a"}}, "counts its classes from 0"),
         ({"backbone": {"a": 1}}, "'backbone' is a list of rows, not dict"),
         ({"backbone": [], "head": []}, "expected a list of rows"),
-        ({"backbone": [[-1, 1, "Conv"]]}, r"small: row 0: expected \[from, number, module, args\], found \[-1, 1, 'Conv'\]"),
-        ({"backbone": [[-1, 1.5, "Conv", []]]}, r"row 0 \(Conv\): its number is an integer"),
+        ({"backbone": [[-1, 1, "Conv"]]}, r"small: row 0: expected \[from, repeats, module, args\], found \[-1, 1, 'Conv'\]"),
+        ({"backbone": [[-1, 1.5, "Conv", []]]}, r"row 0 \(Conv\): repeats must be an integer"),
         ({"backbone": [[5, 1, "Conv", [8]]]}, r"row 0 \(Conv\): 'from' 5 is not before it"),
         ({"backbone": [[-2, 1, "Conv", [8]]]}, "'from' -2 is before the first row"),
         ({"backbone": [["-1", 1, "Conv", [8]]]}, "'from' is a row number or a list of them, not '-1'"),
