@@ -7,11 +7,11 @@ python -m benchmarks.nms
 
 from __future__ import annotations
 
+import functools
 import resource
-import statistics
-import time
 from typing import TYPE_CHECKING
 
+from benchmarks.modules import timed
 from benchmarks.validation import SHARED
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def predictions() -> list[Tensor]:
 
     from models import load_model
     from utils.data.config import load_data
-    from utils.data.index import load_index
+    from utils.data.scan import load_index
     from utils.data.loading.loader import val_loader
 
     model = load_model(SHARED / "yolov5n.pt")
@@ -63,19 +63,18 @@ def main() -> None:
         "utils.inference.nms": lambda pred: non_max_suppression(pred, CONF, IOU, multi_label=True),
         "straightforward": straightforward,
     }
-    wall, cpu = {name: list[float]() for name in ways}, {name: list[float]() for name in ways}
     kept = dict.fromkeys(ways, 0)
+
+    def suppress(name: str) -> None:
+        kept[name] = sum(len(rows) for pred in batches for rows in ways[name](pred))
+
     with torch.inference_mode():
-        for _ in range(ROUNDS):
-            for name, way in ways.items():
-                start, used = time.perf_counter(), time.process_time()
-                kept[name] = sum(len(rows) for pred in batches for rows in way(pred))
-                wall[name].append(time.perf_counter() - start)
-                cpu[name].append(time.process_time() - used)
+        times = timed({name: functools.partial(suppress, name) for name in ways}, ROUNDS)
     images = sum(len(pred) for pred in batches)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     for name in ways:
-        rate, ms = images / statistics.median(wall[name]), statistics.median(cpu[name]) / images * 1e3
+        wall, cpu = times[name]
+        rate, ms = images / wall, cpu / images * 1e3
         print(f"{name:16}{rate:5.0f} img/s, {ms:.2f} CPU ms per image, peak {peak:.2f} GB; {kept[name] / images:.0f} boxes each")
 
 

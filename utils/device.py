@@ -1,9 +1,11 @@
-"""The ``--device`` flag, and the memory that tensors on a CPU live in."""
+"""The ``--device`` flag, and the time and memory that work on a device takes."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import time
+from pathlib import Path
 
 import torch
 
@@ -47,3 +49,31 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGEST)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds of a monotonic clock, read once all work given to a CUDA device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_memory_mb() -> float:
+    """Peak memory so far, in 1e6 bytes: of the GPU where one is used, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def resident_memory_mb() -> float:
+    """Memory of this process now, in 1e6 bytes; its peak where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return peak_memory_mb()
+    return next((float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS")), peak_memory_mb())

@@ -1,4 +1,4 @@
-"""The costs of all variants, one after another on the machine that has nothing else to do now."""
+"""Costs of all variants, measured one after another once the machine has no runs to do."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from utils.errors import StopError
 from utils.log import LOG
 from utils.signals import StopRequest
 
-_EVALUATION = 0.4
-"""What an image of the validation takes, as a share of one in training: forward pass, NMS, matching."""
-_START = 15.0  # seconds of a run that are neither training nor validation
+_EVALUATION_SHARE = 0.4
+"""Time of a validation image (forward pass, NMS, matching) as a share of that of a training image."""
+_START_SECONDS = 15.0  # of a run, neither training nor validation
 
 
 def measure_costs(folder: Path, plan: StudyPlan, device: str, request: StopRequest) -> None:
-    """Measure what costs.json does not hold yet, and write it down variant by variant.
+    """Measure the costs missing in costs.json, and save them variant by variant.
 
-    All are measured again where the machine or its threads are not those of the costs there: they could not be compared.
+    If the machine or its number of threads differs from the one costs.json was measured with, all costs are measured again.
 
     Raises:
         UserError: costs.json cannot be written.
-        StopError: a signal has asked to stop; what was measured is kept.
+        StopError: a signal asked to stop; what was measured is kept.
     """
     known = dict(read_json(folder / COSTS) or {})
     for variant in plan.variants:
@@ -39,8 +39,8 @@ def measure_costs(folder: Path, plan: StudyPlan, device: str, request: StopReque
             continue
         LOG.info("measuring the cost of %s", variant.name)
         try:
-            values = {part: _part(folder, variant, part, device, request) for part in ("inference", "training")}
-        except OSError as error:  # no room for temporary files: a report without costs is better than none
+            values = {part: _measure_part(folder, variant, part, device, request) for part in ("inference", "training")}
+        except OSError as error:  # no space for temporary files: a report without costs is better than none
             LOG.warning("%s: its cost cannot be measured (%s)", variant.name, error.strerror or error)
             continue
         if None in values.values():
@@ -49,7 +49,7 @@ def measure_costs(folder: Path, plan: StudyPlan, device: str, request: StopReque
         fields = {f.name for f in dataclasses.fields(CostMeasurement)}
         cost = {"parameters": variant.parameters, "gflops": variant.gflops, **{k: v for k, v in merged.items() if k in fields}}
         if any((c["device"], c["threads"]) != (cost["device"], cost["threads"]) for c in known.values()):
-            LOG.warning("the costs there were measured on another machine; measuring all of them again")
+            LOG.warning("the saved costs were measured on another machine; measuring all of them again")
             (folder / COSTS).unlink()
             measure_costs(folder, plan, device, request)
             return
@@ -57,8 +57,10 @@ def measure_costs(folder: Path, plan: StudyPlan, device: str, request: StopReque
         write_json(folder / COSTS, known)
 
 
-def _part(folder: Path, variant: Variant, part: str, device: str, request: StopRequest, *, draft: bool = False) -> dict[str, Any] | None:
-    """Run a measurement; None where the model fails in it."""
+def _measure_part(
+    folder: Path, variant: Variant, part: str, device: str, request: StopRequest, *, draft: bool = False
+) -> dict[str, Any] | None:
+    """Measure "inference" or "training" in a separate process; None where the model fails in it."""
     line = [sys.executable, "-P", "-m", "utils.compare.benchmark_worker", str(folder), variant.name, part, *(["--draft"] if draft else [])]
     line += [f"--device={device}"] if device else []
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
@@ -72,43 +74,43 @@ def _part(folder: Path, variant: Variant, part: str, device: str, request: StopR
                     break
                 except subprocess.TimeoutExpired:
                     if request.by:
-                        raise StopError(f"{request.by}: what was measured is kept; the same command goes on with the study") from None
+                        raise StopError(f"{request.by}: the costs measured so far are saved; repeat the command to continue") from None
         finally:
             end([process], 0.5)
-        text, said = (_content(file) for file in (out, errors))
-    if code == 0 and text:
-        values: dict[str, Any] = json.loads(text[-1])
+        output, messages = (_lines(file) for file in (out, errors))
+    if code == 0 and output:
+        values: dict[str, Any] = json.loads(output[-1])
         return values
-    LOG.warning("%s: its cost of %s cannot be measured: %s", variant.name, part, said[-1] if said else f"status {code}")
+    LOG.warning("%s: its cost of %s cannot be measured: %s", variant.name, part, messages[-1] if messages else f"status {code}")
     return None
 
 
-def _content(file: Any) -> list[str]:
+def _lines(file: Any) -> list[str]:
     file.seek(0)
     return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
 
-def estimates(plan: StudyPlan, device: str, request: StopRequest) -> Generator[tuple[Variant, float | None], None, None]:
-    """Yield each variant with the seconds that one run of it will take, from a few measured steps; None where they fail.
+def estimate_run_times(plan: StudyPlan, device: str, request: StopRequest) -> Generator[tuple[Variant, float | None], None, None]:
+    """Yield each variant with the estimated seconds of one of its runs, from a few measured steps; None where these fail.
 
-    Nothing is written but a folder that is gone afterwards.
+    Writes to a temporary folder only.
 
     Raises:
-        StopError: a signal has asked to stop.
+        StopError: a signal asked to stop.
     """
     with tempfile.TemporaryDirectory(prefix="attune-") as name:
         folder = Path(name)
         write_plan(folder, plan)
         for variant in plan.variants:
-            values = None if variant.error else _part(folder, variant, "training", device, request, draft=True)
+            values = None if variant.error else _measure_part(folder, variant, "training", device, request, draft=True)
             yield variant, None if values is None else run_seconds(plan, float(values["step_seconds"]))
 
 
 def run_seconds(plan: StudyPlan, step: float) -> float:
-    """Seconds of a run whose training step takes `step`."""
+    """Estimated seconds of a run whose training step takes `step` seconds."""
     flags, splits = plan.flags, plan.data.splits
     steps = -(-splits["train"].images // flags["batch_size"])
     validations = 2 if flags["noval"] else flags["epochs"] + 1
-    image = step / flags["batch_size"] * _EVALUATION
+    image = step / flags["batch_size"] * _EVALUATION_SHARE
     measured = 2 * splits[plan.data.measured].images * image
-    return float(_START + steps * step * flags["epochs"] + validations * splits["val"].images * image + measured)
+    return float(_START_SECONDS + steps * step * flags["epochs"] + validations * splits["val"].images * image + measured)

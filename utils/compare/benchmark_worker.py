@@ -1,6 +1,7 @@
-"""What a variant costs on this machine, measured in processes of its own: ``python -m utils.compare.benchmark_worker STUDY VARIANT PART``.
+"""Cost of a variant on this machine, measured in a separate process: ``python -m utils.compare.benchmark_worker STUDY VARIANT PART``.
 
-Inference and training are measured apart, so that the peak memory of one is not that of the other. The process prints one line of JSON.
+Inference and training are measured in separate processes, so that the peak memory of one does not hide that of the other. The process
+prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import dataclasses
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
     from models.detector import Detector
 
-_LONGEST = 12.0  # seconds of one measurement
-_PASSES, _STEPS = 60, 5
-_DRAFT = 4.0
-_BOXES = 4  # objects an image in the measured training steps
+_TIME_LIMIT, _DRAFT_TIME_LIMIT = 12.0, 4.0  # seconds of one measurement
+_INFERENCE_CALLS, _TRAINING_STEPS = 60, 5
+_OBJECTS = 4  # per image in the measured training steps
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +57,13 @@ def main(argv: list[str] | None = None) -> None:
 
     load_plugins(tuple(plan.plugins))
     device, variant = select_device(config.device), plan.variant(config.variant)
-    part = inference if config.part == "inference" else training
-    values = part(plan, variant, device, _DRAFT if config.draft else _LONGEST)
-    print(json.dumps({**values, "device": processor(device), "threads": plan.threads}))  # noqa: T201 - what the caller reads
+    measure = measure_inference if config.part == "inference" else measure_training
+    values = measure(plan, variant, device, _DRAFT_TIME_LIMIT if config.draft else _TIME_LIMIT)
+    print(json.dumps({**values, "device": processor_name(device), "threads": plan.threads}))  # noqa: T201 - read by the parent process
 
 
-def processor(device: torch.device) -> str:
-    """The name of the GPU or of the processor."""
+def processor_name(device: torch.device) -> str:
+    """The name of the GPU or the CPU."""
     from utils.compare.provenance import device_name
 
     if device.type == "cuda":
@@ -77,19 +76,19 @@ def processor(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def inference(plan: StudyPlan, variant: Variant, device: torch.device, longest: float) -> dict[str, Any]:
-    """Time and memory of the network alone, norms folded, in float32."""
+def measure_inference(plan: StudyPlan, variant: Variant, device: torch.device, time_limit: float) -> dict[str, Any]:
+    """Time and memory of the network alone, with folded normalisation, in float32."""
     import torch
 
     from utils.compare.variants import model_side
 
     memory = Memory(device)
-    model = _model(plan, variant, device).eval().fuse()
+    model = _build(plan, variant, device).eval().fuse()
     side, batch = model_side(model, plan.flags["imgsz"]), plan.flags["batch_size"]
     with torch.inference_mode():
         one, many = (torch.rand(n, 3, side, side, device=device).to(memory_format=torch.channels_last) for n in (1, batch))
-        single = timed(lambda: model(one), device, _PASSES, longest)
-        full = timed(lambda: model(many), device, _PASSES // 4, longest)
+        single = time_calls(lambda: model(one), device, _INFERENCE_CALLS, time_limit)
+        full = time_calls(lambda: model(many), device, _INFERENCE_CALLS // 4, time_limit)
     return {
         "latency_ms": statistics.median(single) * 1e3,
         "latency_p95_ms": sorted(single)[min(round(0.95 * len(single)), len(single) - 1)] * 1e3,
@@ -99,8 +98,8 @@ def inference(plan: StudyPlan, variant: Variant, device: torch.device, longest: 
     }
 
 
-def training(plan: StudyPlan, variant: Variant, device: torch.device, longest: float) -> dict[str, Any]:
-    """Time and memory of training steps on random images, loading not included."""
+def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, time_limit: float) -> dict[str, Any]:
+    """Time and memory of training steps on random images, without data loading."""
     import torch
 
     from utils.compare.variants import model_side
@@ -111,16 +110,16 @@ def training(plan: StudyPlan, variant: Variant, device: torch.device, longest: f
 
     memory = Memory(device)
     flags, hyp = plan.flags, Hyp(**plan.hyp)  # type: ignore[arg-type]
-    model = _model(plan, variant, device).train()
+    model = _build(plan, variant, device).train()
     side, batch = model_side(model, flags["imgsz"]), flags["batch_size"]
     precision = verified(choose_precision(flags["amp"], device), model, side)
     criterion = DetectionLoss(model.head, hyp, side, model.nc, label_smoothing=flags["label_smoothing"])
-    optimizer, average = build_optimizer(model, flags["optimizer"], hyp, batch), ModelEMA(model)
+    optimizer, ema = build_optimizer(model, flags["optimizer"], hyp, batch), ModelEMA(model)
     images = torch.rand(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
-    targets = torch.rand(batch * _BOXES, 6, device=device) * 0.5 + 0.1
-    targets[:, 0], targets[:, 1] = torch.arange(batch, device=device).repeat_interleave(_BOXES), 0
+    targets = torch.rand(batch * _OBJECTS, 6, device=device) * 0.5 + 0.1
+    targets[:, 0], targets[:, 1] = torch.arange(batch, device=device).repeat_interleave(_OBJECTS), 0
     for group in optimizer.param_groups:
-        group["lr"] = 0.0  # random images would drive the weights away
+        group["lr"] = 0.0  # random images would make the weights diverge
 
     def step() -> None:
         with precision.autocast():
@@ -128,36 +127,34 @@ def training(plan: StudyPlan, variant: Variant, device: torch.device, longest: f
         criterion(maps, targets)[0].backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        average.update()
+        ema.update()
 
-    times = timed(step, device, _STEPS, longest)
+    times = time_calls(step, device, _TRAINING_STEPS, time_limit)
     steps = -(-plan.data.splits["train"].images // batch) * flags["epochs"]
     seconds = statistics.median(times)
     return {"train_memory_mb": memory.peak_mb(), "train_seconds": seconds * steps, "step_seconds": seconds}
 
 
-def timed(work: Callable[[], object], device: torch.device, most: int, longest: float) -> list[float]:
-    """Seconds of each of `most` calls, or of as many as fit into `longest` seconds, two at least; the first two are not counted."""
-    import torch
+def time_calls(call: Callable[[], object], device: torch.device, maximum: int, time_limit: float) -> list[float]:
+    """Seconds of each of up to `maximum` calls, as many as fit into `time_limit` seconds but at least two, after one or two warm-up calls."""
+    from utils.device import clock
 
     def once() -> float:
-        begun = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - begun
+        start = clock(device)
+        call()
+        return clock(device) - start
 
-    begun = time.perf_counter()
+    start = clock(device)
     once()
-    if time.perf_counter() - begun < longest / 3:
+    if clock(device) - start < time_limit / 3:
         once()
     times: list[float] = []
-    while len(times) < 2 or (len(times) < most and time.perf_counter() - begun < longest):
+    while len(times) < 2 or (len(times) < maximum and clock(device) - start < time_limit):
         times.append(once())
     return times
 
 
-def _model(plan: StudyPlan, variant: Variant, device: torch.device) -> Detector:
+def _build(plan: StudyPlan, variant: Variant, device: torch.device) -> Detector:
     import torch
 
     from models import build_model
@@ -171,36 +168,27 @@ def _model(plan: StudyPlan, variant: Variant, device: torch.device) -> Detector:
 
 
 class Memory:
-    """Peak memory from here on: of the GPU, else of this process beyond what it takes now."""
+    """Peak memory from here on: of the GPU, else of this process beyond what it uses now."""
 
     def __init__(self, device: torch.device) -> None:
         import torch
 
+        from utils.device import resident_memory_mb
+
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self._before = 0.0 if device.type == "cuda" else resident_mb()
+        self._before = 0.0 if device.type == "cuda" else resident_memory_mb()
 
     def peak_mb(self) -> float:
         """In 1e6 bytes."""
         import torch
 
+        from utils.device import peak_memory_mb
+
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 1e6
-        from utils.compare.run_worker import peak_memory_mb
-
         return max(peak_memory_mb() - self._before, 0.0)
-
-
-def resident_mb() -> float:
-    """Memory of this process now, in 1e6 bytes; the largest so far where the system does not tell."""
-    from utils.compare.run_worker import peak_memory_mb
-
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return peak_memory_mb()
-    return next((float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS")), peak_memory_mb())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from utils.compare.resampled_ap import Scores, average_precision
 from utils.compare.run_result import MATCHES
 from utils.compare.variants import model_side
 from utils.data.config import load_data
-from utils.data.index import Index, load_index
+from utils.data.index import Index
+from utils.data.scan import load_index
 from utils.data.loading.loader import val_loader
 from utils.evaluation.evaluate import Settings, evaluate
 from utils.evaluation.metrics import Evaluator

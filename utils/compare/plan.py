@@ -18,7 +18,8 @@ from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
 from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
 from utils.data.config import DataConfig, load_data
-from utils.data.index import Index, load_index
+from utils.data.index import Index
+from utils.data.scan import load_index
 from utils.errors import UserError
 from utils.log import LOG
 

@@ -1,61 +1,49 @@
-"""What must be the same in all runs that are compared: data, code, libraries, device."""
+"""What must be the same in all runs that are compared: data, code, libraries and device."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.config import ROOT
 from utils.data.fingerprint import data_fingerprint
 from utils.errors import UserError
+from utils.versions import ROOT, library_versions, source_digest, source_files
 
 if TYPE_CHECKING:
     import torch
 
     from utils.data.index import Index
 
-_EDGE = 4096  # bytes at both ends of an image file: enough to tell one encoding from another, and quick for a large set
+_EDGE = 4096  # bytes read from both ends of an image file: enough to tell one encoding from another, and fast for a large dataset
 _LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "faster-coco-eval", "pycocotools")
-_MEASURING = ("match_store", "resampled_ap", "run_worker", "evaluate_run")
-"""The files of utils/compare that take part in a run; statistics and report may change under a study."""
+_COMPARE = ROOT / "utils" / "compare"
+_IN_A_RUN = ("match_store", "resampled_ap", "run_worker", "evaluate_run")
+"""The files of utils/compare that decide a run's figures. Statistics and report may change while a study is under way."""
 
 
 def versions() -> dict[str, str]:
-    """The versions of code and libraries that a run is made with."""
-    found = {"code": code_digest(), "python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            found[library] = "unknown"
-    return found
+    """Versions of code and libraries that a run is made with."""
+    return {"code": code_digest(), "python": platform.python_version(), **library_versions(*_LIBRARIES)}
 
 
 def code_digest() -> str:
-    """Tell one state of Attune's code from another: SHA-256 of the sources that take part in a run, 16 digits.
+    """Digest of the source files that decide a run's figures.
 
     Raises:
-        FileNotFoundError: one of them has moved, and this list does not know.
+        FileNotFoundError: one of them is missing: it was moved, and `_IN_A_RUN` not updated.
     """
-    compare = ROOT / "utils" / "compare"
-    sources = [*(ROOT / "models").rglob("*.py"), *(p for p in (ROOT / "utils").rglob("*.py") if compare not in p.parents)]
-    sources += [compare / f"{name}.py" for name in _MEASURING]
-    total = hashlib.sha256()
-    for path in sorted(sources):
-        total.update(f"{path.relative_to(ROOT)}\0".encode())
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()[:16]
+    files = [path for path in source_files("models", "utils") if _COMPARE not in path.parents]
+    return source_digest([*files, *(_COMPARE / f"{name}.py" for name in _IN_A_RUN)])
 
 
 def data_digest(index: Index) -> str:
-    """Tell one state of a split from another: names and order of its images, their size and both ends, labels and classes.
+    """Digest of a split: names and order of its images, their size and both ends, annotations and classes.
 
     Raises:
-        UserError: an image cannot be read any more.
+        UserError: an image cannot be read.
     """
     total = hashlib.sha256(json.dumps(data_fingerprint(index), sort_keys=True).encode())
     for path in index.paths:
@@ -81,7 +69,7 @@ def image_digest(path: Path) -> bytes:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or "cpu"."""
+    """The GPU's name, or the type of another device."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

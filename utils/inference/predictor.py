@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from utils.config import MAX_IMGSZ
+from utils.device import clock
 from utils.errors import UserError
 from utils.images import letterbox
 from utils.images.reading import ImageError
@@ -107,15 +107,15 @@ class Predictor:
     def __call__(self, image: NDArray[np.uint8], path: Path) -> Results:
         """Detect in a (H, W, 3) uint8 BGR image."""
         device = next(self.model.parameters()).device
-        times = [_now(device)]
+        times = [clock(device)]
         box = letterbox.fit((image.shape[0], image.shape[1]), self.shape, stride=self.model.max_stride)
         pixels = to_tensor(letterbox.apply(image, box), device)
-        times.append(_now(device))
+        times.append(clock(device))
         pred = self._forward(pixels)
-        times.append(_now(device))
+        times.append(clock(device))
         (rows,) = non_max_suppression(pred, self.conf, self.iou, classes=self.classes, agnostic=self.agnostic, max_det=self.max_det)
         found = rows.float().cpu().numpy()
-        times.append(_now(device))
+        times.append(clock(device))
         speed = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("pre-process", "inference", "NMS"))}
         xyxy, conf, cls = box.to_source(found[:, :4]), found[:, 4].copy(), found[:, 5].astype(np.int64)
         return Results(image, path, self.model.names, xyxy, conf, cls, shape=box.shape, speed=speed)
@@ -134,12 +134,6 @@ class Predictor:
 def to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     """(H, W, 3) uint8 BGR -> (1, 3, H, W) float32 RGB in 0..1."""
     return torch.from_numpy(image).to(device).flip(2).permute(2, 0, 1)[None].float() / 255
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def predict(

@@ -15,7 +15,8 @@ from utils.compare.page.choose_images import SHOWN_CONF, ChosenImage, choose, ev
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.provenance import data_digest
 from utils.data.config import load_data
-from utils.data.index import GroundTruth, Index, load_index
+from utils.data.index import GroundTruth, Index
+from utils.data.scan import load_index
 from utils.errors import UserError
 from utils.explain.cam import Chosen, attention_maps, energy_inside, layer_cam
 from utils.images import letterbox
