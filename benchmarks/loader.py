@@ -1,9 +1,9 @@
-"""Loading with mosaic: img/s, CPU ms per image of all processes, peak memory of all processes; first epoch and later ones apart.
+"""Loading with mosaic: img/s, CPU ms per image and peak memory, summed over all processes; the first epoch is reported separately.
 
 python -m benchmarks.loader [--data YAML] [--workers N]
 
-The first epoch decodes; small data sets are then kept in shared memory. "not kept" decodes in every epoch, as a large data
-set does. Process start and import are not counted; the start of the workers is, in the first epoch.
+The first epoch decodes the images; small datasets are then kept in shared memory. "not kept" decodes in every epoch, as for large
+datasets. Process start and imports are not counted; the start of the workers is, in the first epoch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EPOCHS = 6
 
 
 def main() -> None:
-    """Print one line a case, each measured in a process of its own."""
+    """Print one line per case, each measured in its own process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=str(DATA))
     parser.add_argument("--workers", type=int, default=2)
@@ -42,14 +42,14 @@ def main() -> None:
 
 
 def mosaic_loader(data: str | Path, imgsz: int, *, kept: bool, workers: int, cache: str | None = None) -> Loader:
-    """Return train.py's loader, which keeps a small data set in memory or, if not `kept`, nothing."""
+    """Return the loader of train.py; it keeps a small dataset in memory only if `kept`."""
     from unittest.mock import patch
 
     from utils.config import Hyp
     from utils.data.config import load_data
-    from utils.data.index import load_index
     from utils.data.loading import image_store as store
     from utils.data.loading.loader import train_loader
+    from utils.data.scan import load_index
 
     index = load_index(load_data(data), "train", cache_dir=cache)
     with patch.object(store, "AUTOMATIC", store.AUTOMATIC if kept else 0):
@@ -57,7 +57,7 @@ def mosaic_loader(data: str | Path, imgsz: int, *, kept: bool, workers: int, cac
 
 
 def measure(data: str, imgsz: int, kept: bool, workers: int) -> None:
-    """Load some epochs and print the figures."""
+    """Load some epochs and print the measurements."""
     loader = mosaic_loader(data, imgsz, kept=kept, workers=workers)
     wall, cpu, peak = [], [], 0
     before = cpu_seconds()
@@ -78,17 +78,17 @@ def measure(data: str, imgsz: int, kept: bool, workers: int) -> None:
     )
 
 
-def family() -> list[int]:
-    """Return this process and its children."""
+def process_ids() -> list[int]:
+    """Return the ids of this process and its children."""
     me = os.getpid()
     return [me, *map(int, Path(f"/proc/{me}/task/{me}/children").read_text().split())]
 
 
 def cpu_seconds() -> float:
-    """Return the processor time that this process and its living children used."""
+    """Return the CPU time of this process and its running children."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     total = own.ru_utime + own.ru_stime
-    for pid in family()[1:]:
+    for pid in process_ids()[1:]:
         fields = Path(f"/proc/{pid}/schedstat").read_text().split()
         total += int(fields[0]) / 1e9
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -98,8 +98,8 @@ def cpu_seconds() -> float:
 
 
 def memory() -> int:
-    """Return the bytes resident in this process and its children; what they share counts for each."""
-    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in family()) * os.sysconf("SC_PAGE_SIZE")
+    """Return the resident bytes of this process and its children; shared memory is counted for each."""
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in process_ids()) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What each attention module costs beside a plain 3x3 convolution of its width and beside a straightforward implementation of it.
+"""The cost of each attention module, compared with a 3x3 convolution of its width and with a straightforward implementation.
 
 python -m benchmarks.modules                          every module, three shapes, forward and forward+backward
 python -m benchmarks.modules --modules CoT MHSA       some of them
 
-Columns: ms of wall clock, ms of processor time, processor time over the convolution's, extra memory at the peak, and the share of
-the roofline, which is the module's operations over its processor time as a share of what a large matrix product reaches (a 3x3
-convolution exceeds it where the library computes it with fewer operations than its definition has).
-Contestants take turns, so that what else the machine does meets all alike; times are medians.
+Columns: wall time in ms, CPU time in ms, CPU time relative to the convolution's, additional peak memory, and the fraction of
+the roofline: the module's operations per CPU second, relative to those of a large matrix product. (A 3x3
+convolution exceeds it if the library computes it with fewer operations than its definition.)
+The modules run alternately, so that other load on the machine affects all of them alike; times are medians.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Run = Callable[[], object]
 
 
 def contestants(names: list[str], channels: int, side: int) -> dict[str, Any]:
-    """Modules by name, the convolution first, each straightforward one after the module it computes the same as."""
+    """Modules by name: the convolution first, each straightforward implementation after its module."""
     from torch import nn
 
     from benchmarks.straightforward import STRAIGHTFORWARD
@@ -42,7 +42,7 @@ def contestants(names: list[str], channels: int, side: int) -> dict[str, Any]:
 
 
 def attention_modules() -> list[str]:
-    """Every registered attention module that keeps its input's width."""
+    """All registered attention modules that keep the width of their input."""
     from models import list_modules
     from models.registry import lookup, preserve, preserve_either
 
@@ -51,7 +51,7 @@ def attention_modules() -> list[str]:
 
 
 def passes(module: Any, x: Any, *, backward: bool) -> Run:
-    """A forward pass in evaluation, or forward and backward in training."""
+    """A forward pass in evaluation mode, or forward and backward in training mode."""
     import torch
 
     if not backward:
@@ -63,34 +63,34 @@ def passes(module: Any, x: Any, *, backward: bool) -> Run:
 
         return forward
 
-    given, ahead = x.clone().requires_grad_(), torch.randn_like(x)
+    leaf, grad = x.clone().requires_grad_(), torch.randn_like(x)
 
     def both() -> None:
         module.train()
-        module(given).backward(ahead)
+        module(leaf).backward(grad)
 
     return both
 
 
 def timed(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median wall and processor seconds of each, taking turns."""
+    """Median wall and CPU seconds of each; they run alternately."""
     wall: dict[str, list[float]] = {name: [] for name in runs}
     cpu: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, run in runs.items():
             start, used = time.perf_counter(), time.process_time()
             run()
-            if turn:
+            if number:  # the first round is a warm-up
                 wall[name].append(time.perf_counter() - start)
                 cpu[name].append(time.process_time() - used)
     return {name: (statistics.median(wall[name]), statistics.median(cpu[name])) for name in runs}
 
 
 def peak_mebibytes(run: Run) -> float:
-    """Memory that one pass needs beyond what was there before."""
+    """Peak memory of one pass, in addition to the memory in use before."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     before = _status("VmRSS")
     run()
     return (_status("VmHWM") - before) / 1024
@@ -126,7 +126,7 @@ def table(names: list[str], channels: int, side: int, batch: int, rounds: int, *
 
 
 def agree(modules: dict[str, Any], x: Any) -> None:
-    """Make sure that a straightforward implementation computes what the module does."""
+    """Check that each straightforward implementation gives the same output as its module."""
     import torch
 
     with torch.inference_mode():
@@ -137,21 +137,21 @@ def agree(modules: dict[str, Any], x: Any) -> None:
 
 
 def main() -> None:
-    """Print a table for each shape, forward and forward+backward."""
+    """Print a table per shape, forward and forward+backward."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", nargs="+", default=[])
-    parser.add_argument("--batch", type=int, default=4, help="images [4]")
-    parser.add_argument("--rounds", type=int, default=9, help="measured turns [9]")
-    parser.add_argument("--threads", type=int, default=1, help="[1]")
-    given = parser.parse_args()
+    parser.add_argument("--batch", type=int, default=4, help="batch size [4]")
+    parser.add_argument("--rounds", type=int, default=9, help="measured rounds [9]")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads [1]")
+    args = parser.parse_args()
     import torch
 
-    torch.set_num_threads(given.threads)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    names = given.modules or attention_modules()
+    names = args.modules or attention_modules()
     for channels, side in SHAPES:
         for backward in (False, True):
-            table(names, channels, side, given.batch, given.rounds, backward=backward)
+            table(names, channels, side, args.batch, args.rounds, backward=backward)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Non-maximum suppression of yolov5n's predictions at validation's threshold of 0.001: img/s, CPU ms per image, peak memory.
+"""Non-maximum suppression of yolov5n's predictions at the validation threshold of 0.001: img/s, CPU ms per image, peak memory.
 
-Below it, in turn with it, the straightforward way: all candidates of an image through one call, classes shifted apart.
+It is compared with a straightforward implementation, run alternately: one call per image for all candidates, offset by class.
 
 python -m benchmarks.nms
 """
@@ -22,29 +22,29 @@ CONF, IOU = 0.001, 0.6
 
 
 def straightforward(pred: Tensor) -> list[Tensor]:
-    """What non_max_suppression does for several labels a box, written down as it is defined."""
+    """The definition of non_max_suppression with several labels per box, written directly."""
     import torch
     from torchvision.ops import box_convert, nms
 
     out = []
     for image in pred:
-        sure = image[image[:, 4] > CONF]
-        score, boxes = sure[:, 5:] * sure[:, 4:5], box_convert(sure[:, :4], "cxcywh", "xyxy")
-        row, label = (score > CONF).nonzero(as_tuple=True)
-        rows = torch.cat((boxes[row], score[row, label, None], label[:, None].float()), 1)
-        rows = rows[rows[:, 4].argsort(descending=True)[:30_000]]
-        out.append(rows[nms(rows[:, :4] + rows[:, 5:] * 7680, rows[:, 4], IOU)[:300]])
+        found = image[image[:, 4] > CONF]
+        score, boxes = found[:, 5:] * found[:, 4:5], box_convert(found[:, :4], "cxcywh", "xyxy")
+        box, cls = (score > CONF).nonzero(as_tuple=True)
+        candidates = torch.cat((boxes[box], score[box, cls, None], cls[:, None].float()), 1)
+        candidates = candidates[candidates[:, 4].argsort(descending=True)[:30_000]]
+        out.append(candidates[nms(candidates[:, :4] + candidates[:, 5:] * 7680, candidates[:, 4], IOU)[:300]])
     return out
 
 
 def predictions() -> list[Tensor]:
-    """Of yolov5n on coco128, decoded, a batch each."""
+    """The decoded predictions of yolov5n on coco128, one tensor per batch."""
     import torch
 
     from models import load_model
     from utils.data.config import load_data
-    from utils.data.scan import load_index
     from utils.data.loading.loader import val_loader
+    from utils.data.scan import load_index
 
     model = load_model(SHARED / "yolov5n.pt")
     loader = val_loader(load_index(load_data(SHARED / "coco128" / "coco128.yaml"), "val"), imgsz=640, batch_size=32, workers=0)
@@ -53,7 +53,7 @@ def predictions() -> list[Tensor]:
 
 
 def main() -> None:
-    """Print a line for each."""
+    """Print one line per implementation."""
     import torch
 
     from utils.inference.nms import non_max_suppression
@@ -66,7 +66,7 @@ def main() -> None:
     kept = dict.fromkeys(ways, 0)
 
     def suppress(name: str) -> None:
-        kept[name] = sum(len(rows) for pred in batches for rows in ways[name](pred))
+        kept[name] = sum(len(found) for pred in batches for found in ways[name](pred))
 
     with torch.inference_mode():
         times = timed({name: functools.partial(suppress, name) for name in ways}, ROUNDS)
@@ -75,7 +75,7 @@ def main() -> None:
     for name in ways:
         wall, cpu = times[name]
         rate, ms = images / wall, cpu / images * 1e3
-        print(f"{name:16}{rate:5.0f} img/s, {ms:.2f} CPU ms per image, peak {peak:.2f} GB; {kept[name] / images:.0f} boxes each")
+        print(f"{name:16}{rate:5.0f} img/s, {ms:.2f} CPU ms per image, peak {peak:.2f} GB; {kept[name] / images:.0f} boxes per image")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long the scripts take to answer --help, and `import models` to import: median wall seconds of several fresh processes.
+"""The time of each script's --help and of `import models`: median wall seconds over several new processes.
 
 python -m benchmarks.startup
 """
@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("train.py", "val.py", "detect.py", "compare.py", "export.py")
 RUNS = 7
 LIMIT = 0.5
-"""Seconds a script may take to answer --help."""
+"""Maximum time of --help in seconds."""
 
 
 def seconds(command: list[str]) -> float:
-    """Median wall time of a command, after one run that fills the file cache."""
+    """Median wall time of a command, after one run to fill the file cache."""
     times = []
     for _ in range(RUNS + 1):
         start = time.perf_counter()
@@ -29,7 +29,7 @@ def seconds(command: list[str]) -> float:
 
 
 def main() -> None:
-    """Print a line a command."""
+    """Print one line per command."""
     bare = seconds([sys.executable, "-c", ""])
     print(f"{'python itself':24}{bare:7.3f} s")
     for script in SCRIPTS:

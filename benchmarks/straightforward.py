@@ -1,6 +1,6 @@
-"""The formulas of the attention modules written down as they stand: unfolding, explicit softmax, permutes. A yardstick of speed.
+"""Direct implementations of the attention modules' formulas, with unfold, explicit softmax and permutes: a baseline for speed.
 
-Each has the weights of the module it stands beside, and computes the same.
+Each has the weights of the corresponding module and computes the same output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.attention.gnconv import GnConv
 
 
 class UnfoldedCoT(CoT):
-    """Values by unfold: k*k copies of them, multiplied with the weights and summed."""
+    """k*k copies of the values by unfold, multiplied by the weights and summed."""
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
@@ -46,7 +46,7 @@ class UnfoldedGnConv(GnConv):
 
 
 class ExplicitMHSA(MHSA):
-    """softmax(Q K + Q R) V, relative logits by padding and reshaping, then spread over the other axis."""
+    """softmax(Q K + Q R) V; relative logits by padding and reshaping, then expanded over the other axis."""
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
@@ -65,7 +65,7 @@ class ExplicitMHSA(MHSA):
 
 
 def _relative(q: Tensor, table: Tensor) -> Tensor:
-    """Logits of offsets turned into logits of positions: (B, n, Y, X, d) with (2X - 1, d) -> (B, n, Y, X, X)."""
+    """Convert logits of offsets to logits of positions: (B, n, Y, X, d) with (2X - 1, d) -> (B, n, Y, X, X)."""
     batch, heads, rows, length, _ = q.shape
     by_offset = torch.einsum("bnyxd,rd->bnyxr", q, table).reshape(batch, heads * rows, length, 2 * length - 1)
     padded = F.pad(F.pad(by_offset, (0, 1)).flatten(2), (0, length - 1))
@@ -75,7 +75,7 @@ def _relative(q: Tensor, table: Tensor) -> Tensor:
 
 
 class ExplicitCAB(CAB):
-    """Windows and patches by unfold and fold, softmax(Q K) V written out, norms by permutes of the map."""
+    """Windows and patches by unfold and fold, explicit softmax(Q K) V, norms on permuted maps."""
 
     def forward(self, x: Tensor) -> Tensor:
         for first, cross, last in zip(self.pre_ipsa_blocks, self.cpsa_blocks, self.post_ipsa_blocks, strict=True):
@@ -96,7 +96,7 @@ def _mixed(block: torch.nn.Module, x: Tensor, attend: object) -> Tensor:
 
 
 def _inner(attn: torch.nn.Module, patches: Tensor) -> Tensor:
-    """(B, C, P * P, patches) -> the same; pixels of a patch attend to each other."""
+    """Attention between the pixels of a patch: (B, C, P * P, patches) -> the same."""
     batch, channels, pixels, count = patches.shape
     tokens = patches.permute(0, 3, 2, 1).reshape(batch * count, pixels, channels)
     q, k, v = attn.qkv(tokens).chunk(3, -1)
@@ -108,7 +108,7 @@ def _inner(attn: torch.nn.Module, patches: Tensor) -> Tensor:
 
 
 def _across(attn: torch.nn.Module, patches: Tensor) -> Tensor:
-    """(B, C, P * P, patches) -> the same; the patches of a channel attend to each other."""
+    """Attention between the patches of a channel: (B, C, P * P, patches) -> the same."""
     batch, channels, pixels, count = patches.shape
     tokens = patches.permute(0, 1, 3, 2).reshape(batch * channels, count, pixels)
     q, k, v = attn.qkv(tokens).chunk(3, -1)

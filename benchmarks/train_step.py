@@ -1,12 +1,12 @@
-"""How fast yolov5n trains: images a second, CPU ms an image (loader processes included), peak memory.
+"""Training speed of yolov5n: images per second, CPU ms per image (loader workers included), peak memory.
 
 python -m benchmarks.train_step                       on one batch, then with the loader
-python -m benchmarks.train_step --data my.yaml        the loader on your images in place of drawn ones
+python -m benchmarks.train_step --data my.yaml        the loader with your dataset instead of drawn images
 
-plain   float32 and torch's own memory layout: what a program does that knows no better
+plain   float32 in torch's default memory layout
 fp32    train.py --amp off
-mixed   train.py as it is, on a CPU with bfloat16
-loader  the same with images that are loaded, not one batch over and over
+mixed   train.py with its defaults: on a CPU, bfloat16 where it is supported
+loader  the same with the dataloader instead of one repeated batch
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loader import cpu_seconds, family
+from benchmarks.loader import cpu_seconds, process_ids
 
 CASES = ("plain", "fp32", "mixed", "loader")
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Repeated:
-    """A loader that yields one synthetic batch over and over."""
+    """A loader that yields one synthetic batch repeatedly."""
 
     def __init__(self, batch: int, imgsz: int, steps: int) -> None:
         import torch
@@ -45,21 +45,21 @@ class Repeated:
         return self.steps
 
     def epoch(self, _: int, start: int = 0) -> Iterator[Any]:
-        """The same batch, `steps` times."""
+        """Yield the batch `steps` times."""
         yield from [self.batch] * (self.steps - start)
 
     def close(self) -> None:
-        """There are no workers to end."""
+        """Do nothing: there are no workers."""
 
 
 def memory(key: str, file: str, pids: list[int]) -> float:
-    """A figure of /proc in MB, summed over processes."""
+    """A value from /proc in MB, summed over processes."""
     lines = [line for pid in pids for line in Path(f"/proc/{pid}/{file}").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
-def trainee(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = False) -> Any:
-    """yolov5n as train.py would train it, or in torch's own memory layout."""
+def train_state(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = False) -> Any:
+    """The training state of yolov5n as in train.py, or in torch's default memory layout."""
     import torch
 
     from models import build_model
@@ -67,18 +67,18 @@ def trainee(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = False
     from utils.device import keep_freed_memory
     from utils.training.amp import choose_precision
     from utils.training.ema import ModelEMA
-    from utils.training.engine import Trainee
     from utils.training.losses.loss import DetectionLoss
     from utils.training.optim import Schedule, build_optimizer
+    from utils.training.state import TrainState
 
     keep_freed_memory()
     device, hyp = torch.device("cpu"), Hyp()
     model = build_model("yolov5n").to(memory_format=torch.contiguous_format if plain else torch.channels_last)
     precision = choose_precision(amp, device)
-    return Trainee(
+    return TrainState(
         model=model,
         layers=list(model.model),
-        parallel=(lambda images: model(images.contiguous())) if plain else model,
+        wrapped=(lambda images: model(images.contiguous())) if plain else model,
         criterion=DetectionLoss(model.head, hyp, imgsz, model.nc),
         optimizer=build_optimizer(model, "SGD", hyp, batch),
         schedule=Schedule(hyp, 100, steps, batch),
@@ -92,11 +92,11 @@ def trainee(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = False
 
 
 def real_loader(data: str, folder: str, batch: int, imgsz: int, workers: int) -> Any:
-    """The training loader of `data`, or of drawn images."""
+    """The training loader of `data`, or of a drawn dataset."""
     from utils.config import Hyp
     from utils.data.config import load_data
-    from utils.data.index import load_index
     from utils.data.loading.loader import train_loader
+    from utils.data.scan import load_index
     from utils.data.shapes import write_dataset
 
     source = data or write_dataset(Path(folder), {"train": 192, "val": 1}, size=480, seed=0)
@@ -105,31 +105,33 @@ def real_loader(data: str, folder: str, batch: int, imgsz: int, workers: int) ->
 
 
 def measure(args: argparse.Namespace, folder: str) -> None:
-    """Train for an epoch to warm up and for one to measure, and print a line."""
+    """Train one epoch as a warm-up and one to measure, and print a line."""
     from utils.training.engine import train_one_epoch
+    from utils.training.nonfinite import NonFiniteGuard
 
     loader: Any = Repeated(args.batch, args.imgsz, args.steps) if args.case != "loader" else None
     loader = loader or real_loader(args.data, folder, args.batch, args.imgsz, args.workers)
     amp, plain = "off" if args.case in ("plain", "fp32") else "auto", args.case == "plain"
-    subject = trainee(args.batch, args.imgsz, amp, len(loader), plain=plain)
-    train_one_epoch(subject, loader, 0, lambda *_: None)
+    state = train_state(args.batch, args.imgsz, amp, len(loader), plain=plain)
+    guard = NonFiniteGuard(subject)
+    train_one_epoch(state, loader, 0, lambda *_: None)
     cpu, wall = cpu_seconds(), time.perf_counter()
-    train_one_epoch(subject, loader, 1, lambda *_: None)
+    train_one_epoch(state, loader, 1, lambda *_: None)
     images = len(loader) * args.batch
     cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
-    pids = family()
+    pids = process_ids()
     speed = f"{images / wall:8.1f} img/s{cpu / images * 1e3:9.1f} CPU ms/img"
     peak, shared = memory("VmHWM", "status", pids[:1]), memory("Pss:", "smaps_rollup", pids)
-    dtype = str(subject.precision.dtype or "float32")
+    dtype = str(state.precision.dtype or "float32")
     print(f"{args.case:8}{dtype:16}{speed}{peak:9.0f} MB peak RSS{shared:8.0f} MB with {len(pids) - 1} workers (PSS)")
     loader.close()
 
 
 def main() -> None:
-    """Measure each case in a process of its own, so that each has its own peak."""
+    """Measure each case in its own process, so that each has its own memory peak."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=("all", *CASES), default="all")
-    parser.add_argument("--data", default="", help="data set of the loader's case")
+    parser.add_argument("--data", default="", help="dataset of the loader case")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--steps", type=int, default=10)

@@ -1,8 +1,8 @@
-"""Validation from file to figures: img/s, CPU ms per image, peak memory.
+"""Validation from image files to metrics: img/s, CPU ms per image, peak memory.
 
 python -m benchmarks.validation [val.py's flags; by default yolov5n on coco128 at 640]
 
-Start-up (imports, weights, index) is left out of the rate. CPU time counts the loader's processes too.
+Start-up (imports, weights, index) is not measured. CPU time includes the loader workers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFAULT = ["--weights", str(SHARED / "yolov5n.pt"), "--data", str(SHARED / "coco
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and its ended children."""
+    """CPU time of this process and its finished children."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(u.ru_utime + u.ru_stime for u in used)
 

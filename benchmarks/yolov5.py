@@ -1,9 +1,9 @@
-"""Loading, the training step and NMS beside YOLOv5 itself, each run in a process of its own, in turn: CPU ms and img/s.
+"""Loading, training step and NMS compared with YOLOv5, run alternately in separate processes: CPU ms and img/s.
 
 pip install --no-deps --target FOLDER yolov5 ultralytics pandas psutil python-dateutil pytz seaborn six "setuptools<80" tzdata
 python -m benchmarks.yolov5 FOLDER
 
-YOLOv5 is not part of Attune and stays outside its environment: both run on the same torch. Its licence is the AGPL.
+YOLOv5 (AGPL) is not part of Attune and is installed outside its environment. Both run on the same torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.loader import mosaic_loader
 from benchmarks.nms import CONF, IOU, predictions
-from benchmarks.train_step import ROOT, Repeated, trainee
+from benchmarks.train_step import ROOT, Repeated, train_state
 from benchmarks.validation import SHARED
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ COCO128 = SHARED / "coco128"
 BATCH, STEPS, ROUNDS = 16, 10, 5
 
 Work = Callable[[], int]
-"""Does a piece of work and returns for how many images."""
+"""Runs the measured work and returns the number of images."""
 
 
 def our_loading(imgsz: int, folder: str) -> Work:
-    """An epoch over coco128."""
+    """One epoch over coco128."""
     loader = mosaic_loader(COCO128 / "coco128.yaml", imgsz, kept=False, workers=0, cache=folder)
     return lambda: sum(len(batch.images) for batch in loader.epoch(0))
 
 
 def their_loading(imgsz: int, folder: str) -> Work:
-    """The same; it writes a cache beside the labels, so it gets a copy."""
+    """The same with YOLOv5, on a copy of the dataset, because it writes a cache beside the labels."""
     from yolov5.utils.dataloaders import LoadImagesAndLabels
 
     copy = shutil.copytree(COCO128, Path(folder) / "coco128")
@@ -51,20 +51,22 @@ def their_loading(imgsz: int, folder: str) -> Work:
 
 
 def our_step(_: str) -> Work:
-    """Some steps on one batch, as train.py does them."""
+    """Some steps on one batch, as in train.py."""
     from utils.training.engine import train_one_epoch
+    from utils.training.nonfinite import NonFiniteGuard
 
-    subject, loader = trainee(BATCH, 320, "auto", STEPS), Repeated(BATCH, 320, STEPS)
+    state, loader = train_state(BATCH, 320, "auto", STEPS), Repeated(BATCH, 320, STEPS)
+    guard = NonFiniteGuard(subject)
 
     def work() -> int:
-        train_one_epoch(subject, loader, 0, lambda *_: None)
+        train_one_epoch(state, loader, 0, lambda *_: None)
         return STEPS * BATCH
 
     return work
 
 
 def their_step(_: str) -> Work:
-    """Some steps on the same batch with YOLOv5's model, loss, optimizer and average."""
+    """Some steps on the same batch with YOLOv5's model, loss, optimizer and EMA."""
     import torch
     from yolov5.models.yolo import DetectionModel
     from yolov5.utils.loss import ComputeLoss
@@ -74,7 +76,7 @@ def their_step(_: str) -> Work:
     model = DetectionModel(str(their_folder() / "models" / "yolov5n.yaml"), ch=3, nc=80)
     model.hyp = hyp | {"obj": hyp["obj"] * (320 / 640) ** 2, "label_smoothing": 0.0}
     optimizer = smart_optimizer(model, "SGD", hyp["lr0"], hyp["momentum"], hyp["weight_decay"])
-    average, loss, batch = ModelEMA(model), ComputeLoss(model), Repeated(BATCH, 320, STEPS).batch
+    ema, loss, batch = ModelEMA(model), ComputeLoss(model), Repeated(BATCH, 320, STEPS).batch
     model.train()
 
     def work() -> int:
@@ -83,7 +85,7 @@ def their_step(_: str) -> Work:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
             optimizer.zero_grad()
-            average.update(model)
+            ema.update(model)
         return STEPS * BATCH
 
     return work
@@ -97,14 +99,14 @@ def our_nms(_: str) -> Work:
 
 
 def their_nms(_: str) -> Work:
-    """The same with YOLOv5's, which changes what it gets: a copy."""
+    """The same with YOLOv5's NMS, on a copy, because it modifies its input."""
     from yolov5.utils.general import non_max_suppression
 
     return suppression(lambda pred: non_max_suppression(pred.clone(), CONF, IOU, multi_label=True))
 
 
 def suppression(suppress: Callable[[Tensor], list[Tensor]]) -> Work:
-    """Every batch of coco128 through `suppress`."""
+    """Apply `suppress` to every batch of coco128."""
     import torch
 
     batches = predictions()
@@ -117,14 +119,14 @@ def suppression(suppress: Callable[[Tensor], list[Tensor]]) -> Work:
 
 
 def their_folder() -> Path:
-    """Where the package lies."""
+    """The folder of the package yolov5."""
     import yolov5
 
     return Path(yolov5.__file__).parent
 
 
 def their_hyp() -> dict[str, Any]:
-    """Its hyper-parameters for training from scratch; Attune's defaults are the same."""
+    """YOLOv5's hyper-parameters for training from scratch; Attune's defaults are the same."""
     import yaml
 
     hyp: dict[str, Any] = yaml.safe_load((their_folder() / "data" / "hyps" / "hyp.scratch-low.yaml").read_text())
@@ -138,11 +140,11 @@ CASES: dict[str, tuple[Callable[[str], Work], Callable[[str], Work]]] = {
     "training yolov5n, 320 px, batch 16": (their_step, our_step),
     "NMS at conf 0.001": (their_nms, our_nms),
 }
-"""What is measured, and what makes its work for each contestant, given a folder to write to."""
+"""Each case and, for YOLOv5 and Attune, the function that prepares its work, given a folder to write to."""
 
 
 def measure(case: str, who: str) -> None:
-    """Work once to warm up, then once more, and print CPU ms and wall ms an image."""
+    """Run the work once as a warm-up and once to measure, and print CPU ms and wall ms per image."""
     with tempfile.TemporaryDirectory() as folder:
         work = CASES[case][CONTESTANTS.index(who)](folder)
         work()
@@ -152,7 +154,7 @@ def measure(case: str, who: str) -> None:
 
 
 def run(case: str, who: str, folder: str) -> tuple[float, float]:
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     command = [sys.executable, "-m", "benchmarks.yolov5", folder, "--case", case, who]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("measured ")]
@@ -162,16 +164,16 @@ def run(case: str, who: str, folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print two lines a case."""
+    """Print the measurements of each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", help="where the package yolov5 was installed")
+    parser.add_argument("folder", nargs="?", help="the folder in which the package yolov5 is installed")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.folder is None:
-        print(f"left out: YOLOv5 is not here\n{__doc__}")
+        print(f"skipped: YOLOv5 is not installed\n{__doc__}")
         return
     folder = str(Path(args.folder).resolve())
-    sys.path.append(folder)  # last, so that what Attune needs is its own
+    sys.path.append(folder)  # last, so that Attune's own packages have priority
     if args.case:
         measure(*args.case)
         return
@@ -184,7 +186,7 @@ def main() -> None:
         print(case)
         for who, (cpu, wall) in zip(CONTESTANTS, (theirs, ours), strict=True):
             print(f"    {who}  {cpu:6.1f} CPU ms/img  {1e3 / wall:6.0f} img/s")
-        print(f"    {ours[0] / theirs[0]:.2f} of the processor time, {theirs[1] / ours[1]:.2f} times the speed", flush=True)
+        print(f"    {ours[0] / theirs[0]:.2f} of the CPU time, {theirs[1] / ours[1]:.2f} times the speed", flush=True)
 
 
 if __name__ == "__main__":
