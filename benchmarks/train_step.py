@@ -113,10 +113,10 @@ def measure(args: argparse.Namespace, folder: str) -> None:
     loader = loader or real_loader(args.data, folder, args.batch, args.imgsz, args.workers)
     amp, plain = "off" if args.case in ("plain", "fp32") else "auto", args.case == "plain"
     state = train_state(args.batch, args.imgsz, amp, len(loader), plain=plain)
-    guard = NonFiniteGuard(subject)
-    train_one_epoch(state, loader, 0, lambda *_: None)
+    guard = NonFiniteGuard(state)
+    train_one_epoch(state, loader, 0, guard, lambda *_: None)
     cpu, wall = cpu_seconds(), time.perf_counter()
-    train_one_epoch(state, loader, 1, lambda *_: None)
+    train_one_epoch(state, loader, 1, guard, lambda *_: None)
     images = len(loader) * args.batch
     cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
     pids = process_ids()

@@ -56,10 +56,10 @@ def our_step(_: str) -> Work:
     from utils.training.nonfinite import NonFiniteGuard
 
     state, loader = train_state(BATCH, 320, "auto", STEPS), Repeated(BATCH, 320, STEPS)
-    guard = NonFiniteGuard(subject)
+    guard = NonFiniteGuard(state)
 
     def work() -> int:
-        train_one_epoch(state, loader, 0, lambda *_: None)
+        train_one_epoch(state, loader, 0, guard, lambda *_: None)
         return STEPS * BATCH
 
     return work
