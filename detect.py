@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from utils.explain.attention_sheets import Explainer
     from utils.inference.frame import Frame, Source
-    from utils.inference.outputs import Wanted
+    from utils.inference.outputs import OutputOptions
     from utils.inference.predictor import Predictor
     from utils.inference.results import Results
 
@@ -137,12 +137,12 @@ def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> Explaine
     return Explainer(folder, predictor.model, predictor.shape, cfg.attention)
 
 
-def wanted(cfg: DetectConfig) -> Wanted:
+def wanted(cfg: DetectConfig) -> OutputOptions:
     """The flags that say what to write."""
-    from utils.inference.outputs import Wanted
+    from utils.inference.outputs import OutputOptions
 
-    return Wanted(
-        pictures=not cfg.nosave,
+    return OutputOptions(
+        images=not cfg.nosave,
         txt=cfg.save_txt,
         corners=cfg.save_format == 1,
         conf=cfg.save_conf,

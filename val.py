@@ -80,7 +80,7 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> Bench:
     from models.ensemble import join
     from models.plugins import load_plugins
     from utils.data.config import load_data
-    from utils.data.index import load_index
+    from utils.data.scan import load_index
     from utils.device import keep_freed_memory, select_device
 
     load_plugins(cfg.plugins)
@@ -200,10 +200,10 @@ def write_detections(folder: Path, bench: Bench, evaluator: Evaluator) -> None:
 
     cfg = bench.cfg
     if cfg.save_txt or cfg.save_hybrid:
-        write_txt(folder / "labels", evaluator.predictions(), bench.index, confidence=cfg.save_conf)
+        write_txt(folder / "labels", evaluator.detections(), bench.index, confidence=cfg.save_conf)
     if cfg.save_json or Path(cfg.data).name == "coco.yaml":
         ids = category_ids(bench.index.names, bench.data.splits[bench.split])
-        write_json(folder / f"{Path(cfg.weights[0]).stem}_predictions.json", evaluator.predictions(), bench.index, ids)
+        write_json(folder / f"{Path(cfg.weights[0]).stem}_predictions.json", evaluator.detections(), bench.index, ids)
 
 
 def speed(cfg: ValConfig) -> None:

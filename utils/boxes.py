@@ -1,4 +1,4 @@
-"""Boxes: formats and overlaps. Every function takes and returns new tensors (N, 4); N may be 0."""
+"""Boxes as tensors: formats, clipping and CIoU. Every function returns new tensors; N may be 0."""
 
 from __future__ import annotations
 
@@ -26,16 +26,8 @@ def clip_xyxy(boxes: Tensor, height: float, width: float) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limit)
 
 
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Pairwise IoU of xyxy boxes: (N, 4), (M, 4) -> (N, M). Two boxes without area have IoU 0."""
-    sides = (torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])).clamp(min=0)
-    inter = sides.prod(-1)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
-    return inter / (area_a[:, None] + area_b[None] - inter).clamp(min=1e-9)
-
-
 def ciou(pred: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
-    """Complete IoU of matching cxcywh rows (Zheng et al., AAAI 2020, eq. 10-12): (N, 4), (N, 4) -> (N,)."""
+    """Complete IoU of matching cxcywh boxes (Zheng et al., AAAI 2020, eq. 10-12): (N, 4), (N, 4) -> (N,)."""
     p, t = cxcywh_to_xyxy(pred), cxcywh_to_xyxy(target)
     inter = (torch.minimum(p[:, 2:], t[:, 2:]) - torch.maximum(p[:, :2], t[:, :2])).clamp(min=0).prod(1)
     union = pred[:, 2:].prod(1) + target[:, 2:].prod(1) - inter + eps

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import time
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    import torch  # which counting CPUs does not need
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 1 << 25  # what glibc accepts
@@ -19,8 +22,10 @@ def select_device(text: str = "", *, local_rank: int = -1) -> torch.device:
     """Turn ``''`` (first GPU, else CPU), ``cpu``, ``mps``, ``0`` or ``0,1`` into a device; under torchrun the rank picks from the list.
 
     Raises:
-        UserError: the device is not there.
+        UserError: no such device.
     """
+    import torch
+
     text = text.strip().lower().removeprefix("cuda:")
     if text == "cpu" or (text == "" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -30,18 +35,23 @@ def select_device(text: str = "", *, local_rank: int = -1) -> torch.device:
         return torch.device("mps")
     ids = text.split(",") if text else [str(max(local_rank, 0))]
     if not all(i.strip().isdigit() for i in ids):
-        raise UserError(f"--device {text!r} is none of '', cpu, mps, 0, 0,1, ...")
+        raise UserError(f"--device {text!r}: invalid; expected '', cpu, mps, 0, 0,1, ...")
     index = int(ids[max(local_rank, 0) % len(ids)])
     if index >= torch.cuda.device_count():
         raise UserError(f"--device {text}: this machine has {torch.cuda.device_count()} CUDA device(s); use --device cpu or a lower number")
     return torch.device("cuda", index)
 
 
-def keep_freed_memory() -> None:
-    """Let freed blocks of up to 32 MB stay with this process; a no-op where the C library is not glibc.
+def cpu_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    By default each large tensor gets pages of its own from the system, which clears them when they are first touched, and gives
-    them back when it is freed. In a training step on a CPU that is a tenth of the time.
+
+def keep_freed_memory() -> None:
+    """Keep freed blocks of up to 32 MB in this process; a no-op where the C library is not glibc.
+
+    By default each large tensor is mapped anew, its pages cleared on first use and unmapped when it is freed, which takes a tenth
+    of the time of a training step on a CPU.
     """
     if sys.platform != "linux":
         return
@@ -54,12 +64,16 @@ def keep_freed_memory() -> None:
 def clock(device: torch.device) -> float:
     """Seconds of a monotonic clock, read once all work given to a CUDA device is done."""
     if device.type == "cuda":
+        import torch
+
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def peak_memory_mb() -> float:
     """Peak memory so far, in 1e6 bytes: of the GPU where one is used, else of this process."""
+    import torch
+
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 1e6
     try:

@@ -71,8 +71,8 @@ def traps(folder: Path, canary: Path) -> Iterator[Entry]:
 def caches(folder: Path, canary: Path) -> Iterator[Entry]:
     """Pickles where other programs keep their caches, and where Attune keeps its own."""
     from utils.data.config import load_data
-    from utils.data.index import load_index
     from utils.data.loading.image_store import ImageStore
+    from utils.data.scan import load_index
 
     beside, own = folder / "beside", folder / "own"
     yaml_file = data_set(folder / "set", ["x"])
@@ -123,7 +123,7 @@ def named(folder: Path) -> Iterator[Entry]:
     """Class and file names, through everything that detection and validation write."""
     from utils.evaluation.confusion import write_confusion
     from utils.inference.frame import Frame
-    from utils.inference.outputs import Outputs, Wanted
+    from utils.inference.outputs import OutputOptions, Outputs
     from utils.inference.results import Results
 
     image = np.zeros((32, 32, 3), np.uint8)
@@ -134,7 +134,7 @@ def named(folder: Path) -> Iterator[Entry]:
         results = Results(
             image, Path("a.jpg"), {0: name}, np.array([[4, 4, 20, 20]], np.float32), np.array([0.9], np.float32), np.array([0])
         )
-        with Outputs(place, Wanted(txt=True, csv=True, json=True, crops=True)) as outputs:
+        with Outputs(place, OutputOptions(txt=True, csv=True, json=True, crops=True)) as outputs:
             outputs.add(Frame(image, Path("=1.jpg"), "=1", "x"), results, image)
         write_confusion(place / "confusion.csv", np.zeros((2, 2), np.int64), [name])
         for file in place.glob("*.csv"):
@@ -194,10 +194,10 @@ def addresses(folder: Path) -> Iterator[Entry]:
     streams.write_text("file:///etc/passwd\n")
     yield "source: a list of streams with file:", lambda: opened(str(streams)), "neither a webcam number nor"
     for text in ("http://[::1/a.jpg", "http://host:port/a.jpg", "http:///a.jpg"):
-        yield f"source: {text}", lambda text=text: opened(text), "not an address|cannot be fetched"
+        yield f"source: {text}", lambda text=text: opened(text), "invalid URL|download failed"
     for kind, target in (("file", "file:///etc/passwd"), ("ftp", "ftp://127.0.0.1/a.jpg"), ("loop", "/again.jpg")):
-        yield f"fetch: redirected to {kind}", lambda target=target: _redirected(fetched, target), "redirects to|cannot be fetched"
-    yield "fetch: a body without end", lambda: _endless(fetched), "larger than the limit"
+        yield f"fetch: redirected to {kind}", lambda target=target: _redirected(downloaded, target), "redirects to|download failed"
+    yield "fetch: a body without end", lambda: _endless(downloaded), "larger than"
     playlist = folder / "playlist.mp4"
 
     def played() -> None:
@@ -234,7 +234,7 @@ def _server(answer: Any) -> Iterator[tuple[int, list[str]]]:
             server.shutdown()
 
 
-def _redirected(fetched: Any, target: str) -> None:
+def _redirected(downloaded: Any, target: str) -> None:
     def answer(handler: Any) -> None:
         handler.send_response(302)
         handler.send_header("Location", target)
@@ -244,7 +244,7 @@ def _redirected(fetched: Any, target: str) -> None:
         pass
 
 
-def _endless(fetched: Any) -> None:
+def _endless(downloaded: Any) -> None:
     def answer(handler: Any) -> None:
         handler.send_response(200)
         handler.end_headers()

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tests.faults.cameras import Camera, cameras, number_of
 from tests.faults.tally import Tally
 from utils.errors import UserError
-from utils.inference.streams import Patience, Stream, Streams
+from utils.inference.streams import Stream, Streams, Timeouts
 from utils.log import LOG
 
-QUICK = Patience(first_pause=0.05, longest_pause=0.4, timeout=2.0, give_up=20.0)
+QUICK = Timeouts(min_pause=0.05, max_pause=0.4, timeout=2.0, give_up=20.0)
 
 DOWN = ("missing", "silent", "garbage", "leading", "failing", "dripping", "page", "empty", "closing")
 """Never a frame."""
@@ -35,12 +35,12 @@ LIMIT = 60.0
 class Watch:
     """Several cameras watched until enough has been seen: frames of each, and whether each shows the number it is given."""
 
-    def __init__(self, addresses: list[str], enough: Callable[[Watch], bool], patience: Patience = QUICK) -> None:
+    def __init__(self, addresses: list[str], enough: Callable[[Watch], bool], timeouts: Timeouts = QUICK) -> None:
         """Watch, and close everything again."""
         self.frames: Counter[str] = Counter()
         self.inexact: set[str] = set()
         start = time.monotonic()
-        self.source = Streams(addresses, patience=patience)
+        self.source = Streams(addresses, timeouts=timeouts)
         for taken in self.source:
             name = str(taken.path).rpartition("/")[2]
             self.frames[name] += 1
@@ -60,7 +60,7 @@ class Watch:
 
     def patient(self, name: str, each: int = 1) -> bool:
         """Whether a camera was not opened more often than the pauses allow; a redirection counts `each` times."""
-        pause = QUICK.first_pause if self.frames[name] else QUICK.longest_pause
+        pause = QUICK.min_pause if self.frames[name] else QUICK.max_pause
         return 1 <= Camera.visits[name] <= each * (6 + self.seconds / pause)
 
 
@@ -108,13 +108,13 @@ def _down(watch: Watch) -> set[str]:
 
 def _flapping(tally: Tally) -> None:
     """One camera drops twenty times and then stays; the other loses nothing."""
-    patience = Patience(first_pause=0.02, longest_pause=0.1, timeout=2.0, give_up=20.0)
+    timeouts = Timeouts(min_pause=0.02, max_pause=0.1, timeout=2.0, give_up=20.0)
     with cameras() as site:
 
         def enough(watch: Watch) -> bool:
             return Camera.visits["flapping"] > Camera.flaps and watch.frames["flapping"] > 2 * Camera.flaps and watch.frames["good"] > 20
 
-        watch = Watch([site + "flapping", site + "good"], enough, patience)
+        watch = Watch([site + "flapping", site + "good"], enough, timeouts)
         said = f"flapping: broke off or could not be opened {Camera.flaps} times"
         ok = Camera.visits["flapping"] == Camera.flaps + 1 and any(said in note for note in watch.source.notes)
         tally.fault(ok, f"{Camera.visits['flapping'] - 1} flaps, notes {watch.source.notes}")
@@ -133,8 +133,8 @@ def _dying(tally: Tally) -> None:
 def _all_dead(tally: Tally) -> None:
     """When no camera sends any more, the iteration ends by itself."""
     with cameras() as site:
-        patience = Patience(first_pause=0.05, longest_pause=0.4, timeout=1.0, give_up=2.0)
-        watch = Watch([site + "dying", site + "missing"], lambda _: False, patience)
+        timeouts = Timeouts(min_pause=0.05, max_pause=0.4, timeout=1.0, give_up=2.0)
+        watch = Watch([site + "dying", site + "missing"], lambda _: False, timeouts)
     tally.fault(watch.seconds < LIMIT and watch.failures == {"dying", "missing"}, f"all dead: {watch.seconds:.1f} s, down {watch.failures}")
 
 
@@ -153,7 +153,7 @@ def _nobody(tally: Tally) -> None:
 
 def _idle(tally: Tally) -> None:
     """While everything is down, nothing spins: cameras are tried as often as the pauses allow, and asked for a frame hardly more often."""
-    patience = Patience(first_pause=0.2, longest_pause=1.0, timeout=1.0, give_up=2.0)
+    timeouts = Timeouts(min_pause=0.2, max_pause=1.0, timeout=1.0, give_up=2.0)
     asked, take = itertools.count(), Stream.take
 
     def counted(stream: Stream) -> tuple[int, float, NDArray[np.uint8]] | None:
@@ -161,7 +161,7 @@ def _idle(tally: Tally) -> None:
         return take(stream)
 
     with cameras() as site:
-        source = Streams([site + "dying", site + "dying-2"], patience=patience)
+        source = Streams([site + "dying", site + "dying-2"], timeouts=timeouts)
         for _ in source:
             if len(source.failures) == 2:
                 break
@@ -171,5 +171,5 @@ def _idle(tally: Tally) -> None:
                 pass
         source.close()
     tried, turns = Camera.visits.total() - before, next(asked) / 2
-    tally.fault(tried <= 2 * patience.give_up / patience.first_pause, f"{tried} attempts in {patience.give_up} s")
-    tally.fault(turns <= 2 * tried + patience.give_up / 0.5 + 5, f"{turns:.0f} turns for {tried} attempts: it spins")
+    tally.fault(tried <= 2 * timeouts.give_up / timeouts.min_pause, f"{tried} attempts in {timeouts.give_up} s")
+    tally.fault(turns <= 2 * tried + timeouts.give_up / 0.5 + 5, f"{turns:.0f} turns for {tried} attempts: it spins")

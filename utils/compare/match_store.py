@@ -1,11 +1,11 @@
-"""Which detections of a run found which objects, by COCO's rules; kept in a file, so that AP can be recomputed for any choice of images."""
+"""Which detections of a run match which objects by COCO's rules, stored so that AP can be recomputed for any resample of the images."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.evaluation.coco_ap import AREAS, MAX_DETECTIONS, Record
+from utils.evaluation.coco_ap import AREAS, MAX_DETECTIONS, to_xywh
+from utils.evaluation.image_result import ImageResult
 from utils.evaluation.matching import IOU_THRESHOLDS
 from utils.files.atomic import atomic_write
 from utils.files.checksum import has_valid_checksum, write_checksum
@@ -29,21 +30,21 @@ _FLAGS = (len(IOU_THRESHOLDS), len(AREAS))
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class StoredMatches:
-    """A run's detections matched with the objects: d detections, m objects, n images.
+    """The detections of a run matched with the ground truth: d detections, m objects, n images.
 
-    Of a class in an image the 100 most confident detections count. They are sorted by class, then most confident first, then in
-    the order of the images and of the predictions in them: COCO's order. Crowd regions are no objects.
+    The 100 most confident detections of a class in an image count. They are sorted by class, then by decreasing confidence, then in
+    the order of the images and of the detections in them, as COCO does. Crowd regions do not count as objects.
 
     Attributes:
-        names: of the classes.
-        images: (n,) int64 keys the images were added with, ascending.
-        image, cls: (d,) int32 row in `images`, and class.
+        names: class names.
+        images: (n,) int64 keys of the images, ascending.
+        image, cls: (d,) int32 index into `images`, and class id.
         score: (d,) float32.
-        matched: (d, 10, 4) bool: found something, by IoU threshold (0.50 to 0.95) and area (all, small, medium, large).
-        ignored: (d, 10, 4) bool: neither right nor wrong: it found a crowd or an object of another area, or it found nothing and is
+        matched: (d, 10, 4) bool: matched an object, by IoU threshold (0.50 to 0.95) and area (all, small, medium, large).
+        ignored: (d, 10, 4) bool: neither true nor false positive: matched a crowd or an object of another area, or is unmatched and
             itself of another area.
         object_image, object_cls: (m,) int32.
-        object_area: (m, 4) bool: whether the object counts in that area.
+        object_area: (m, 4) bool: whether the object counts for that area.
     """
 
     names: tuple[str, ...]
@@ -58,12 +59,12 @@ class StoredMatches:
     object_area: NDArray[np.bool_]
 
     def same_ground_truth(self, other: StoredMatches) -> bool:
-        """Whether both were measured on the same objects of the same images."""
+        """Whether both have the same images and objects."""
         columns = ("images", "object_image", "object_cls", "object_area")
         return self.names == other.names and all(np.array_equal(getattr(self, c), getattr(other, c)) for c in columns)
 
     def resampled(self, times: NDArray[np.integer]) -> StoredMatches:
-        """The same had image i been there ``times[i]`` times, its copies next to each other."""
+        """The matches if the dataset had image i ``times[i]`` times, its copies next to each other."""
         each = np.asarray(times, np.int64)
         rows, image = _copies(self.image, each)
         order = np.lexsort((rows, image, -self.score[rows], self.cls[rows]))
@@ -83,10 +84,10 @@ class StoredMatches:
         )
 
     def save(self, path: Path) -> None:
-        """Write to `path` (.npz), which holds its old or its new content at every instant; equal matches give equal bytes.
+        """Write to `path` (.npz) atomically; equal matches give equal bytes.
 
         Raises:
-            UserError: it cannot be written; what was there before still is.
+            UserError: it cannot be written; the earlier file remains.
         """
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"names": np.array(json.dumps(self.names))}
         packed = {name: np.packbits(arrays[name]) for name in ("matched", "ignored")}
@@ -95,30 +96,30 @@ class StoredMatches:
                 np.savez_compressed(file, version=np.array(_VERSION), **arrays | packed)
                 write_checksum(file)
         except OSError as error:
-            raise UserError(f"{path}: the matches cannot be written ({error.strerror}); what was there before still is") from error
+            raise UserError(f"{path}: the matches cannot be written ({error.strerror}); the earlier file is unchanged") from error
 
     @staticmethod
     def load(path: Path) -> StoredMatches:
         """Read what `StoredMatches.save` wrote.
 
         Raises:
-            UserError: unreadable, damaged (one flipped bit is enough), or written by another version.
+            UserError: unreadable, damaged, or of another version.
         """
         try:
             whole = has_valid_checksum(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         if not whole:
-            raise UserError(f"{path}: damaged, its checksum is missing or does not fit; delete it and measure the run again")
+            raise UserError(f"{path}: damaged: its checksum is missing or wrong; delete it and repeat the command")
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays: dict[str, Any] = dict(file)
         except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: holds no matches ({error}); delete it and measure the run again") from error
+            raise UserError(f"{path}: holds no matches ({error}); delete it and repeat the command") from error
         version = int(arrays.pop("version", 0))
         if version != _VERSION:
             raise UserError(
-                f"{path}: matches of version {version}, while this program reads version {_VERSION}; delete it and measure the run again"
+                f"{path}: matches of version {version}, but this program reads version {_VERSION}; delete it and repeat the command"
             )
         count = len(arrays["score"])
         for name in ("matched", "ignored"):
@@ -127,52 +128,44 @@ class StoredMatches:
 
 
 def match_detections(evaluator: Evaluator, names: Mapping[int, str] | None = None) -> StoredMatches:
-    """Match what `evaluator` was given, as pycocotools does.
+    """Match the detections in `evaluator` with its ground truth, as pycocotools does.
 
     Args:
-        names: the classes by index, when not the evaluator's own.
+        names: class names by id; by default those of the evaluator.
     """
-    state = evaluator.state()
-    images: list[Any] = list(_images(state))
-    first = np.argsort(state["key"], kind="stable")
+    results = evaluator.images()
+    images = list(results.values())
     none = np.zeros(0, np.int64)
-    parts = [_match(images[i]) for i in first]
+    parts = [_match(image) for image in images]
     rows = np.concatenate(
-        [np.zeros((0, 6), np.float32), *(images[i].predictions[kept] for i, (kept, _, _) in zip(first, parts, strict=True))]
+        [np.zeros((0, 6), np.float32), *(image.detections[kept] for image, (kept, _, _) in zip(images, parts, strict=True))]
     )
     matched, ignored = (np.concatenate([np.zeros((0, *_FLAGS), bool), *(part[k] for part in parts)]) for k in (1, 2))
     image = np.repeat(np.arange(len(parts)), [len(kept) for kept, _, _ in parts]) if parts else none
     order = np.lexsort((-rows[:, 4], rows[:, 5]))  # stable: among equal scores the earlier image, then the earlier prediction
-    labels = np.concatenate([none, *(images[i].labels[~images[i].crowd] for i in first)])
-    area = np.concatenate([np.zeros(0), *(images[i].area[~images[i].crowd] for i in first)])
+    labels = np.concatenate([none, *(image.cls[~image.crowd] for image in images)])
+    area = np.concatenate([np.zeros(0), *(image.area[~image.crowd] for image in images)])
+    counts = [int((~image.crowd).sum()) for image in images]
     known = evaluator.names if names is None else names
     return StoredMatches(
         names=tuple(known[i] for i in sorted(known)),
-        images=state["key"][first],
+        images=np.array(list(results), np.int64),
         image=image[order].astype(np.int32),
         cls=rows[order, 5].astype(np.int32),
         score=rows[order, 4],
         matched=matched[order],
         ignored=ignored[order],
-        object_image=(np.repeat(np.arange(len(parts)), [int((~images[i].crowd).sum()) for i in first]) if parts else none).astype(np.int32),
+        object_image=(np.repeat(np.arange(len(parts)), counts) if parts else none).astype(np.int32),
         object_cls=labels.astype(np.int32),
         object_area=_inside(area),
     )
 
 
 def _copies(image: NDArray[np.int32], times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Repeat what lies in the images: the row of each copy, and the number of its image among the copied ones."""
+    """Repeat the items of images: the index of the original of each copy, and the index of its image among the copied images."""
     first, each = times.cumsum() - times, times[image]
     rows = np.repeat(np.arange(len(image)), each)
     return rows, first[image[rows]] + np.arange(len(rows)) - np.repeat(each.cumsum() - each, each)
-
-
-def _images(state: Mapping[str, NDArray[Any]]) -> Iterator[Record]:
-    """The evaluator's records, image by image, in the order of its keys."""
-    found = np.split(state["predictions"], np.cumsum(state["found"])[:-1])
-    columns = [np.split(state[name], np.cumsum(state["objects"])[:-1]) for name in ("labels", "boxes", "area", "crowd")]
-    for i in range(len(state["key"])):
-        yield Record(found[i], *(column[i] for column in columns))
 
 
 def _inside(area: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -180,21 +173,21 @@ def _inside(area: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (area[:, None] >= _RANGES[:, 0]) & (area[:, None] <= _RANGES[:, 1])
 
 
-def _match(record: Record) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+def _match(image: ImageResult) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """The rows of the predictions that count, most confident first within a class: (k,); matched and ignored: (k, 10, 4) each."""
     from pycocotools import mask
 
     kept, hits, passes = [np.zeros(0, np.int64)], [np.zeros((0, *_FLAGS), bool)], [np.zeros((0, *_FLAGS), bool)]
-    found, truth = _xywh(record.predictions[:, :4]), _xywh(record.boxes)
-    for c in np.unique(record.predictions[:, 5]):
-        rows = np.flatnonzero(record.predictions[:, 5] == c)[:MAX_DETECTIONS]
-        own = np.flatnonzero(record.labels == c)
+    found, truth = to_xywh(image.detections[:, :4]), to_xywh(image.xyxy)
+    for c in np.unique(image.detections[:, 5]):
+        rows = np.flatnonzero(image.detections[:, 5] == c)[:MAX_DETECTIONS]
+        own = np.flatnonzero(image.cls == c)
         hit = np.zeros((len(rows), *_FLAGS), bool)
         ignored = hit.copy()
         if len(own):
-            crowd = record.crowd[own]
+            crowd = image.crowd[own]
             overlap = np.asarray(mask.iou(found[rows], truth[own], crowd.astype(np.uint8).tolist()), np.float64)
-            hit, ignored = _assign(overlap, crowd, ~_inside(record.area[own]).T | crowd)
+            hit, ignored = _assign(overlap, crowd, ~_inside(image.area[own]).T | crowd)
         outside = ~_inside(found[rows, 2] * found[rows, 3])
         kept.append(rows)
         hits.append(hit)
@@ -205,12 +198,12 @@ def _match(record: Record) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArra
 def _assign(
     overlap: NDArray[np.float64], crowd: NDArray[np.bool_], ignore: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give each detection, in turn, the object that it overlaps most of those still free.
+    """Match each detection, in turn, with the object that it overlaps most among those still unmatched.
 
-    An object that counts goes before one that is ignored; of equal overlaps the last wins. A crowd may be found any number of times.
+    Objects that count take precedence over ignored ones; of equal overlaps the last wins. A crowd may be matched any number of times.
 
     Args:
-        overlap: (d, g) IoU; with a crowd, the part of the detection inside it.
+        overlap: (d, g) IoU; for a crowd, the share of the detection inside it.
         crowd: (g,). ignore: (4, g) by area.
 
     Returns:
@@ -229,9 +222,3 @@ def _assign(
         ignored[d] = hit[d] & ignore[area, best]
         free[threshold, area, best] &= ~hit[d]
     return hit, ignored
-
-
-def _xywh(xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
-    wide = xyxy.astype(np.float64).reshape(-1, 4)
-    wide[:, 2:] -= wide[:, :2]
-    return wide

@@ -1,4 +1,4 @@
-"""Pictures of batches and of labels, drawn from arrays."""
+"""Images of batches with their targets or detections drawn."""
 
 from __future__ import annotations
 
@@ -19,49 +19,42 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 16
 MAX_SIDE = 1920
-"""Of a batch's picture, in pixels."""
+"""Of the image of a batch, in pixels."""
 SHOWN_CONF = 0.25
-"""Predictions below are not drawn."""
+"""Detections below are not drawn."""
 
 _GAP = 4
 _CAPTION = 13
 
 
-def plot_batch(path: Path, batch: Batch, names: Mapping[int, str], predictions: Sequence[NDArray[np.float32]] | None = None) -> None:
-    """Draw up to 16 images of a batch with their labels, or with what was detected in them.
+def plot_batch(path: Path, batch: Batch, names: Mapping[int, str], detections: Sequence[NDArray[np.float32]] | None = None) -> None:
+    """Draw up to 16 images of a batch with their targets, or with `detections`.
 
     Args:
-        path: the picture to write.
-        batch: the images, and the labels.
-        names: of the classes.
-        predictions: for each image (k, 6) xyxy in source pixels, confidence, class; the batch then knows the way back.
+        path: the image to write.
+        batch: images and targets.
+        names: class names by class id.
+        detections: for each image (k, 6) xyxy in pixels of the original image, confidence, class id; the batch has letterboxes then.
     """
     tiles = batch.images[:MAX_IMAGES].cpu().numpy().transpose(0, 2, 3, 1)[..., ::-1]
     targets = batch.targets.cpu().numpy()
     scale = min(MAX_SIDE / (math.ceil(math.sqrt(len(tiles))) * max(tiles.shape[1:3])), 1.0)
     drawn = []
     for i, tile in enumerate(tiles):
-        if predictions is None:
-            boxes, classes, labels = _truth(targets[targets[:, 0] == i], tile.shape, names)
+        if detections is None:
+            own = targets[targets[:, 0] == i]
+            size = np.array([tile.shape[1], tile.shape[0]], np.float32)
+            centre, half, classes = own[:, 2:4] * size, own[:, 4:6] * size / 2, own[:, 1].astype(np.int64)
+            boxes, labels = np.concatenate((centre - half, centre + half), 1), [_name(names, c) for c in classes.tolist()]
         else:
-            assert batch.boxes is not None
-            rows = predictions[i][predictions[i][:, 4] > SHOWN_CONF][::-1]
-            boxes, classes = batch.boxes[i].from_source(rows[:, :4]), rows[:, 5].astype(np.int64)
-            labels = [f"{_name(names, c)} {p:.1f}" for c, p in zip(classes.tolist(), rows[:, 4].tolist(), strict=True)]
-        size = (max(round(tile.shape[1] * scale), 1), max(round(tile.shape[0] * scale), 1))
-        small = np.asarray(cv2.resize(np.ascontiguousarray(tile), size, interpolation=cv2.INTER_AREA), np.uint8)
+            assert batch.letterboxes is not None
+            found = detections[i][detections[i][:, 4] > SHOWN_CONF][::-1]
+            boxes, classes = batch.letterboxes[i].from_source(found[:, :4]), found[:, 5].astype(np.int64)
+            labels = [f"{_name(names, c)} {p:.1f}" for c, p in zip(classes.tolist(), found[:, 4].tolist(), strict=True)]
+        shown = (max(round(tile.shape[1] * scale), 1), max(round(tile.shape[0] * scale), 1))
+        small = np.asarray(cv2.resize(np.ascontiguousarray(tile), shown, interpolation=cv2.INTER_AREA), np.uint8)
         drawn.append(_captioned(draw_boxes(small, boxes * np.float32(scale), labels, classes, line_width=2), Path(batch.paths[i]).name))
     write_image(path, grid(drawn))
-
-
-def _truth(
-    rows: NDArray[np.float32], shape: tuple[int, ...], names: Mapping[int, str]
-) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
-    """Rows of image, class, normalised cx, cy, w, h -> xyxy pixels, classes, names."""
-    size = np.array([shape[1], shape[0]], np.float32)
-    centre, half = rows[:, 2:4] * size, rows[:, 4:6] * size / 2
-    classes = rows[:, 1].astype(np.int64)
-    return np.concatenate((centre - half, centre + half), 1), classes, [_name(names, c) for c in classes.tolist()]
 
 
 def _name(names: Mapping[int, str], cls: int) -> str:
@@ -69,7 +62,7 @@ def _name(names: Mapping[int, str], cls: int) -> str:
 
 
 def _captioned(tile: Image, text: str) -> Image:
-    """The file's name in a dark corner, shortened in its middle when it is too long."""
+    """Write the file name into a darkened corner, shortened in the middle when it is too long."""
     room = tile.shape[1] - 6
     while len(text) > 8 and text_mask(text, _CAPTION).shape[1] > room:
         half = len(text) // 2 - 1
@@ -82,7 +75,7 @@ def _captioned(tile: Image, text: str) -> Image:
 
 
 def grid(tiles: Sequence[Image]) -> Image:
-    """Put tiles of one size side by side on white, in as square an arrangement as there is."""
+    """Arrange tiles of one size on white, as square as possible."""
     high, wide = tiles[0].shape[:2]
     columns, rows = min(
         ((c, math.ceil(len(tiles) / c)) for c in range(1, len(tiles) + 1)),

@@ -1,6 +1,6 @@
-"""Charts: curves, confusion matrix, training history, label statistics.
+"""Charts: curves, confusion matrix, training history, annotation statistics.
 
-Drawn with matplotlib figures of their own, never through pyplot, whose state belongs to the caller.
+Drawn on their own matplotlib figures, never through pyplot, whose state belongs to the caller.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from utils.errors import UserError
 from utils.evaluation.pr_curves import Curves
 from utils.images.drawing import colour
 
-FEW = 21
-"""Up to one class less, each gets a line and an entry of its own in the legend."""
+MAX_LISTED = 20
+"""Up to so many classes, each has its own line and legend entry."""
 
 _BLUE, _ORANGE = "#1f5fa8", "#e07b00"
 _ROUNDS = (("train/box_loss", "train/obj_loss", "train/cls_loss", "metrics/precision", "metrics/recall"),
@@ -30,14 +30,14 @@ _ROUNDS = (("train/box_loss", "train/obj_loss", "train/cls_loss", "metrics/preci
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of its own, in inches, laid out so that nothing is clipped."""
+    """Create a figure, in inches, with constrained layout."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure; glyphs that the font lacks are drawn as boxes, without a warning each."""
+    """Write a figure; glyphs missing from the font are drawn as boxes, without warnings."""
     import warnings
 
     with warnings.catch_warnings():
@@ -46,13 +46,13 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
 
 
 def plain(name: str) -> str:
-    """A class name as matplotlib shall set it: no formulas, no line breaks, not too long."""
+    """A class name for matplotlib: no formulas, no line breaks, at most 24 characters."""
     text = " ".join(name.split()).replace("$", r"\$")
     return text if len(text) <= 24 else text[:23] + "…"
 
 
 def plot_curves(folder: Path, curves: Curves, names: Mapping[int, str], map50: float) -> None:
-    """Write PR_curve.png, F1_curve.png, P_curve.png and R_curve.png: a line for each class when they are few, and the mean."""
+    """Write PR_curve.png, F1_curve.png, P_curve.png and R_curve.png: a line per class when they are few, and the mean."""
     at = curves.confidence
     labels = [names[c] for c in curves.classes.tolist()]
     areas = curves.yolov5_ap[:, 0]
@@ -76,7 +76,7 @@ def _curve(
 ) -> None:
     figure = new_figure(9, 6)
     ax = figure.add_subplot()
-    few = len(lines) < FEW
+    few = len(lines) <= MAX_LISTED
     for i, line in enumerate(lines):
         label = plain(labels[i]) + (f" {values[i]:.3f}" if values is not None else "")
         ax.plot(x, line, linewidth=1.2 if few else 0.6, color=rgb(int(classes[i])) if few else "0.75", label=label if few else None)
@@ -97,14 +97,14 @@ def _frame(ax: Axes, x: str, y: str) -> None:
 
 
 def rgb(cls: int) -> tuple[float, float, float]:
-    """The colour that a class has in pictures too, as matplotlib takes it; light ones darkened for a white background."""
+    """The colour that a class has in images too, as matplotlib takes it; light ones are darkened for a white background."""
     b, g, r = (c / 255 for c in colour(cls))
     dim = min(0.55 / max(0.299 * r + 0.587 * g + 0.114 * b, 1e-9), 1.0)
     return r * dim, g * dim, b * dim
 
 
 def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Draw the matrix with each column as shares of the true class; shares below 0.005 stay blank."""
+    """Draw the matrix, each column normalized by the true class; shares below 0.005 stay blank."""
     n = len(matrix)
     share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
     shown = np.where(share < 0.005, np.nan, share)
@@ -133,10 +133,10 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) 
 
 
 def plot_results(csv_file: Path) -> Path:
-    """Draw results.png beside a results.csv: losses and figures over the epochs, dotted their smoothed course.
+    """Draw results.png next to a results.csv: losses and metrics over the epochs, with smoothed curves dotted.
 
     Raises:
-        UserError: the file is not there, or no results.csv.
+        UserError: the file does not exist or is not a results.csv.
     """
     table = read_results(csv_file)
     epochs = table["epoch"]
@@ -171,25 +171,25 @@ def read_results(csv_file: Path) -> dict[str, NDArray[np.float64]]:
             header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
         table = {name: np.array([float(row[i]) for row in rows]) for i, name in enumerate(header)}
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{csv_file}: cannot be read as results of a training ({error})") from error
+        raise UserError(f"{csv_file}: cannot be read as training results ({error})") from error
     for name in ("epoch", *_ROUNDS[0], *_ROUNDS[1]):
         if name not in table:
-            raise UserError(f"{csv_file}: no column {name!r}, so these are no results of a training")
+            raise UserError(f"{csv_file}: not training results: no column {name!r}")
     return table
 
 
 def _gaussian(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Smooth by a Gaussian, its weights renormalised at the ends."""
+    """Smooth by a Gaussian, with weights renormalized at the ends."""
     offset = np.arange(len(values))
     weight = np.exp(-((offset[:, None] - offset[None]) ** 2) / (2 * sigma**2))
     return np.asarray(weight @ values / weight.sum(1), np.float64)
 
 
 def plot_labels(path: Path, labels: NDArray[np.float32], names: Mapping[int, str]) -> None:
-    """Draw the statistics of a data set: boxes a class, box outlines, where they lie, how large they are.
+    """Draw the statistics of a dataset: boxes per class, box shapes, positions and sizes.
 
     Args:
-        labels: (n, 5) class, cx, cy, w, h as shares of the image.
+        labels: (n, 5) class id, cx, cy, w, h, normalized.
     """
     figure = new_figure(11, 10)
     (counts, outlines), (places, sizes) = figure.subplots(2, 2)
@@ -227,7 +227,7 @@ def _outlines(ax: Axes, labels: NDArray[np.float32]) -> None:
 
 
 def plot_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw mAP and time an image over the image size; `rows` hold "imgsz", "ap", "ap50" and "inference" in ms."""
+    """Draw mAP and time per image over the image size; `rows` hold "imgsz", "ap", "ap50" and "inference" in ms."""
     figure = new_figure(10, 4.5)
     accuracy, speed = figure.subplots(1, 2)
     sizes = [row["imgsz"] for row in rows]
@@ -238,7 +238,7 @@ def plot_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     speed.plot([row["inference"] for row in rows], [row["ap"] for row in rows], "o-", color=_BLUE)
     for row in rows:
         speed.annotate(str(row["imgsz"]), (row["inference"], row["ap"]), textcoords="offset points", xytext=(5, -10), fontsize=8)
-    speed.set(xlabel="inference (ms an image)", ylabel="mAP50-95", title="Accuracy against time, by image size")
+    speed.set(xlabel="inference (ms per image)", ylabel="mAP50-95", title="Accuracy against time, by image size")
     for ax in (accuracy, speed):
         ax.grid(color="0.92")
         ax.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,7 @@
-"""Average precision as COCO defines it, computed by faster-coco-eval on any data set.
+"""Average precision as COCO defines it, computed by faster-coco-eval on any dataset.
 
 101 recall points, the 100 most confident detections of a class in an image, IoU 0.50 to 0.95, and the areas small (below
-32² pixels), medium and large (above 96²). Crowd regions are ignored: they are no objects, and what lies in them is no mistake.
+32² pixels), medium and large (above 96²). Crowd regions are ignored: they are not objects, and detections in them are not errors.
 """
 
 from __future__ import annotations
@@ -13,31 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.evaluation.image_result import ImageResult
 from utils.log import LOG
 
 AREAS = ("all", "small", "medium", "large")
 MAX_DETECTIONS = 100
 
 _PAIRS_AT_ONCE = 2_000_000  # the library holds an entry for each image and class; classes go through in groups to bound it
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Record:
-    """What an image holds and what was found in it, in pixels of the source image.
-
-    Attributes:
-        predictions: (k, 6) float32 xyxy, confidence, class; most confident first.
-        labels: (m,) int64 classes.
-        boxes: (m, 4) float32 xyxy.
-        area: (m,) float64 in square pixels, which decides about small, medium and large.
-        crowd: (m,) bool; a crowd region stands for an unknown number of objects.
-    """
-
-    predictions: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    boxes: NDArray[np.float32]
-    area: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,41 +34,39 @@ class CocoAP:
     large: NDArray[np.float64]
 
 
-def coco_ap(records: Sequence[Record], nc: int) -> CocoAP:
-    """Measure the predictions of `records` for each of `nc` classes."""
+def coco_ap(images: Sequence[ImageResult], nc: int) -> CocoAP:
+    """Compute AP for each of `nc` classes."""
     precision = np.full((10, 101, nc, len(AREAS)), -1.0)
-    instances = np.zeros(nc, np.int64)
-    for record in records:
-        instances += np.bincount(record.labels[~record.crowd], minlength=nc)
-    present = np.flatnonzero(instances)
-    group = max(_PAIRS_AT_ONCE // max(len(records), 1), 1)
+    present = np.flatnonzero(count_objects(images, nc))
+    group = max(_PAIRS_AT_ONCE // max(len(images), 1), 1)
     for first in range(0, len(present), group):
-        some = present[first : first + group]
-        precision[:, :, some] = _precision(records, some)
-    values = np.where(precision > -1, precision, np.nan)
+        classes = present[first : first + group]
+        precision[:, :, classes] = _precision(images, classes)
+    values = np.where(precision > -1, precision, np.nan)  # a class has a value for every threshold and recall, or for none
     return CocoAP(
-        ap=_mean(values[..., 0], (0, 1)),
-        ap50=_mean(values[0, ..., 0], 0),
-        ap75=_mean(values[5, ..., 0], 0),
-        small=_mean(values[..., 1], (0, 1)),
-        medium=_mean(values[..., 2], (0, 1)),
-        large=_mean(values[..., 3], (0, 1)),
+        ap=values[..., 0].mean((0, 1)),
+        ap50=values[0, ..., 0].mean(0),
+        ap75=values[5, ..., 0].mean(0),
+        small=values[..., 1].mean((0, 1)),
+        medium=values[..., 2].mean((0, 1)),
+        large=values[..., 3].mean((0, 1)),
     )
 
 
-def _mean(values: NDArray[np.float64], axis: int | tuple[int, ...]) -> NDArray[np.float64]:
-    """The mean over `axis`, NaN where all is NaN (a class has a value for every threshold and recall, or for none)."""
-    return np.asarray(values.mean(axis), np.float64)
+def count_objects(images: Sequence[ImageResult], nc: int) -> NDArray[np.int64]:
+    """(nc,) objects of each class, crowds left out."""
+    return sum((np.bincount(image.cls[~image.crowd], minlength=nc) for image in images), np.zeros(nc, np.int64))
 
 
-def _precision(records: Sequence[Record], classes: NDArray[np.int64]) -> NDArray[np.float64]:
+def _precision(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Precision at (IoU threshold, recall point, class, area), -1 where there is no object."""
     from faster_coco_eval import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
+    header = {"images": [{"id": i} for i in range(len(images))], "categories": [{"id": int(c)} for c in classes]}
     truth, found = COCO(), COCO()
-    truth.dataset = _dataset(len(records), classes, _truths(records, classes))
-    found.dataset = _dataset(len(records), classes, _detections(records, classes))
+    truth.dataset = {**header, "annotations": _objects(images, classes)}
+    found.dataset = {**header, "annotations": _detections(images, classes)}
     truth.createIndex()
     found.createIndex()
     evaluation = COCOeval_faster(truth, found, "bbox", print_function=LOG.debug)
@@ -97,37 +77,28 @@ def _precision(records: Sequence[Record], classes: NDArray[np.int64]) -> NDArray
     return np.asarray(evaluation.eval["precision"], np.float64)[..., 0]
 
 
-def _dataset(images: int, classes: NDArray[np.int64], annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "images": [{"id": i} for i in range(images)],
-        "categories": [{"id": int(c)} for c in classes],
-        "annotations": annotations,
-    }
+def _objects(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> list[dict[str, Any]]:
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in enumerate(images):
+        keep = np.isin(image.cls, classes)
+        columns = (to_xywh(image.xyxy[keep]), image.cls[keep], image.area[keep], image.crowd[keep])
+        for box, cls, area, crowd in zip(*(column.tolist() for column in columns), strict=True):
+            annotation = {"image_id": image_id, "category_id": cls, "bbox": box, "area": area, "iscrowd": int(crowd)}
+            annotations.append({**annotation, "id": len(annotations) + 1})  # 0 would read as "unmatched"
+    return annotations
 
 
-def _truths(records: Sequence[Record], classes: NDArray[np.int64]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for image, record in enumerate(records):
-        keep = np.isin(record.labels, classes)
-        boxes = _xywh(record.boxes[keep])
-        columns = (boxes, record.labels[keep].tolist(), record.area[keep].tolist(), record.crowd[keep].tolist())
-        for box, label, area, crowd in zip(*columns, strict=True):
-            row = {"image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)}
-            rows.append({**row, "id": len(rows) + 1})  # 0 would read as "unmatched"
-    return rows
+def _detections(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> list[dict[str, Any]]:
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in enumerate(images):
+        found = image.detections[np.isin(image.detections[:, 5], classes)]
+        columns = (to_xywh(found[:, :4]), found[:, 4], found[:, 5].astype(np.int64))
+        for box, score, cls in zip(*(column.tolist() for column in columns), strict=True):
+            annotation = {"image_id": image_id, "category_id": cls, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            annotations.append({**annotation, "score": score, "id": len(annotations) + 1})
+    return annotations
 
 
-def _detections(records: Sequence[Record], classes: NDArray[np.int64]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for image, record in enumerate(records):
-        found = record.predictions[np.isin(record.predictions[:, 5], classes)]
-        for box, score, label in zip(_xywh(found[:, :4]), found[:, 4].tolist(), found[:, 5].astype(np.int64).tolist(), strict=True):
-            row = {"image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-            rows.append({**row, "score": score, "id": len(rows) + 1})
-    return rows
-
-
-def _xywh(xyxy: NDArray[np.float32]) -> list[list[float]]:
-    wide = xyxy.astype(np.float64)
-    wide[:, 2:] -= wide[:, :2]
-    return wide.tolist()
+def to_xywh(xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n, 4) left, top, right, bottom -> left, top, width, height, as COCO writes boxes."""
+    return np.concatenate((xyxy[:, :2], xyxy[:, 2:].astype(np.float64) - xyxy[:, :2]), 1)

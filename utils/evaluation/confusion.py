@@ -1,4 +1,4 @@
-"""The confusion matrix: what each kind of object was taken for, and what was taken for an object."""
+"""The confusion matrix: true classes against predicted classes, with the background as one more class of both."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.evaluation.coco_ap import Record
+from utils.evaluation.image_result import ImageResult
 from utils.evaluation.matching import in_crowd, pair
 from utils.files.csv_cells import cell
 
 CONFIDENCE = 0.25
-IOU = 0.45
+MIN_IOU = 0.45
 
 
-def confusion_matrix(records: Iterable[Record], nc: int) -> NDArray[np.int64]:
-    """Count into (nc + 1, nc + 1): row predicted, column true; the last row is objects missed, the last column found in the background.
+def confusion_matrix(images: Iterable[ImageResult], nc: int) -> NDArray[np.int64]:
+    """Count into (nc + 1, nc + 1): row predicted, column true; the last row counts missed objects, the last column background.
 
-    Every object and every prediction above the confidence of 0.25 is counted once, in images without objects too. A prediction in
+    Every object and every detection above the confidence of 0.25 is counted once, in images without objects too. A detection in
     a crowd region of its class is left out.
     """
     matrix = np.zeros((nc + 1, nc + 1), np.int64)
-    for record in records:
-        labels = record.labels[~record.crowd]
-        considered, found, objects = pair(record, confidence=CONFIDENCE, iou=IOU)
-        predicted = record.predictions[:, 5].astype(np.int64)
-        np.add.at(matrix, (predicted[found], labels[objects]), 1)
-        alone = np.setdiff1d(considered[~in_crowd(record)[considered]], found)
+    for image in images:
+        classes = image.cls[~image.crowd]
+        considered, found, objects = pair(image, confidence=CONFIDENCE, min_iou=MIN_IOU)
+        predicted = image.detections[:, 5].astype(np.int64)
+        np.add.at(matrix, (predicted[found], classes[objects]), 1)
+        alone = np.setdiff1d(considered[~in_crowd(image)[considered]], found)
         matrix[:, nc] += np.bincount(predicted[alone], minlength=nc + 1)
-        matrix[nc] += np.bincount(np.delete(labels, objects), minlength=nc + 1)
+        matrix[nc] += np.bincount(np.delete(classes, objects), minlength=nc + 1)
     return matrix
 
 

@@ -1,9 +1,8 @@
-"""The validation loop: a model and a split in, figures of merit out. val.py and train.py share it."""
+"""The validation loop: a model and a split in, metrics out. val.py and train.py share it."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -15,10 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from utils.boxes import cxcywh_to_xyxy
+from utils.device import clock
 from utils.distributed import SINGLE, Ranks, gather, sum_over_ranks
 from utils.evaluation.metrics import Evaluator, Metrics
-from utils.images.tensors import as_values
-from utils.images.writing import dispensable
+from utils.images.tensors import to_float
+from utils.images.writing import optional_output
 from utils.inference.nms import non_max_suppression
 from utils.log import LOG
 
@@ -32,27 +32,25 @@ if TYPE_CHECKING:
 Criterion = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 HEADER = f"{'Class':>22s}{'Images':>11s}{'Instances':>11s}{'P':>11s}{'R':>11s}{'mAP50':>11s}{'mAP50-95':>11s}"
-PICTURES = 3
-"""Batches of which a picture is drawn."""
+DRAWN_BATCHES = 3
+"""Batches that are drawn."""
 
-_AT_ONCE = (
-    4  # images a forward pass on a CPU: activations that fit the allocator's pool are not fetched from the system anew for each layer
-)
+_CPU_BATCH = 4  # images per forward pass on a CPU: activations that fit the allocator's pool are not mapped anew for each layer
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How detections are read off a model.
+    """How predictions become detections.
 
     Attributes:
-        conf: least confidence.
-        iou: above which NMS drops the less confident of two boxes.
-        max_det: most detections an image.
+        conf: minimum confidence.
+        iou: IoU above which NMS drops the less confident of two boxes.
+        max_det: maximum number of detections per image.
         classes: keep these only; load the index with the same.
-        single_cls: make every prediction class 0; load the index with the same.
+        single_cls: assign every prediction class 0; load the index with the same.
         half: fp16 on CUDA, bf16 elsewhere.
         augment: test-time augmentation.
-        hybrid: let the labels take part in NMS with confidence 1, which inflates every figure.
+        hybrid: add the targets to NMS with confidence 1, which inflates every metric.
     """
 
     conf: float = 0.001
@@ -66,7 +64,7 @@ class Settings:
 
 
 class Evaluation(NamedTuple):
-    """What a validation yields: the figures, the mean loss terms, and ms an image for "pre-process", "inference" and "NMS"."""
+    """Metrics, mean loss terms, and ms per image for "pre-process", "inference" and "NMS"."""
 
     metrics: Metrics
     loss: dict[str, float] | None
@@ -86,22 +84,22 @@ def evaluate(
     evaluator: Evaluator | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Evaluation:
-    """Run `model` over `loader` and measure what it detects.
+    """Run `model` over `loader` and compute the metrics of its detections.
 
     Args:
-        model: on `device`; put into eval mode for the while. A fused copy is faster and measures the same.
+        model: on `device`; in eval mode during the call. A fused copy is faster and has the same metrics.
         loader: validation batches; with several ranks, this rank's share of them.
         index: the split that `loader` reads, for the ground truth.
-        settings: how detections are read off the model.
-        criterion: a loss, to report its terms too. It must not wait for other ranks: these may have fewer batches.
-        ranks: the processes that share the split. All of them return the figures of the whole split.
-        plots: folder for pictures of the first batches, drawn by the first rank.
-        evaluator: takes the detections of each image, for a caller that wants them; by default a new one.
-        stop: asked before each batch; true leaves the rest out, and the figures are of no use then.
+        settings: how predictions become detections.
+        criterion: a loss whose terms are reported too. It must not synchronize with other ranks, which may have fewer batches.
+        ranks: the processes that share the split. All of them return the metrics of the whole split.
+        plots: folder for images of the first batches, drawn by the first rank.
+        evaluator: collects the detections of each image; by default a new one.
+        stop: called before each batch; true skips the rest, and the metrics are meaningless then.
     """
     settings = settings or Settings()
     evaluator = evaluator or Evaluator(index.names)
-    stage = _Stage(model, settings, device, criterion)
+    detect = _BatchDetector(model, settings, device, criterion)
     was_training = model.training
     model.eval()
     try:
@@ -109,10 +107,10 @@ def evaluate(
             for number, batch in enumerate(_progress(loader, ranks)):
                 if stop is not None and stop():
                     break
-                found = stage(batch)
-                for i, box, rows in zip(batch.indices, batch.boxes or (), found, strict=True):
-                    evaluator.add(i, _to_source(box, rows.numpy()), index.truth(i))
-                if plots is not None and ranks.first and number < PICTURES:
+                found = detect(batch)
+                for i, letterbox, detections in zip(batch.indices, batch.letterboxes or (), found, strict=True):
+                    evaluator.add(i, _to_source(letterbox, detections.numpy()), index.ground_truth(i))
+                if plots is not None and ranks.first and number < DRAWN_BATCHES:
                     _draw(plots, number, batch, index, evaluator)
     finally:
         model.train(was_training)
@@ -121,7 +119,7 @@ def evaluate(
     metrics = evaluator.compute()
     if ranks.first:
         log_row("all", metrics.images, metrics.instances, metrics.precision, metrics.recall, metrics.ap50, metrics.ap)
-    return Evaluation(metrics, stage.mean_loss(ranks), stage.speeds())
+    return Evaluation(metrics, detect.mean_loss(ranks), detect.speeds())
 
 
 def log_row(name: str, images: int, instances: int, *figures: float) -> None:
@@ -142,11 +140,11 @@ def _progress(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
     yield from tqdm(loader.epoch(0), total=len(loader), desc=" " * 22, leave=False, disable=None if ranks.first else True)
 
 
-class _Stage:
-    """From a batch to its detections, with the times and losses on the way."""
+class _BatchDetector:
+    """Detects in batches; adds up times and losses."""
 
     def __init__(self, model: Detector | Ensemble, settings: Settings, device: torch.device, criterion: Criterion | None) -> None:
-        assert criterion is None or not settings.augment, "augmentation yields no raw maps for the loss"
+        assert criterion is None or not settings.augment, "test-time augmentation has no raw maps for the loss"
         self.model, self.settings, self.device, self.criterion = model, settings, device, criterion
         self.dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
         self.seconds = [0.0, 0.0, 0.0]
@@ -154,24 +152,25 @@ class _Stage:
         self.loss: dict[str, Tensor] = {}
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        """Return for each image (k, 6) xyxy in pixels of the batch, confidence, class; on the CPU."""
-        start = self._now()
-        images = as_values(batch.images, self.device, torch.float32)
+        """Return for each image (k, 6) xyxy in pixels of the batch, confidence, class id; on the CPU."""
+        start = clock(self.device)
+        images = to_float(batch.images, self.device, torch.float32)
         targets = batch.targets.to(self.device, non_blocking=True)
         priors = _priors(targets, images) if self.settings.hybrid else None
-        self.seconds[0] += self._now() - start
+        self.seconds[0] += clock(self.device) - start
         found: list[Tensor] = []
         raw: list[list[Tensor]] = []
-        for part in images.split(_AT_ONCE) if self.device.type == "cpu" else (images,):
-            start = self._now()
+        for part in images.split(_CPU_BATCH) if self.device.type == "cpu" else (images,):
+            start = clock(self.device)
             pred, maps = self._forward(part)
             raw.append(maps)
-            self.seconds[1] += self._now() - start
-            start = self._now()
+            self.seconds[1] += clock(self.device) - start
+            start = clock(self.device)
             found += self._select(pred, priors[len(found) : len(found) + len(part)] if priors else None)
-            self.seconds[2] += self._now() - start
+            self.seconds[2] += clock(self.device) - start
         if self.criterion is not None:
-            self._add_loss(self.criterion([torch.cat(level) for level in zip(*raw, strict=True)], targets)[1])
+            for name, value in self.criterion([torch.cat(level) for level in zip(*raw, strict=True)], targets)[1].items():
+                self.loss[name] = self.loss.get(name, torch.zeros((), dtype=torch.float64)) + value.double().cpu()
         self.images += len(images)
         self.batches += 1
         return found
@@ -187,23 +186,17 @@ class _Stage:
 
     def _select(self, pred: Tensor, prior: list[Tensor] | None) -> list[Tensor]:
         s = self.settings
-        classes = None if pred.shape[2] == 6 else s.classes  # a model of one class has the chosen ones merged in it
+        classes = None if pred.shape[2] == 6 else s.classes  # a model of one class has the selected ones merged
         found = non_max_suppression(
             pred, s.conf, s.iou, classes=classes, agnostic=s.single_cls, multi_label=True, max_det=s.max_det, prior=prior
         )
-        return [_single(rows).cpu() if s.single_cls else rows.cpu() for rows in found]
-
-    def _add_loss(self, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            self.loss[name] = self.loss.get(name, torch.zeros((), dtype=torch.float64)) + value.double().cpu()
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        if s.single_cls:
+            for detections in found:
+                detections[:, 5] = 0
+        return [detections.cpu() for detections in found]
 
     def mean_loss(self, ranks: Ranks) -> dict[str, float] | None:
-        """The terms' means over the batches of all ranks."""
+        """Mean of each term over the batches of all ranks."""
         if self.criterion is None:
             return None
         names = ("box", "obj", "cls")
@@ -211,40 +204,35 @@ class _Stage:
         return {name: total / max(batches, 1) for name, total in zip(names, sums, strict=True)}
 
     def speeds(self) -> dict[str, float]:
-        """Milliseconds an image, on this rank."""
+        """Milliseconds per image, on this rank."""
         names = ("pre-process", "inference", "NMS")
         return {name: s / max(self.images, 1) * 1e3 for name, s in zip(names, self.seconds, strict=True)}
 
 
-def _to_source(box: Letterbox, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring (k, 6) xyxy, confidence, class from pixels of the batch to pixels of the source image.
+def _to_source(box: Letterbox, detections: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map (k, 6) xyxy, confidence, class id from pixels of the batch to pixels of the original image.
 
-    Where the padding is odd, YOLOv5 takes half of it off the boxes, which is half a pixel more than lies before the image. So do
-    its published figures, and these: exact boxes would gain yolov5n 0.004 of AP75 on coco128.
+    Where the padding is odd, YOLOv5 subtracts half of it from the boxes, which is half a pixel more than lies before the image.
+    Its published metrics include this, and so do these: exact boxes would gain yolov5n 0.004 of AP75 on coco128.
     """
     half = np.array([box.shape[1] - box.size[1], box.shape[0] - box.size[0]] * 2, np.float32) / 2
     shift = np.array([box.left, box.top] * 2, np.float32) - half
-    return np.concatenate((box.to_source((rows[:, :4] + shift).astype(np.float32)), rows[:, 4:]), 1)
-
-
-def _single(rows: Tensor) -> Tensor:
-    """The same boxes, all of class 0."""
-    return torch.cat((rows[:, :5], torch.zeros_like(rows[:, 5:])), 1)
+    return np.concatenate((box.to_source((detections[:, :4] + shift).astype(np.float32)), detections[:, 4:]), 1)
 
 
 def _priors(targets: Tensor, images: Tensor) -> list[Tensor]:
-    """(n, 6) image, class, normalised cx, cy, w, h -> for each image (k, 5) class, xyxy in pixels of the batch."""
+    """(n, 6) image, class id, normalized cx, cy, w, h -> for each image (k, 5) class id, xyxy in pixels of the batch."""
     height, width = images.shape[2:]
     boxes = cxcywh_to_xyxy(targets[:, 2:6]) * targets.new_tensor([width, height, width, height])
-    rows = torch.cat((targets[:, 1:2], boxes), 1)
-    return [rows[targets[:, 0] == i] for i in range(len(images))]
+    priors = torch.cat((targets[:, 1:2], boxes), 1)
+    return [priors[targets[:, 0] == i] for i in range(len(images))]
 
 
 def _draw(folder: Path, number: int, batch: Batch, index: Index, evaluator: Evaluator) -> None:
-    """Draw the labels and the predictions of a batch."""
+    """Draw the targets and the detections of a batch."""
     from utils.evaluation.batch_plots import plot_batch
 
-    found = dict(evaluator.predictions())
-    with dispensable():
+    found = dict(evaluator.detections())
+    with optional_output():
         plot_batch(folder / f"val_batch{number}_labels.jpg", batch, index.names)
         plot_batch(folder / f"val_batch{number}_pred.jpg", batch, index.names, [found[i] for i in batch.indices])

@@ -1,31 +1,34 @@
-"""Figures of merit: gathers what was found in each image, over processes too, and measures it."""
+"""Metrics: collects detections and ground truth of each image, over processes too, and computes AP, precision and recall."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.evaluation.coco_ap import CocoAP, Record, coco_ap
+from utils.evaluation.coco_ap import CocoAP, coco_ap
 from utils.evaluation.confusion import confusion_matrix
+from utils.evaluation.image_result import ImageResult
 from utils.evaluation.pr_curves import Curves, compute_curves
 from utils.files.csv_cells import cell
 
 if TYPE_CHECKING:
-    from utils.data.index import Truth
+    from utils.data.index import GroundTruth
 
 State = dict[str, NDArray[Any]]
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(ImageResult))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """A class that has objects. AP is COCO's; precision, recall and F1 are taken at the confidence of the best mean F1."""
+    """Metrics of a class that has objects: COCO's AP; precision, recall and F1 at the confidence of the best mean F1."""
 
     index: int
     name: str
@@ -40,7 +43,7 @@ class ClassMetrics:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class YoloV5Metrics:
-    """The four figures YOLOv5 prints, computed its way."""
+    """The four metrics YOLOv5 prints, computed as YOLOv5 does."""
 
     precision: float
     recall: float
@@ -50,16 +53,16 @@ class YoloV5Metrics:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metrics:
-    """The figures of a validation. Means are over the classes that have objects, and 0 when there is none.
+    """The metrics of a validation. Means are over the classes that have objects, and 0 when there are none.
 
     Attributes:
         ap, ap50, ap75: COCO's average precision over IoU 0.50 to 0.95, at 0.50, at 0.75.
         ap_small, ap_medium, ap_large: AP over objects of that area; NaN without such objects.
-        precision, recall, f1: at IoU 0.5 and at `confidence`, where the smoothed mean F1 is largest.
+        precision, recall, f1: at IoU 0.5 and at `confidence`, where the smoothed mean F1 is maximal.
         per_class: the classes that have objects.
         ap_per_class: (nc,) AP; a class without objects has the mean.
         confusion: (nc + 1, nc + 1) counts, row predicted, column true, last background.
-        yolov5: YOLOv5's own figures.
+        yolov5: YOLOv5's own metrics.
     """
 
     ap: float
@@ -81,68 +84,74 @@ class Metrics:
     yolov5: YoloV5Metrics
 
     def summary(self) -> dict[str, float | int | None]:
-        """The overall figures as plain data, None for what has no value."""
+        """The overall metrics as plain data, None for NaN."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.type in {"float", "int"}}
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
 class Evaluator:
-    """Collects predictions and truth image by image; the result does not depend on the order or on who added what.
+    """Collects detections and ground truth image by image; the result does not depend on the order.
+
+    Three definitions of AP stand side by side here. *COCO's* (`coco_ap`, 101 recall points, 100 detections per image) is the one
+    reported. *YOLOv5's* (`pr_curves`, trapezoid under the envelope) is for comparison with numbers published with it.
+    `utils.compare.resampled_ap` computes COCO's again from stored matches, for resampled images.
 
     Args:
-        names: the classes by index, 0 to nc - 1.
+        names: class names by class id, 0 to nc - 1.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.names = dict(names)
-        self._records: dict[int, Record] = {}
+        self._images: dict[int, ImageResult] = {}
 
-    def add(self, image_key: int, predictions: NDArray[np.float32], truth: Truth) -> None:
+    def add(self, index: int, detections: NDArray[np.float32], truth: GroundTruth) -> None:
         """Add an image; one that was added before is replaced.
 
         Args:
-            image_key: the image's number in the index.
-            predictions: (k, 6) xyxy in source pixels, confidence, class.
+            index: of the image in the split.
+            detections: (k, 6) xyxy in pixels of the original image, confidence, class id.
             truth: its objects and crowd regions.
         """
-        rows = np.asarray(predictions, np.float32).reshape(-1, 6)
-        self._records[int(image_key)] = Record(
-            rows[np.argsort(-rows[:, 4], kind="stable")],
+        found = np.asarray(detections, np.float32).reshape(-1, 6)
+        self._images[int(index)] = ImageResult(
+            found[np.argsort(-found[:, 4], kind="stable")],
             np.asarray(truth.cls).astype(np.int64).reshape(-1),
             np.asarray(truth.xyxy, np.float32).reshape(-1, 4),
             np.asarray(truth.area, np.float64).reshape(-1),
             np.asarray(truth.crowd, bool).reshape(-1),
         )
 
-    def predictions(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Each image's number and its (k, 6) predictions, in the order of the numbers."""
-        for key in sorted(self._records):
-            yield key, self._records[key].predictions
+    def images(self) -> dict[int, ImageResult]:
+        """The images added, by index, in its order."""
+        return dict(sorted(self._images.items()))
+
+    def detections(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Each image's index and its (k, 6) detections, in the order of the indices."""
+        return ((index, image.detections) for index, image in self.images().items())
 
     def state(self) -> State:
         """What was added, as flat arrays: small to send to another process."""
-        records = list(self._records.values())
-        empty = Record(np.zeros((0, 6), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0), np.zeros(0, bool))
-        flat = {f.name: np.concatenate([getattr(r, f.name) for r in [empty, *records]]) for f in dataclasses.fields(Record)}
-        flat["key"] = np.array(list(self._records), np.int64)
-        flat["found"] = np.array([len(r.predictions) for r in records], np.int64)
-        flat["objects"] = np.array([len(r.labels) for r in records], np.int64)
+        images = list(self._images.values())
+        none = np.zeros(0)
+        empty = ImageResult(np.zeros((0, 6), np.float32), none.astype(np.int64), np.zeros((0, 4), np.float32), none, none.astype(bool))
+        flat = {name: np.concatenate([getattr(image, name) for image in [empty, *images]]) for name in _COLUMNS}
+        flat["index"] = np.array(list(self._images), np.int64)
+        flat["found"] = np.array([len(image.detections) for image in images], np.int64)
+        flat["objects"] = np.array([len(image.cls) for image in images], np.int64)
         return flat
 
     def merge(self, state: State) -> None:
         """Add what another process's `state` holds. An image that both saw counts once."""
-        found = np.split(state["predictions"], np.cumsum(state["found"])[:-1])
-        columns = ("labels", "boxes", "area", "crowd")
-        objects = [np.split(state[name], np.cumsum(state["objects"])[:-1]) for name in columns]
-        for i, key in enumerate(state["key"].tolist()):
-            self._records[key] = Record(found[i], *(column[i] for column in objects))
+        parts = [np.split(state[name], np.cumsum(state["found" if name == "detections" else "objects"])[:-1]) for name in _COLUMNS]
+        for i, index in enumerate(state["index"].tolist()):
+            self._images[index] = ImageResult(*(part[i] for part in parts))
 
     def compute(self) -> Metrics:
         """Measure what was added."""
-        records = [self._records[key] for key in sorted(self._records)]
+        images = list(self.images().values())
         nc = len(self.names)
-        coco, curves = coco_ap(records, nc), compute_curves(records, nc)
-        per_class = tuple(_classes(records, self.names, coco, curves))
+        coco, curves = coco_ap(images, nc), compute_curves(images, nc)
+        per_class = tuple(_classes(images, self.names, coco, curves))
         p, r, f1 = (_mean(c[:, curves.best]) for c in (curves.precision, curves.recall, curves.f1))
         ap = _mean(coco.ap)
         return Metrics(
@@ -156,26 +165,26 @@ class Evaluator:
             recall=r,
             f1=f1,
             confidence=float(curves.confidence[curves.best]),
-            images=len(records),
+            images=len(images),
             instances=sum(c.instances for c in per_class),
             per_class=per_class,
             ap_per_class=np.where(np.isnan(coco.ap), ap, coco.ap),
-            confusion=confusion_matrix(records, nc),
+            confusion=confusion_matrix(images, nc),
             curves=curves,
             yolov5=YoloV5Metrics(p, r, _mean(curves.yolov5_ap[:, 0]), _mean(curves.yolov5_ap)),
         )
 
 
 def _mean(values: NDArray[np.float64], otherwise: float = 0.0) -> float:
-    """The mean of what is not NaN."""
+    """Mean of the values that are not NaN."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else otherwise
 
 
-def _classes(records: list[Record], names: Mapping[int, str], coco: CocoAP, curves: Curves) -> Iterator[ClassMetrics]:
+def _classes(images: Sequence[ImageResult], names: Mapping[int, str], coco: CocoAP, curves: Curves) -> Iterator[ClassMetrics]:
     counts = np.zeros((2, len(names)), np.int64)
-    for record in records:
-        own = np.bincount(record.labels[~record.crowd], minlength=len(names))
+    for image in images:
+        own = np.bincount(image.cls[~image.crowd], minlength=len(names))
         counts += np.stack((own > 0, own))
     for k, c in enumerate(curves.classes.tolist()):
         p, r, f1 = (float(curve[k, curves.best]) for curve in (curves.precision, curves.recall, curves.f1))
@@ -183,7 +192,7 @@ def _classes(records: list[Record], names: Mapping[int, str], coco: CocoAP, curv
 
 
 def write_per_class(path: Path, metrics: Metrics) -> None:
-    """Write a CSV with a row for each class that has objects."""
+    """Write a CSV with a line per class that has objects."""
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow([f.name for f in dataclasses.fields(ClassMetrics)])

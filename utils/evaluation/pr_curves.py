@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.evaluation.coco_ap import Record
+from utils.evaluation.coco_ap import count_objects
+from utils.evaluation.image_result import ImageResult
 from utils.evaluation.matching import IOU_THRESHOLDS, in_crowd, match
 
 POINTS = 1000
@@ -19,13 +20,13 @@ _EPS = 1e-16
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Curves:
-    """Curves of the classes that have objects, at IoU 0.5; one row a class.
+    """Curves of the classes that have objects, at IoU 0.5; one line per class.
 
     Attributes:
-        classes: (k,) class indices.
+        classes: (k,) class ids.
         confidence: (1000,) the axis of the next three.
         precision, recall, f1: (k, 1000).
-        envelope: (k, 1000) precision over recall, on the axis 0 to 1, made monotonous.
+        envelope: (k, 1000) precision over recall, on the axis 0 to 1, made monotonic.
         yolov5_ap: (k, 10) AP at each IoU threshold, integrated as YOLOv5 does.
         best: the point of the confidence axis where the smoothed mean F1 is largest.
     """
@@ -40,18 +41,20 @@ class Curves:
     best: int
 
 
-def compute_curves(records: Sequence[Record], nc: int) -> Curves:
-    """Rank the predictions of all images by confidence and follow precision and recall down the ranking."""
-    instances = np.zeros(nc, np.int64)
-    for record in records:
-        instances += np.bincount(record.labels[~record.crowd], minlength=nc)
+def compute_curves(images: Sequence[ImageResult], nc: int) -> Curves:
+    """Rank the detections of all images by confidence and follow precision and recall down the ranking."""
+    instances = count_objects(images, nc)
     classes = np.flatnonzero(instances)
-    hits, ignored, conf, labels = _ranked(records)
+    hits = np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *map(match, images)])
+    ignored = np.concatenate([np.zeros(0, bool), *map(in_crowd, images)])
+    detections = np.concatenate([np.zeros((0, 6), np.float32), *(image.detections for image in images)])
+    order = np.argsort(-detections[:, 4], kind="stable")
+    hits, ignored, conf, cls = hits[order], ignored[order], detections[order, 4].astype(np.float64), detections[order, 5]
     axis = np.linspace(0, 1, POINTS)
     precision, recall, envelope = (np.zeros((len(classes), POINTS)) for _ in range(3))
     ap = np.zeros((len(classes), len(IOU_THRESHOLDS)))
     for k, c in enumerate(classes):
-        own = labels == c
+        own = cls == c
         if not own.any():
             continue
         p, r = _follow(hits[own], ignored[own], int(instances[c]))
@@ -64,17 +67,8 @@ def compute_curves(records: Sequence[Record], nc: int) -> Curves:
     return Curves(classes, axis, precision, recall, f1, envelope, ap, best)
 
 
-def _ranked(records: Sequence[Record]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
-    """All predictions, most confident first: (n, 10) true positives, (n,) in a crowd, (n,) confidence, (n,) class."""
-    hits = np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *(match(r) for r in records)])
-    ignored = np.concatenate([np.zeros(0, bool), *(in_crowd(r) for r in records)])
-    rows = np.concatenate([np.zeros((0, 6), np.float32), *(r.predictions for r in records)])
-    order = np.argsort(-rows[:, 4], kind="stable")
-    return hits[order], ignored[order], rows[order, 4].astype(np.float64), rows[order, 5].astype(np.int64)
-
-
 def _follow(hits: NDArray[np.bool_], ignored: NDArray[np.bool_], instances: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall after each prediction, at each threshold: (n, 10) each."""
+    """Precision and recall after each detection, at each threshold: (n, 10) each."""
     true = hits.cumsum(0, dtype=np.float64)
     false = (~hits & ~ignored[:, None]).cumsum(0, dtype=np.float64)
     return true / np.maximum(true + false, 1), true / (instances + _EPS)
@@ -87,13 +81,13 @@ def _envelope(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> tu
 
 
 def _yolov5_ap(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
-    """The area under the envelope by the trapezoid rule on 101 points; COCO takes their mean instead."""
+    """The area under the envelope by the trapezoid rule on 101 points; COCO takes the mean of the points instead."""
     axis = np.linspace(0, 1, 101)
     return float(np.trapezoid(np.interp(axis, *_envelope(precision, recall)), axis))
 
 
 def _smooth(values: NDArray[np.float64], share: float = 0.1) -> NDArray[np.float64]:
-    """Box filter over `share` of the curve (101 of 1000 points), the ends continued."""
+    """Box filter over `share` of the curve (101 of 1000 points), its ends extended."""
     taps = round(len(values) * share * 2) // 2 + 1
     padded = np.pad(values, taps // 2, mode="edge")
     return np.convolve(padded, np.full(taps, 1 / taps), mode="valid")

@@ -1,4 +1,4 @@
-"""Writing what a validation detected: COCO's results JSON, and YOLO rows, a text file an image."""
+"""Writing the detections of a validation: COCO's results JSON, and a YOLO label file per image."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.evaluation.coco_ap import to_xywh
+
 if TYPE_CHECKING:
     from utils.data.index import Index
 
-Found = Iterable[tuple[int, NDArray[np.float32]]]
-"""Image numbers with (k, 6) xyxy in source pixels, confidence, class."""
+Detections = Iterable[tuple[int, NDArray[np.float32]]]
+"""Image indices with (k, 6) xyxy in pixels of the original image, confidence, class id."""
 
 _ABSENT = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = tuple(i for i in range(1, 91) if i not in _ABSENT)
-"""The category ids of COCO's 80 classes: 1 to 90 with ten left out."""
+"""The category ids of COCO's 80 classes: 1 to 90 without ten."""
 
 
 def category_ids(names: Mapping[int, str], sources: Sequence[Path]) -> dict[int, int]:
-    """Return the category id of each class number.
+    """Return the category id of each class id.
 
     Args:
-        names: of the classes.
-        sources: what the split is read from. A COCO JSON among them says its own ids; without one, COCO's 80 classes have COCO's
-            ids, and any others their number.
+        names: class names by class id.
+        sources: files the split is read from. A COCO JSON among them gives the category ids; without one, COCO's 80 classes have
+            COCO's ids, and any others their class id.
     """
     for path in sources:
         if path.suffix.lower() == ".json":
@@ -41,36 +43,35 @@ def category_ids(names: Mapping[int, str], sources: Sequence[Path]) -> dict[int,
     return {c: c for c in names}
 
 
-def write_json(path: Path, found: Found, index: Index, ids: Mapping[int, int]) -> None:
+def write_json(path: Path, found: Detections, index: Index, ids: Mapping[int, int]) -> None:
     """Write a COCO results file: left, top, width, height in pixels to 3 decimals, the score to 5."""
-    rows = []
-    for i, predictions in found:
-        boxes = predictions[:, :4].astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        for box, score, cls in zip(boxes.tolist(), predictions[:, 4].tolist(), predictions[:, 5].astype(int).tolist(), strict=True):
+    entries = []
+    for i, detections in found:
+        columns = (to_xywh(detections[:, :4]), detections[:, 4], detections[:, 5].astype(int))
+        for box, score, cls in zip(*(column.tolist() for column in columns), strict=True):
             bbox = [round(v, 3) for v in box]
-            rows.append({"image_id": index.image_ids[i], "category_id": ids[cls], "bbox": bbox, "score": round(score, 5)})
-    path.write_text(json.dumps(rows), encoding="utf-8")
+            entries.append({"image_id": index.image_ids[i], "category_id": ids[cls], "bbox": bbox, "score": round(score, 5)})
+    path.write_text(json.dumps(entries), encoding="utf-8")
 
 
-def write_txt(folder: Path, found: Found, index: Index, *, confidence: bool) -> None:
-    """Write ``class cx cy w h [confidence]`` rows, normalised to the image, into a file for each image with detections."""
+def write_txt(folder: Path, found: Detections, index: Index, *, confidence: bool) -> None:
+    """Write ``class cx cy w h [confidence]`` lines, normalized to the image, into a file for each image with detections."""
     places = label_files(index.paths)
-    for i, predictions in found:
-        if not len(predictions):
+    for i, detections in found:
+        if not len(detections):
             continue
         height, width = index.sizes[i].tolist()
-        low, high = predictions[:, :2].astype(np.float64), predictions[:, 2:4].astype(np.float64)
+        low, high = detections[:, :2].astype(np.float64), detections[:, 2:4].astype(np.float64)
         boxes = np.concatenate(((low + high) / 2, high - low), 1) / np.array([width, height] * 2)
-        columns = np.column_stack((boxes, predictions[:, 4:5])) if confidence else boxes
-        lines = [" ".join((str(int(c)), *(f"{v:g}" for v in row))) for c, row in zip(predictions[:, 5], columns.tolist(), strict=True)]
+        columns = np.column_stack((boxes, detections[:, 4:5])) if confidence else boxes
+        lines = [" ".join((str(int(c)), *(f"{v:g}" for v in row))) for c, row in zip(detections[:, 5], columns.tolist(), strict=True)]
         file = folder / places[i]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def label_files(paths: Sequence[Path]) -> list[Path]:
-    """Return a relative text file for each image: by its stem; where stems repeat, all by their place below the common folder."""
+    """Return a relative text file for each image: its stem, or, where stems repeat, its path below the common folder."""
     flat = [Path(f"{path.stem}.txt") for path in paths]
     if len(set(flat)) == len(flat):
         return flat

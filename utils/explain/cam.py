@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.boxes import box_iou, cxcywh_to_xyxy
+from utils.boxes import cxcywh_to_xyxy
 from utils.errors import UserError
+from utils.geometry import iou
 from utils.inference.predictor import evaluating
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _score(prediction: Tensor, chosen: Chosen) -> Tensor:
     with torch.no_grad():
         scores = prediction[:, 4] * prediction[:, 5 + chosen.cls]
         target = torch.as_tensor(np.asarray(chosen.xyxy, np.float32), device=prediction.device)[None]
-        overlap = box_iou(cxcywh_to_xyxy(prediction[:, :4]), target)[:, 0]
+        overlap = iou(cxcywh_to_xyxy(prediction[:, :4]), target)
         row = scores.masked_fill(overlap < SAME_BOX * overlap.max(), -1).argmax()
     return prediction[row, 4] * prediction[row, 5 + chosen.cls]
 

@@ -1,1 +1,1 @@
-"""From sources to detections to what is written of them."""
+"""Sources in, detections out, and the files written of them."""

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: decoded predictions in, the boxes worth keeping out. Deterministic, and without a time limit."""
+"""Non-maximum suppression: decoded predictions to detections. Deterministic, and without a time limit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torchvision.ops import nms
 from utils.boxes import cxcywh_to_xyxy
 
 MAX_CANDIDATES = 30_000
-"""Boxes of an image that may enter the suppression, the most confident first (YOLOv5's figure)."""
+"""Boxes of an image that enter the suppression at most, the most confident first (as in YOLOv5)."""
 
 _FIRST_GROUP = 2048
-_LANES = 3  # a third of the pairs to compare; more lanes cost more calls than they save
+_PARTS = 3  # a third of the pairs to compare; more parts cost more calls than they save
 
 
 @contextlib.contextmanager
@@ -41,79 +41,72 @@ def non_max_suppression(
     max_det: int = 300,
     prior: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
-    """Keep the boxes that no more confident box of the same class overlaps.
+    """Keep the boxes that no more confident box of the same class overlaps by more than `iou`.
 
     Args:
         pred: (B, N, 5 + nc) decoded predictions: cx, cy, w, h in pixels, objectness, class probabilities.
         conf: a box is kept when objectness times class probability is above this.
         iou: IoU above which the less confident of two boxes is dropped.
-        classes: keep predictions of these classes only; `prior` is not looked at.
+        classes: keep predictions of these classes only; `prior` is not filtered.
         agnostic: boxes of different classes suppress each other too.
-        multi_label: a box yields a row for each class above `conf`, not for its best class only.
-        max_det: most boxes kept an image.
-        prior: for each image a (k, 5) tensor of class and xyxy pixels; these enter the suppression with confidence 1.
+        multi_label: a box yields a detection for each class above `conf`, not for its best class only.
+        max_det: maximum number of detections per image.
+        prior: for each image a (k, 5) tensor of class id and xyxy pixels; these enter the suppression with confidence 1.
 
     Returns:
-        For each image a (k, 6) float32 tensor of xyxy pixels, confidence, class; most confident first, ties in the order of `pred`.
+        For each image a (k, 6) float32 tensor of xyxy pixels, confidence, class id; most confident first, ties in the order of `pred`.
     """
     assert 0 <= conf <= 1, conf
     assert 0 <= iou <= 1, iou
     wanted = None if classes is None else torch.as_tensor(sorted(set(classes)), device=pred.device)
     out = []
-    # No class probability is above 1, so objectness alone rules out most rows before the classes are read.
+    # No class probability is above 1, so objectness alone rules out most boxes before the classes are read.
     for i, (image, some) in enumerate(zip(pred, pred[..., 4] > conf, strict=True)):
-        rows = _candidates(image[some].float(), conf, multi_label and pred.shape[2] > 6)
+        found = _candidates(image[some].float(), conf, multi_label and pred.shape[2] > 6)
         if wanted is not None:
-            rows = rows[torch.isin(rows[:, 5].long(), wanted)]
+            found = found[torch.isin(found[:, 5].long(), wanted)]
         if prior is not None:
-            rows = torch.cat((_as_rows(prior[i].to(rows)), rows))
-        out.append(_suppress(rows, iou, max_det, agnostic))
+            given = prior[i].to(found)
+            found = torch.cat((torch.cat((given[:, 1:5], torch.ones_like(given[:, :1]), given[:, :1]), 1), found))
+        out.append(_suppress(found, iou, max_det, agnostic))
     return out
 
 
 def _candidates(image: Tensor, conf: float, multi_label: bool) -> Tensor:
-    """(N, 5 + nc) -> (k, 6) xyxy, confidence, class: the rows above `conf`, unsorted."""
+    """(N, 5 + nc) -> (k, 6) xyxy, confidence, class id: those above `conf`, unsorted."""
     score = image[:, 5:] * image[:, 4:5]
     if multi_label:
-        row, label = (score > conf).nonzero(as_tuple=True)
-        best = score[row, label]
+        index, cls = (score > conf).nonzero(as_tuple=True)
+        best = score[index, cls]
     else:
-        best, label = score.max(1)
-        row = (best > conf).nonzero().squeeze(1)
-        best, label = best[row], label[row]
-    return torch.cat((cxcywh_to_xyxy(image[:, :4])[row], best[:, None], label[:, None].to(best)), 1)
+        best, cls = score.max(1)
+        index = (best > conf).nonzero().squeeze(1)
+        best, cls = best[index], cls[index]
+    return torch.cat((cxcywh_to_xyxy(image[:, :4])[index], best[:, None], cls[:, None].to(best)), 1)
 
 
-def _as_rows(prior: Tensor) -> Tensor:
-    """(k, 5) class, xyxy -> (k, 6) xyxy, confidence 1, class."""
-    return torch.cat((prior[:, 1:5], torch.ones_like(prior[:, :1]), prior[:, :1]), 1)
+def _suppress(found: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor:
+    """Greedy suppression over (k, 6) xyxy, confidence, class id.
 
-
-def _suppress(rows: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor:
-    """Greedy suppression over (k, 6) rows.
-
-    What is kept of the n most confident rows does not depend on the rows after them, and only kept rows suppress later ones. So
-    the rows go through in growing groups, each together with what was kept before, until `max_det` are kept: the result is that
-    of one pass over all rows. Rows of different classes do not meet, so each group goes through in lanes of some classes each.
+    Which of the n most confident boxes are kept does not depend on the boxes after them, and only kept boxes suppress later ones.
+    So the boxes are processed in growing groups, each together with what was kept before, until `max_det` are kept: the result is
+    that of one pass over all. Boxes of different classes never overlap, so each group is processed in parts of some classes each.
     """
-    order = rows[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
-    boxes, scores = _apart(rows, agnostic)[order], rows[order, 4].double()
-    lane = torch.zeros_like(scores) if agnostic else rows[order, 5] % _LANES
+    order = found[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
+    boxes, scores = _separated(found, agnostic)[order], found[order, 4].double()
+    part = torch.zeros_like(scores) if agnostic else found[order, 5] % _PARTS
     kept, first, size = order[:0], 0, _FIRST_GROUP
     while first < len(order) and len(kept) < max_det:
-        group = torch.cat((kept, torch.arange(first, min(first + size, len(order)), device=rows.device)))
-        of_group = lane[group]
-        lanes = (group[of_group == k] for k in range(1 if agnostic else _LANES))
-        kept = torch.cat([some[nms(boxes[some], scores[some], iou)] for some in lanes]).sort().values[:max_det]
+        group = torch.cat((kept, torch.arange(first, min(first + size, len(order)), device=found.device)))
+        parts = (group[part[group] == k] for k in range(1 if agnostic else _PARTS))
+        kept = torch.cat([some[nms(boxes[some], scores[some], iou)] for some in parts]).sort().values[:max_det]
         first, size = first + size, size * 2
-    return rows[order[kept]]
+    return found[order[kept]]
 
 
-def _apart(rows: Tensor, agnostic: bool) -> Tensor:
-    """The rows' boxes, each class moved to a place of its own so that only boxes of one class overlap."""
-    boxes = rows[:, :4]
-    if agnostic or not len(rows):
-        return boxes.double()
-    boxes = boxes.double()  # in float32 the shift of a high class would round the boxes to a sixteenth of a pixel
-    span = boxes.max() - boxes.min() + 1
-    return boxes + (rows[:, 5:6].double() * span)
+def _separated(found: Tensor, agnostic: bool) -> Tensor:
+    """The boxes, each class shifted by an offset of its own so that only boxes of one class overlap."""
+    boxes = found[:, :4].double()  # in float32 the offset of a high class id would round the boxes to a sixteenth of a pixel
+    if agnostic or not len(found):
+        return boxes
+    return boxes + found[:, 5:6].double() * (boxes.max() - boxes.min() + 1)

@@ -1,4 +1,4 @@
-"""What detect.py writes: pictures, videos, label files, crops, one CSV and one JSON file, all below one run folder."""
+"""What detect.py writes: images, videos, label files, crops, one CSV and one JSON file, all below one run folder."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from utils.images.writing import WRITABLE, write_image
 from utils.inference.frame import Frame
 from utils.inference.results import Results
 
-LONGEST_GAP = 10.0
-"""Seconds of a live stream's silence that its video shows as a still."""
+MAX_GAP = 10.0
+"""Seconds without frames of a live stream that its video fills with a still, at most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class OutputOptions:
     """What to write."""
 
-    pictures: bool = True
+    images: bool = True
     txt: bool = False
     corners: bool = False
-    """label rows hold corners in place of centre and size"""
+    """label files hold corners in place of centre and size"""
     conf: bool = False
-    """label rows end with the confidence"""
+    """lines of label files end with the confidence"""
     csv: bool = False
     json: bool = False
     crops: bool = False
 
 
 class Outputs:
-    """The files of one run. `add` one frame after the other, then `close`; names are those of `Frame.key`."""
+    """The files of one run. `add` frame by frame, then `close`; files are named after `Frame.key`."""
 
-    def __init__(self, folder: Path, wanted: Wanted) -> None:
-        """Write `wanted` below `folder`, which exists."""
-        self.folder, self.wanted = folder, wanted
+    def __init__(self, folder: Path, options: OutputOptions) -> None:
+        """Write what `options` say below `folder`, which exists."""
+        self.folder, self.options = folder, options
         self.labels = 0
         self._videos: dict[str, _Recording] = {}
-        self._csv = _Rows(folder / "predictions.csv", ("Image Name", "Prediction", "Confidence")) if wanted.csv else None
-        self._json = _JsonList(folder / "predictions.json") if wanted.json else None
+        self._csv = _CsvFile(folder / "predictions.csv", ("Image Name", "Prediction", "Confidence")) if options.csv else None
+        self._json = _JsonList(folder / "predictions.json") if options.json else None
 
     def add(self, frame: Frame, results: Results, drawn: NDArray[np.uint8] | None) -> None:
-        """Write what was found in a frame; `drawn` is the annotated picture, where pictures are wanted.
+        """Write the detections of a frame; `drawn` is the annotated image, where images are wanted.
 
         Raises:
             UserError: a file cannot be written.
@@ -62,29 +62,28 @@ class Outputs:
         name = f"{frame.key}_{frame.number}" if frame.number else frame.key
         file_name = frame.key if frame.time else frame.key + frame.path.suffix
         try:
-            if self.wanted.txt:
+            if self.options.txt:
                 self._add_labels(name, results)
             if self._csv:
-                rows = ((file_name, results.name(c), f"{s:.2f}") for c, s in zip(results.cls, results.conf, strict=True))
-                self._csv.add(rows)
+                self._csv.add((file_name, results.name(c), f"{s:.2f}") for c, s in zip(results.cls, results.conf, strict=True))
             if self._json:
                 image_id = int(name) if re.fullmatch(r"[0-9]{1,18}", name) else name
-                self._json.add(row | {"file_name": file_name} for row in results.to_coco(image_id))
-            if self.wanted.crops:
+                self._json.add(entry | {"file_name": file_name} for entry in results.to_coco(image_id))
+            if self.options.crops:
                 self._add_crops(name, results)
-            if drawn is not None and self.wanted.pictures:
-                self._add_picture(frame, drawn)
+            if drawn is not None and self.options.images:
+                self._add_image(frame, drawn)
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written to ({error.strerror or error})") from error
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
 
     def _add_labels(self, name: str, results: Results) -> None:
-        """Write labels/{name}.txt anew; a file of an earlier run into the same folder goes when nothing is found any more."""
+        """Write labels/{name}.txt; without detections, one of an earlier run into the same folder is removed."""
         path = self.folder / "labels" / f"{name}.txt"
         if not len(results):
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(results.to_txt(conf=self.wanted.conf, corners=self.wanted.corners))
+        path.write_text(results.to_txt(conf=self.options.conf, corners=self.options.corners))
         self.labels += 1
 
     def _add_crops(self, name: str, results: Results) -> None:
@@ -96,7 +95,7 @@ class Outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_image(path, crop.image, sharp=True)
 
-    def _add_picture(self, frame: Frame, drawn: NDArray[np.uint8]) -> None:
+    def _add_image(self, frame: Frame, drawn: NDArray[np.uint8]) -> None:
         if not frame.number:
             suffix = frame.path.suffix if frame.path.suffix.lower() in WRITABLE else ".jpg"
             path = self.folder / f"{frame.key}{suffix}"
@@ -115,31 +114,31 @@ class Outputs:
             recording.writer.close()
 
     def close(self) -> None:
-        """End every file.
+        """Close every file.
 
         Raises:
-            UserError: a video or file could not be written whole.
+            UserError: a video or file could not be completed.
         """
         try:
             self._end_videos()
-            for rows in (self._csv, self._json):
-                if rows:
-                    rows.close()
+            for file in (self._csv, self._json):
+                if file:
+                    file.close()
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written to ({error.strerror or error})") from error
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close; after an error give the unfinished up."""
+        """Close; after an error discard what is incomplete."""
         if kind is None:
             self.close()
         else:
             self.discard()
 
     def discard(self) -> None:
-        """Give up the videos that are not whole, and end the other files."""
+        """Discard incomplete videos and close the other files."""
         while self._videos:
             _, recording = self._videos.popitem()
             recording.writer.discard()
@@ -147,7 +146,7 @@ class Outputs:
 
 
 class _Recording:
-    """A video being written. A live one keeps the clock: a frame stands for as long as it was the newest."""
+    """A video being written. A live one keeps real time: a frame is shown for as long as it was the newest."""
 
     def __init__(self, path: Path, first: Frame, drawn: NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,17 +156,17 @@ class _Recording:
         self._still = drawn
 
     def add(self, frame: Frame, drawn: NDArray[np.uint8]) -> None:
-        """Append a frame, after filling the time since the last one with copies of that."""
+        """Append a frame, after filling the time since the last one with copies of the last."""
         if frame.time:
-            self._due += min(max(frame.time - self._last, 0.0), LONGEST_GAP) * self._fps
+            self._due += min(max(frame.time - self._last, 0.0), MAX_GAP) * self._fps
             for _ in range(math.floor(self._due) - self.writer.frames):
                 self.writer.write(self._still)
             self._last, self._still = frame.time, drawn
         self.writer.write(drawn)
 
 
-class _Rows:
-    """A CSV file that a spreadsheet reads as text: no cell can be taken for a formula."""
+class _CsvFile:
+    """A CSV file whose cells no spreadsheet reads as a formula."""
 
     def __init__(self, path: Path, header: tuple[str, ...]) -> None:
         self._file: IO[str] = _create(path)
@@ -182,16 +181,16 @@ class _Rows:
 
 
 class _JsonList:
-    """A JSON list written row by row, so that memory does not grow with a stream's length."""
+    """A JSON list written entry by entry, so that memory does not grow with a stream's length."""
 
     def __init__(self, path: Path) -> None:
         self._file: IO[str] = _create(path)
         self._file.write("[")
         self._before = "\n"
 
-    def add(self, rows: Iterator[Mapping[str, Any]]) -> None:
-        for row in rows:
-            self._file.write(self._before + json.dumps(row))
+    def add(self, entries: Iterator[Mapping[str, Any]]) -> None:
+        for entry in entries:
+            self._file.write(self._before + json.dumps(entry))
             self._before = ",\n"
 
     def close(self) -> None:
@@ -207,9 +206,9 @@ def _create(path: Path) -> IO[str]:
 
 
 def folder_name(name: str, cls: int) -> str:
-    """A class name as the name of a folder: nothing in it can lead elsewhere, and two classes never share one.
+    """A class name as a folder name: it cannot point elsewhere, and two classes never share one.
 
-    Letters, digits, spaces, ``-``, ``_`` and ``.`` stay; where anything had to go, the class index is appended.
+    Letters, digits, spaces, ``-``, ``_`` and ``.`` stay; where anything was replaced, the class id is appended.
     """
     safe = re.sub(r"[^\w .-]", "_", name).strip(" .")[:80]
     if safe == name and safe:

@@ -1,10 +1,9 @@
-"""From pictures to detections: the one path that detect.py and `Detector.predict` share, so that their results are equal."""
+"""Images to detections: the one path that detect.py and `Detector.predict` share, so that their results are equal."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from utils.config import MAX_IMGSZ
 from utils.device import clock
 from utils.errors import UserError
+from utils.geometry import whole_strides
 from utils.images import letterbox
 from utils.images.reading import ImageError
 from utils.inference.nms import non_max_suppression
@@ -26,7 +26,7 @@ from utils.inference.results import Results
 from utils.inference.sources import Files, is_video, open_source
 from utils.log import LOG
 
-Picture = str | Path | NDArray[np.uint8] | Image.Image
+ImageSource = str | Path | NDArray[np.uint8] | Image.Image
 
 
 class Model(Protocol):
@@ -57,16 +57,16 @@ class Model(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Predictor:
-    """A model and how it is asked: one image in, its `Results` out.
+    """A model and the settings of its inference: one image in, its `Results` out.
 
     Attributes:
         model: in eval mode, on the device to compute on.
         imgsz: (height, width) in pixels of the rectangle an image is fitted into; rounded up to the model's stride.
-        conf: least confidence.
-        iou: above which the less confident of two boxes is dropped.
-        classes: the class indices to keep; None keeps all.
+        conf: minimum confidence.
+        iou: IoU above which NMS drops the less confident of two boxes.
+        classes: class ids to keep; None keeps all.
         agnostic: boxes of different classes suppress each other too.
-        max_det: most boxes an image.
+        max_det: maximum number of detections per image.
         augment: test-time augmentation.
         half: fp16 on CUDA, bf16 elsewhere.
     """
@@ -84,24 +84,24 @@ class Predictor:
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name}: {getattr(self, name)} is outside 0 to 1")
+                raise UserError(f"{name} must be in 0..1, got {getattr(self, name)}")
         if self.max_det < 1:
-            raise UserError(f"max_det: {self.max_det} boxes an image are none")
+            raise UserError(f"max_det must be >= 1, got {self.max_det}")
         if len(self.imgsz) != 2 or not all(isinstance(side, Integral) and 1 <= side <= MAX_IMGSZ for side in self.imgsz):
-            raise UserError(f"imgsz: expected a side, or (height, width), of 1 to {MAX_IMGSZ} pixels, not {self.imgsz}")
+            raise UserError(f"imgsz must be a side, or (height, width), of 1 to {MAX_IMGSZ} pixels, got {self.imgsz}")
         if self.model.ch != 3:
-            raise UserError(f"the model takes images of {self.model.ch} channels; pictures are read with 3")
+            raise UserError(f"the model takes images of {self.model.ch} channels; images are read with 3")
         if isinstance(self.classes, Integral):
-            raise UserError(f"classes: expected a list of class numbers, such as [{self.classes}]")
+            raise UserError(f"classes must be a list of class ids, such as [{self.classes}]")
         for cls in () if self.classes is None else self.classes:
             if cls not in self.model.names:
-                raise UserError(f"classes: the model has no class {cls}; its {self.model.nc} classes are numbered 0 to {self.model.nc - 1}")
+                raise UserError(f"classes: the model has no class {cls}; its {self.model.nc} class ids are 0 to {self.model.nc - 1}")
 
     @property
     def shape(self) -> tuple[int, int]:
         """`imgsz` rounded up to multiples of the stride."""
-        stride = self.model.max_stride
-        return math.ceil(self.imgsz[0] / stride) * stride, math.ceil(self.imgsz[1] / stride) * stride
+        height, width = (whole_strides(side, self.model.max_stride) for side in self.imgsz)
+        return height, width
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8], path: Path) -> Results:
@@ -113,8 +113,8 @@ class Predictor:
         times.append(clock(device))
         pred = self._forward(pixels)
         times.append(clock(device))
-        (rows,) = non_max_suppression(pred, self.conf, self.iou, classes=self.classes, agnostic=self.agnostic, max_det=self.max_det)
-        found = rows.float().cpu().numpy()
+        (detections,) = non_max_suppression(pred, self.conf, self.iou, classes=self.classes, agnostic=self.agnostic, max_det=self.max_det)
+        found = detections.float().cpu().numpy()
         times.append(clock(device))
         speed = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("pre-process", "inference", "NMS"))}
         xyxy, conf, cls = box.to_source(found[:, :4]), found[:, 4].copy(), found[:, 5].astype(np.int64)
@@ -138,7 +138,7 @@ def to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 def predict(
     model: Model,
-    sources: Picture | Sequence[Picture],
+    sources: ImageSource | Sequence[ImageSource],
     *,
     imgsz: int | Sequence[int] = 640,
     conf: float = 0.25,
@@ -153,22 +153,22 @@ def predict(
 
     Args:
         model: a detector, on the device to compute on; put into eval mode for the call.
-        sources: an image file, a folder, a glob, a .txt list or an http(s) address of an image; a (H, W, 3) uint8 array in
+        sources: an image file, a folder, a glob, a .txt list or an http(s) URL of an image; a (H, W, 3) uint8 array in
             BGR order, as OpenCV reads it, or (H, W) in grey; a PIL image; or a list of these.
         imgsz: side of the square, or (height, width) of the rectangle, that an image is fitted into, in pixels.
-        conf: least confidence of a detection.
-        iou: above which NMS drops the less confident of two boxes.
-        classes: keep these class indices only.
+        conf: minimum confidence of a detection.
+        iou: IoU above which NMS drops the less confident of two boxes.
+        classes: keep these class ids only.
         agnostic: let boxes of different classes suppress each other.
-        max_det: most detections an image.
+        max_det: maximum number of detections per image.
         augment: test-time augmentation.
         half: fp16 on CUDA, bf16 elsewhere.
 
     Returns:
-        The results in the order of the sources; a folder, glob or list of files gives one for each readable image in it.
+        The results in the order of the sources; a folder, glob or list of files gives one for each readable image.
 
     Raises:
-        UserError: a source that is no image, or a setting out of range.
+        UserError: a source is not an image, or a setting is out of range.
     """
     sides = tuple(imgsz) if isinstance(imgsz, Iterable) else (imgsz,)
     predictor = Predictor(
@@ -183,14 +183,14 @@ def predict(
         half=half,
     )
     single = isinstance(sources, (str, Path, np.ndarray, Image.Image)) or not isinstance(sources, Iterable)
-    pictures: Sequence[Picture] = [sources] if single else sources  # type: ignore[assignment, list-item]
+    listed: Sequence[ImageSource] = [sources] if single else sources  # type: ignore[assignment, list-item]
     with evaluating(model):
-        return [predictor(image, path) for i, picture in enumerate(pictures) for path, image in _images(picture, i)]
+        return [predictor(image, path) for i, source in enumerate(listed) for path, image in _images(source, i)]
 
 
 @contextlib.contextmanager
 def evaluating(model: Model) -> Iterator[None]:
-    """Put a model into eval mode, and every part of it back into its own afterwards."""
+    """Put a model into eval mode inside, and restore the mode of every module afterwards."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -200,15 +200,15 @@ def evaluating(model: Model) -> Iterator[None]:
             module.training = training
 
 
-def _images(picture: Picture, index: int) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    if isinstance(picture, np.ndarray):
-        yield Path(f"image{index}"), _as_bgr(picture, index)
-    elif isinstance(picture, Image.Image):
-        yield Path(getattr(picture, "filename", "") or f"image{index}"), _from_pil(picture, index)
-    elif isinstance(picture, (str, Path)):
-        yield from _from_files(str(picture))
+def _images(source: ImageSource, index: int) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    if isinstance(source, np.ndarray):
+        yield Path(f"image{index}"), _as_bgr(source, index)
+    elif isinstance(source, Image.Image):
+        yield Path(getattr(source, "filename", "") or f"image{index}"), _from_pil(source, index)
+    elif isinstance(source, (str, Path)):
+        yield from _from_files(str(source))
     else:
-        raise UserError(f"source {index}: a {type(picture).__name__} is no path, array (H, W, 3) uint8 BGR, or PIL image")
+        raise UserError(f"source {index}: expected a path, an array (H, W, 3) uint8 BGR or a PIL image, got {type(source).__name__}")
 
 
 def _from_files(text: str) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
@@ -221,7 +221,7 @@ def _from_files(text: str) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
         for path, reason in source.failures.items():
             if len(source) == 1:
                 raise ImageError(f"{path}: {reason}")
-            LOG.warning("%s: %s; left out", path, reason)
+            LOG.warning("%s: %s; skipped", path, reason)
     finally:
         source.close()
 
@@ -229,7 +229,7 @@ def _from_files(text: str) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
 def _as_bgr(image: NDArray[Any], index: int) -> NDArray[np.uint8]:
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
-        raise UserError(f"source {index}: an array {image.shape} of {image.dtype} is no image; expected (H, W, 3) uint8 in BGR order")
+        raise UserError(f"source {index}: expected an array (H, W, 3) uint8 in BGR order, got {image.shape} of {image.dtype}")
     pixels = image.reshape(*image.shape[:2], channels)
     return np.ascontiguousarray(np.repeat(pixels, 3, 2) if channels == 1 else pixels[..., :3])
 

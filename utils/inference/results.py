@@ -1,4 +1,4 @@
-"""What a detector found in one image, and the forms it can be written in."""
+"""The detections in one image, and the formats they can be written in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CROP_GAIN, CROP_PAD = 1.02, 10  # YOLOv5's: a crop is the box times 1.02 plus 10
 
 
 class Crop(NamedTuple):
-    """The picture of one box: (h, w, 3) uint8 BGR, the class and the confidence."""
+    """One box cut out: (h, w, 3) uint8 BGR, its class and confidence."""
 
     image: Image
     cls: int
@@ -35,12 +35,12 @@ class Results:
 
     Attributes:
         image: (H, W, 3) uint8 BGR, as it was read; never drawn on.
-        path: the file it came from, or a made-up name for an array.
-        names: class index -> name.
+        path: the file it came from, or a placeholder for an array.
+        names: class names by class id.
         xyxy: (n, 4) float32 boxes in pixels of `image`: left, top, right, bottom.
         conf: (n,) float32 confidences.
-        cls: (n,) int64 class indices.
-        shape: (height, width) the network saw, in pixels.
+        cls: (n,) int64 class ids.
+        shape: (height, width) of the network's input, in pixels.
         speed: milliseconds of "pre-process", "inference" and "NMS".
     """
 
@@ -62,27 +62,27 @@ class Results:
         return f"{self.path}: {self.summary()}"
 
     def __repr__(self) -> str:
-        """The one line, not the arrays."""
+        """The same line, without the arrays."""
         return f"<Results {self}>"
 
     def name(self, cls: int) -> str:
-        """The name of a class, or its number where the model names none."""
+        """The name of a class, or its id where the model has no name for it."""
         return self.names.get(int(cls), str(int(cls)))
 
     @property
     def boxes(self) -> NDArray[np.float32]:
-        """(n, 6) left, top, right, bottom, confidence, class."""
+        """(n, 6) left, top, right, bottom, confidence, class id."""
         return np.concatenate((self.xyxy, self.conf[:, None], self.cls[:, None].astype(np.float32)), 1)
 
     @property
     def xyxyn(self) -> NDArray[np.float32]:
-        """(n, 4) xyxy boxes as shares of the image's width and height."""
+        """(n, 4) xyxy boxes, normalized by the image's width and height."""
         height, width = self.image.shape[:2]
         return (self.xyxy / np.array([width, height, width, height])).astype(np.float32)
 
     @property
     def xywhn(self) -> NDArray[np.float32]:
-        """(n, 4) centre x, centre y, width, height as shares of the image's width and height."""
+        """(n, 4) centre x, centre y, width, height, normalized by the image's width and height."""
         low, high = self.xyxyn[:, :2], self.xyxyn[:, 2:]
         return np.concatenate(((low + high) / 2, high - low), 1)
 
@@ -93,26 +93,26 @@ class Results:
         return ", ".join(words) or "(no detections)"
 
     def to_txt(self, *, conf: bool = False, corners: bool = False) -> str:
-        """YOLO rows ``class cx cy w h [conf]``, normalised to 0..1; with `corners`, ``class left top right bottom [conf]``."""
-        rows = []
+        """YOLO labels ``class cx cy w h [conf]``, normalized to 0..1; with `corners`, ``class left top right bottom [conf]``."""
+        lines = []
         for cls, box, score in zip(self.cls, self.xyxyn if corners else self.xywhn, self.conf, strict=True):
             values = (*box, score) if conf else box
-            rows.append(" ".join([str(int(cls)), *(f"{v:g}" for v in values)]) + "\n")
-        return "".join(rows)
+            lines.append(" ".join([str(int(cls)), *(f"{v:g}" for v in values)]) + "\n")
+        return "".join(lines)
 
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
-        """Rows of a COCO results file; `bbox` is left, top, width, height in pixels.
+        """Entries of a COCO results file; `bbox` is left, top, width, height in pixels.
 
         Args:
-            image_id: the image's id; by default the path's stem, as a number where it is one.
+            image_id: the image's id; by default the path's stem, as an integer where it is one.
         """
         if image_id is None:
             image_id = int(self.path.stem) if re.fullmatch(r"[0-9]{1,18}", self.path.stem) else self.path.stem
-        rows = []
+        entries = []
         for cls, box, score in zip(self.cls.tolist(), self.xyxy.astype(float), self.conf.tolist(), strict=True):
             bbox = [round(float(v), 3) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
-            rows.append({"image_id": image_id, "category_id": cls, "bbox": bbox, "score": round(score, 5)})
-        return rows
+            entries.append({"image_id": image_id, "category_id": cls, "bbox": bbox, "score": round(score, 5)})
+        return entries
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: path, height, width and `detections` (box xyxy in pixels, confidence, class, name)."""
@@ -124,7 +124,7 @@ class Results:
         return {"path": str(self.path), "height": height, "width": width, "detections": found}
 
     def crops(self) -> list[Crop]:
-        """Cut out each box, a little enlarged, without the drawn frame."""
+        """Cut out each box, slightly enlarged, from the image without drawings."""
         height, width = self.image.shape[:2]
         out = []
         for cls, box, score in zip(self.cls.tolist(), self.xyxy, self.conf.tolist(), strict=True):
@@ -138,7 +138,7 @@ class Results:
         """Draw the boxes on a copy of the image.
 
         Args:
-            line_width: of the boxes in pixels; None takes what suits the image.
+            line_width: of the boxes in pixels; None derives it from the image size.
             labels: write the class names.
             conf: write the confidences behind the names.
 
@@ -157,10 +157,10 @@ class Results:
         return f"{name} {self.conf[index]:.2f}" if conf else name
 
     def save(self, path: str | Path, **drawing: Any) -> Path:
-        """Write the drawn image to `path`; `drawing` goes to `plot`. The suffix chooses the format.
+        """Write the drawn image to `path`; `drawing` goes to `plot`. The suffix selects the format.
 
         Raises:
-            UserError: no such format, or the file cannot be written.
+            UserError: unknown format, or the file cannot be written.
         """
         from utils.images.writing import write_image
 

@@ -16,19 +16,19 @@ from utils.inference.frame import Frame
 
 
 class Screen:
-    """Pictures of a screen, or of a rectangle on it, one as soon as the last is done with."""
+    """Captures of a screen, or of a rectangle on it, one as soon as the last has been processed."""
 
     live = True
 
     def __init__(self, numbers: Sequence[int], *, stride: int = 1) -> None:
-        """Take the words behind ``screen``: nothing, a screen number, left top width height, or both.
+        """Take the words after ``screen``: nothing, a screen number, left top width height, or both.
 
         Args:
             numbers: screen 0 is all screens together, 1 the first; a rectangle is in pixels of its screen.
-            stride: use every k-th picture.
+            stride: use every k-th capture.
 
         Raises:
-            UserError: another count of numbers, no such screen, or mss is missing.
+            UserError: wrong number of arguments, no such screen, or mss is missing.
         """
         if len(numbers) not in (0, 1, 4, 5):
             raise UserError("--source 'screen [n] [l t w h]': expected nothing, a screen number, left top width height, or both")
@@ -38,10 +38,15 @@ class Screen:
         self.notes: list[str] = []
         self._stride = stride
         self._number = numbers[0] if len(numbers) in (1, 5) else 0
-        self._capture = _open()
+        import mss
+
+        try:
+            self._capture: Any = mss.mss()
+        except mss.ScreenShotError as error:
+            raise UserError(f"--source screen: no screen can be read here ({error})") from error
         screens = self._capture.monitors
         if not 0 <= self._number < len(screens):
-            raise UserError(f"--source screen {self._number}: there are screens 0 (all) to {len(screens) - 1}")
+            raise UserError(f"--source screen {self._number}: no such screen; there are 0 (all) to {len(screens) - 1}")
         self._area = dict(screens[self._number])
         if len(numbers) >= 4:
             left, top, width, height = numbers[-4:]
@@ -62,14 +67,5 @@ class Screen:
                 yield Frame(image, Path("screen"), "screen", "screen", number=number, fps=FALLBACK_FPS / self._stride, time=time.time())
 
     def close(self) -> None:
-        """Let the screen go."""
+        """Release the screen."""
         self._capture.close()
-
-
-def _open() -> Any:
-    import mss
-
-    try:
-        return mss.mss()
-    except mss.ScreenShotError as error:
-        raise UserError(f"--source screen: no screen can be read here ({error})") from error

@@ -1,6 +1,6 @@
-"""Where detect.py's pictures come from: files, folders, lists, addresses, cameras, the screen.
+"""Sources of images: files, folders, lists, URLs, cameras, the screen.
 
-`open_source` reads the text a user typed and returns something to iterate over, after making sure that there is something.
+`open_source` interprets the text a user typed and returns frames to iterate over, after checking that there are some.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_LIST_BYTES = 64 << 20
 
 
 def open_source(text: str, *, vid_stride: int = 1) -> Source:
-    """Find out what `text` names and open it.
+    """Open what `text` names.
 
     Args:
         text: an image, video, folder, glob, .txt list, .streams list, URL, webcam number, or ``screen [n] [l t w h]``.
         vid_stride: use every k-th frame of videos and streams.
 
     Raises:
-        UserError: there is no such thing; says what is near.
+        UserError: it does not exist; suggests the nearest name.
     """
     text = text.strip()
     if not text:
@@ -50,21 +50,21 @@ def _open(text: str, vid_stride: int) -> Source:
         if text.isdecimal():
             return _streams([text], vid_stride)
         if "://" in text:
-            return _address(text, vid_stride)
+            return _from_url(text, vid_stride)
     if text.lower().endswith(".streams"):
         return _streams(_lines(_existing(text)), vid_stride)
     files, missing = _listed(_existing(text)) if text.lower().endswith(".txt") else (find_media(text), {})
     return Files(files, stride=vid_stride, missing=missing)
 
 
-def _streams(addresses: Sequence[str], stride: int) -> Source:
-    from utils.inference.streams import Streams, check_address
+def _streams(urls: Sequence[str], stride: int) -> Source:
+    from utils.inference.streams import Streams, check_url
 
-    return Streams([check_address(address) for address in addresses], stride=stride)
+    return Streams([check_url(url) for url in urls], stride=stride)
 
 
-def _address(url: str, stride: int) -> Source:
-    """A file behind an http(s) address is fetched; everything else is a stream."""
+def _from_url(url: str, stride: int) -> Source:
+    """An http(s) URL of a file is downloaded; everything else is a stream."""
     scheme, _, rest = url.partition("://")
     if scheme.lower() not in SCHEMES:
         raise UserError(f"--source {url}: {scheme}:// is not supported; use {', '.join(SCHEMES)}, or a path")
@@ -79,14 +79,14 @@ def _address(url: str, stride: int) -> Source:
 
 
 class Files:
-    """Images and videos on disk, in order. What cannot be read is noted in `failures`, and the others go on."""
+    """Images and videos on disk, in order. What cannot be read is recorded in `failures` and skipped."""
 
     live = False
 
     def __init__(
         self, files: Sequence[Path], *, stride: int = 1, missing: dict[str, str] | None = None, cleanup: contextlib.ExitStack | None = None
     ) -> None:
-        """Take `files`, use every `stride`-th frame of the videos among them, count `missing` as failed, run `cleanup` at the end."""
+        """Read `files`, every `stride`-th frame of videos among them; `missing` count as failed, `cleanup` runs at the end."""
         self.files = files
         self.failures = dict(missing or {})
         self._named = len(files) + len(self.failures)
@@ -95,7 +95,7 @@ class Files:
         self._cleanup = cleanup or contextlib.ExitStack()
 
     def __len__(self) -> int:
-        """Files and what is missing of them."""
+        """Number of files, missing ones included."""
         return self._named
 
     def __iter__(self) -> Iterator[Frame]:
@@ -119,17 +119,17 @@ class Files:
         finally:
             video.close()
         if not video.read:
-            raise VideoError(f"{path}: no frame of it can be decoded")
+            raise VideoError(f"{path}: no frame can be decoded")
         if video.skipped:
-            self.notes.append(f"{path}: {video.skipped} of {video.read + video.skipped} frames could not be decoded and were left out")
+            self.notes.append(f"{path}: {video.skipped} of {video.read + video.skipped} frames could not be decoded and were skipped")
 
     def close(self) -> None:
-        """Remove what was fetched."""
+        """Remove downloaded files."""
         self._cleanup.close()
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is played (by its suffix; a .gif is)."""
+    """Whether a file is a video, by its suffix; a .gif is."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -146,7 +146,7 @@ def find_media(text: str) -> list[Path]:
     """The files that a path, folder (not its subfolders) or glob (``**`` is recursive) names, images before videos.
 
     Raises:
-        UserError: none.
+        UserError: it names none.
     """
     path = Path(text).expanduser()
     known = "known suffixes: " + " ".join(sorted(s[1:] for s in IMAGE_SUFFIXES | VIDEO_SUFFIXES))
@@ -158,7 +158,7 @@ def find_media(text: str) -> list[Path]:
     elif path.is_file():
         found = [path]
         if not _is_media(path):
-            raise UserError(f"{path}: neither an image nor a video by its suffix ({known})")
+            raise UserError(f"{path}: not an image or video by its suffix ({known})")
     elif glob.has_magic(text):
         found = [p for p in map(Path, sorted(glob.glob(str(path), recursive=True))) if _is_media(p) and p.is_file()]  # noqa: PTH207
         if not found:
@@ -180,19 +180,19 @@ def _existing(text: str) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a list, without empty ones and comments (#)."""
+    """The lines of a list, without empty lines and comments (#)."""
     try:
         lines = [line.strip() for line in read_regular(path, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list ({error})") from error
+        raise UserError(f"{path}: cannot be read ({error})") from error
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        raise UserError(f"{path}: the list is empty; write one source a line")
+        raise UserError(f"{path}: the list is empty; write one source per line")
     return lines
 
 
 def _listed(path: Path) -> tuple[list[Path], dict[str, str]]:
-    """The files, folders and globs of a .txt list, taken from the working directory, else from the list's own folder."""
+    """The files that a .txt list names, relative to the working directory or else to the list's folder; and what is missing."""
     found: list[Path] = []
     missing: dict[str, str] = {}
     for line in _lines(path):
@@ -202,15 +202,15 @@ def _listed(path: Path) -> tuple[list[Path], dict[str, str]]:
         except UserError as error:
             missing[line] = str(error).removeprefix(f"--source {line}: ").removeprefix(f"{line}: ")
     if not found:
-        raise UserError(f"{path}: no line of it names an image or video; the first: {next(iter(missing))}: {next(iter(missing.values()))}")
+        raise UserError(f"{path}: no line names an image or video; the first: {next(iter(missing))}: {next(iter(missing.values()))}")
     return _ordered(found), missing
 
 
 def output_keys(files: Sequence[Path]) -> list[str]:
-    """Give each file a name of its own for what is written about it.
+    """Give each file a unique name for its outputs.
 
     The stem where all stems differ; else the path below the files' common folder; and ``stem_suffix`` where files of one
-    folder share a stem, or where an image is called like the label file of a video's frame (``clip_3.jpg`` beside ``clip.mp4``).
+    folder share a stem, or where an image has the name of a video frame's label file (``clip_3.jpg`` beside ``clip.mp4``).
     """
     folders = [os.path.abspath(file.parent) for file in files]  # noqa: PTH100  resolve() would follow links
     stems = [file.stem for file in files]
@@ -225,14 +225,14 @@ def output_keys(files: Sequence[Path]) -> list[str]:
     for stem, file in zip(stems, files, strict=True):
         base, _, digits = stem.casefold().rpartition("_")
         frame_of_clip = digits.isdecimal() and base in clips and not is_video(file)
-        keys.append(_untaken(stem, file.suffix[1:].lower(), taken, spoilt=frame_of_clip))
+        keys.append(_unique(stem, file.suffix[1:].lower(), taken, reserved=frame_of_clip))
         taken.add(keys[-1].casefold())
     return keys
 
 
-def _untaken(stem: str, suffix: str, taken: set[str], *, spoilt: bool) -> str:
+def _unique(stem: str, suffix: str, taken: set[str], *, reserved: bool) -> str:
     key, number = stem, 1
-    while key.casefold() in taken or (spoilt and key == stem):
+    while key.casefold() in taken or (reserved and key == stem):
         key = f"{stem}_{suffix}" if number == 1 else f"{stem}_{suffix}{number}"
         number += 1
     return key

@@ -1,7 +1,7 @@
-"""Live sources: cameras and network streams, each with a life of its own.
+"""Live sources: cameras and network streams, each read independently.
 
-A thread a stream reads as fast as the stream sends and keeps the newest frame only. A stream that breaks off is opened
-again, after pauses that grow; the others never notice. No frame is handed out twice.
+A thread per stream reads as fast as the stream sends and keeps only the newest frame. A stream that breaks off is reopened after
+growing pauses, without affecting the others. No frame is yielded twice.
 """
 
 from __future__ import annotations
@@ -28,52 +28,52 @@ from utils.log import LOG
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long, in seconds, a stream is waited for."""
+class Timeouts:
+    """How long to wait for a stream, in seconds."""
 
-    first_pause: float = 0.5
-    """before a broken stream is opened again; doubled with each failure"""
-    longest_pause: float = 30.0
+    min_pause: float = 0.5
+    """before a broken stream is reopened; doubled with each failure"""
+    max_pause: float = 30.0
     timeout: float = 10.0
-    """for opening a stream and for each frame"""
+    """of opening a stream and of each frame"""
     give_up: float = 60.0
-    """without a frame of any stream, before the iteration ends"""
+    """without a frame from any stream until the iteration ends"""
 
 
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
 
 
-def check_address(text: str) -> str:
-    """Return a webcam number or stream address as it is.
+def check_url(text: str) -> str:
+    """Return a valid webcam number or stream URL unchanged.
 
     Raises:
-        UserError: neither.
+        UserError: it is neither.
     """
     scheme = text.partition("://")[0].lower()
     if not text.isdecimal() and ("://" not in text or scheme not in SCHEMES):
         shown = without_secrets(text) if "://" in text else text
-        raise UserError(f"{shown}: neither a webcam number nor an address of {', '.join(s + '://' for s in SCHEMES)}")
-    if text.isdecimal() and len(text) > 3:  # OpenCV takes thousands for other kinds of sources, and cannot hold millions
-        raise UserError(f"{text}: there is no webcam of that number; the first is 0")
+        raise UserError(f"{shown}: neither a webcam number nor a URL of {', '.join(s + '://' for s in SCHEMES)}")
+    if text.isdecimal() and len(text) > 3:  # to OpenCV thousands mean other kinds of sources, and millions overflow
+        raise UserError(f"{text}: no such webcam; numbers start at 0")
     if re.search(r"://([^/]*\.)?(youtube\.com|youtu\.be)(/|$)", text.lower()):
-        raise UserError(f"{text}: YouTube pages are not read; save the video to a file and give its path")
-    if not text.isprintable():  # OpenCV crashes on what is not text
-        raise UserError(f"{without_secrets(text)!a}: an address has no control characters and no broken UTF-8")
+        raise UserError(f"{text}: YouTube pages are not supported; save the video to a file and give its path")
+    if not text.isprintable():  # OpenCV crashes on other text
+        raise UserError(f"{without_secrets(text)!a}: a URL must not contain control characters or invalid UTF-8")
     return text
 
 
-def answers(address: str, timeout: float) -> bool:
-    """Whether the host of an address takes a connection within `timeout` seconds; True where that is not for us to find out.
+def is_reachable(url: str, timeout: float) -> bool:
+    """Whether the host of a URL accepts a connection within `timeout` seconds; True where this cannot be checked.
 
-    OpenCV opens one stream at a time in a process, so waiting for a host that is gone is not left to it.
+    OpenCV opens one stream at a time in a process, so an unreachable host would block the other streams.
     """
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(url)
         place = parts.hostname, parts.port or _PORTS[parts.scheme.lower()]
     except ValueError:
-        return True  # FFmpeg has its own opinion of what is an address
+        return True  # FFmpeg accepts other URLs
     if place[0] is None or os.environ.get("http_proxy"):
         return True
     try:
@@ -84,16 +84,16 @@ def answers(address: str, timeout: float) -> bool:
 
 
 class Stream:
-    """One live source. `frame` is the newest one not taken yet; `changed` is notified when it or `state` changes."""
+    """One live source. `frame` is the newest one that was not taken yet; `changed` is notified when it or `state` changes."""
 
-    def __init__(self, address: str, changed: threading.Condition, *, stride: int, patience: Patience) -> None:
-        """Start to read `address` in a thread."""
-        self.name = f"webcam {address}" if address.isdecimal() else without_secrets(address)
+    def __init__(self, url: str, changed: threading.Condition, *, stride: int, timeouts: Timeouts) -> None:
+        """Start reading `url` in a thread."""
+        self.name = f"webcam {url}" if url.isdecimal() else without_secrets(url)
         self.frame: tuple[int, float, NDArray[np.uint8]] | None = None
         self.state = "new"  # then "live" and "lost" in turn, and "over" at the end
         self.fps = 0.0
         self.breaks = 0
-        self._address, self._changed, self._stride, self._patience = address, changed, stride, patience
+        self._url, self._changed, self._stride, self._timeouts = url, changed, stride, timeouts
         self._number = 0
         self._finite = False
         self._stop = threading.Event()
@@ -101,7 +101,7 @@ class Stream:
         self._thread.start()
 
     def _run(self) -> None:
-        pause = self._patience.first_pause
+        pause = self._timeouts.min_pause
         while not self._stop.is_set():
             capture = self._connect()
             if capture is not None:
@@ -111,21 +111,21 @@ class Stream:
                     capture.release()
                 if self._finite and got:
                     break
-                pause = self._patience.first_pause if got else pause
-            self._become("lost")
+                pause = self._timeouts.min_pause if got else pause
+            self._set_state("lost")
             self._stop.wait(pause)
-            pause = min(pause * 2, self._patience.longest_pause)
-        self._become("over")
+            pause = min(pause * 2, self._timeouts.max_pause)
+        self._set_state("over")
 
     def _connect(self) -> cv2.VideoCapture | None:
-        if self._address.isdecimal():
-            capture = cv2.VideoCapture(int(self._address))
-        elif not answers(self._address, self._patience.timeout):
+        if self._url.isdecimal():
+            capture = cv2.VideoCapture(int(self._url))
+        elif not is_reachable(self._url, self._timeouts.timeout):
             return None
         else:
-            limit = int(self._patience.timeout * 1000)
+            limit = int(self._timeouts.timeout * 1000)
             options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
-            capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, options)
+            capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, options)
         if not capture.isOpened():
             capture.release()
             return None
@@ -134,7 +134,7 @@ class Stream:
         return capture
 
     def _read(self, capture: cv2.VideoCapture) -> int:
-        """Read until the stream breaks off or ends; returns the number of frames."""
+        """Read until the stream breaks off or ends; return the number of frames."""
         got = 0
         while not self._stop.is_set() and capture.grab():
             got += 1
@@ -142,29 +142,29 @@ class Stream:
                 continue
             try:
                 ok, image = capture.retrieve()
-            except cv2.error:  # a frame whose header promises more than memory holds
+            except cv2.error:  # a frame whose header announces more than memory holds
                 continue
             if ok and image is not None and image.size:
                 self._offer(image.astype(np.uint8, copy=False))
         return got
 
     def _offer(self, image: NDArray[np.uint8]) -> None:
-        """Put the newest frame in place of one that nobody took; a stream with an end (a video file) waits instead."""
+        """Replace a frame that was not taken by the newest; a finite stream (a video file) waits instead."""
         with self._changed:
             while self._finite and self.frame is not None and not self._stop.is_set():
                 self._changed.wait(0.5)
             self._number += 1
             self.frame = (self._number, time.time(), image)
-        self._become("live")
+        self._set_state("live")
 
     def take(self) -> tuple[int, float, NDArray[np.uint8]] | None:
-        """Hand the newest frame out: (number, time, image), or None when there is no new one. `changed` must be held."""
+        """Return the newest frame (number, time, image), or None when there is no new one. `changed` must be held."""
         frame, self.frame = self.frame, None
         if frame is not None:
             self._changed.notify_all()
         return frame
 
-    def _become(self, state: str) -> None:
+    def _set_state(self, state: str) -> None:
         with self._changed:
             before, self.state = self.state, state
             self._changed.notify_all()
@@ -172,50 +172,49 @@ class Stream:
             return
         if state == "lost":
             self.breaks += 1
-            LOG.warning("%s: %s; trying again", self.name, "cannot be opened" if before == "new" else "broke off")
+            LOG.warning("%s: %s; retrying", self.name, "cannot be opened" if before == "new" else "broke off")
         elif before == "lost":
-            LOG.warning("%s: is back", self.name)
+            LOG.warning("%s: reconnected", self.name)
 
     def stop(self) -> None:
-        """Ask the thread to end."""
+        """Ask the thread to stop."""
         self._stop.set()
 
     def join(self) -> None:
-        """Wait for the thread, no longer than a read may take; being a daemon, it cannot hold the program."""
-        self._thread.join(self._patience.timeout + 1)
+        """Wait for the thread, at most as long as a read may take; being a daemon, it cannot block the exit."""
+        self._thread.join(self._timeouts.timeout + 1)
 
 
 class Streams:
-    """Several live sources, read independently; iteration takes the newest frame of each in turn."""
+    """Several live sources, read independently; iteration yields the newest frame of each in turn."""
 
     live = True
 
-    def __init__(self, addresses: Sequence[str], *, stride: int = 1, patience: Patience = PATIENCE) -> None:
-        """Open every address, and wait until one sends or all have failed.
+    def __init__(self, urls: Sequence[str], *, stride: int = 1, timeouts: Timeouts = TIMEOUTS) -> None:
+        """Open every URL, and wait until one sends frames or all have failed.
 
         Raises:
             UserError: none can be opened.
         """
         self.notes: list[str] = []
-        self._patience = patience
+        self._timeouts = timeouts
         self._changed = threading.Condition()
         self._stride = stride
-        self._streams = [Stream(a, self._changed, stride=stride, patience=patience) for a in dict.fromkeys(addresses)]
+        self._streams = [Stream(url, self._changed, stride=stride, timeouts=timeouts) for url in dict.fromkeys(urls)]
         self.keys = _stream_keys([stream.name for stream in self._streams])
         with self._changed:
-            self._changed.wait_for(self._decided)
-            states = [stream.state for stream in self._streams]
-        if not any(state in ("live", "over") for state in states):
+            self._changed.wait_for(lambda: "live" in self._states() or "new" not in self._states())
+            states = self._states()
+        if not {"live", "over"} & states:
             self.close()
             raise UserError("--source: cannot be opened: " + ", ".join(stream.name for stream in self._streams))
 
-    def _decided(self) -> bool:
-        states = [stream.state for stream in self._streams]
-        return "live" in states or "new" not in states
+    def _states(self) -> set[str]:
+        return {stream.state for stream in self._streams}
 
     @property
     def failures(self) -> dict[str, str]:
-        """The streams that are dead now."""
+        """The streams that are disconnected now."""
         return {stream.name: "no connection" for stream in self._streams if stream.state == "lost"}
 
     def __len__(self) -> int:
@@ -231,9 +230,9 @@ class Streams:
             turn += 1
 
     def _next(self, turn: int) -> tuple[int, tuple[int, float, NDArray[np.uint8]]] | None:
-        """Wait for a new frame of any stream, asking stream `turn` first; None when all are over or silent for too long."""
+        """Wait for a new frame of any stream, starting with stream `turn`; None when all have ended or sent nothing for too long."""
         count = len(self._streams)
-        end = time.monotonic() + self._patience.give_up
+        end = time.monotonic() + self._timeouts.give_up
         with self._changed:
             while True:
                 for index in ((turn + i) % count for i in range(count)):
@@ -241,12 +240,12 @@ class Streams:
                     if frame is not None:
                         return index, frame
                 left = end - time.monotonic()
-                if left <= 0 or all(stream.state == "over" for stream in self._streams):
+                if left <= 0 or self._states() == {"over"}:
                     return None
-                self._changed.wait(min(left, 0.5))  # short, so that Ctrl-C is noticed on every system
+                self._changed.wait(min(left, 0.5))  # short, so that Ctrl-C works on every system
 
     def close(self) -> None:
-        """End the threads; what broke off on the way is said in `notes`."""
+        """Stop the threads; `notes` then tells which streams were interrupted."""
         for stream in self._streams:
             stream.stop()
         with self._changed:
@@ -257,7 +256,7 @@ class Streams:
 
 
 def _stream_keys(names: Sequence[str]) -> list[str]:
-    """A file name for each stream, of its own even where two names differ in special characters only."""
+    """A unique file name for each stream, even where two names differ in special characters only."""
     keys: list[str] = []
     for name in names:
         stem = re.sub(r"[^\w.-]+", "_", name).strip("_.")[-100:] or "stream"

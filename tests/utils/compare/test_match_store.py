@@ -42,7 +42,7 @@ def fill(seed: int, images: int = 12) -> Evaluator:
 
 def dataset(evaluator: Evaluator) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Objects and results as pycocotools reads them."""
-    state = evaluator.state()
+    images = evaluator.images()
     objects: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
 
@@ -50,15 +50,16 @@ def dataset(evaluator: Evaluator) -> tuple[dict[str, Any], list[dict[str, Any]]]
         x, y, right, bottom = (float(v) for v in row[:4])
         return [x, y, right - x, bottom - y]
 
-    owner = np.repeat(state["key"], state["objects"]).tolist()
-    for image, xyxy, c, area, crowd in zip(owner, state["boxes"], state["labels"], state["area"], state["crowd"], strict=True):
-        row = {"image_id": image, "category_id": int(c), "bbox": box(xyxy), "area": float(area), "iscrowd": int(crowd)}
-        objects.append({**row, "id": len(objects) + 1})
-    for image, row in zip(np.repeat(state["key"], state["found"]).tolist(), state["predictions"], strict=True):
-        results.append({"image_id": image, "category_id": int(row[5]), "bbox": box(row), "score": float(row[4])})
+    for image_id, image in images.items():
+        for xyxy, c, area, crowd in zip(image.xyxy, image.cls, image.area, image.crowd, strict=True):
+            row = {"image_id": image_id, "category_id": int(c), "bbox": box(xyxy), "area": float(area), "iscrowd": int(crowd)}
+            objects.append({**row, "id": len(objects) + 1})
+        results += [
+            {"image_id": image_id, "category_id": int(row[5]), "bbox": box(row), "score": float(row[4])} for row in image.detections
+        ]
     head = {
         "info": {},
-        "images": [{"id": i} for i in state["key"].tolist()],
+        "images": [{"id": i} for i in images],
         "categories": [{"id": c, "name": n} for c, n in NAMES.items()],
     }
     return {**head, "annotations": objects}, results
@@ -83,7 +84,7 @@ def test_every_detection_is_matched_and_ignored_as_by_pycocotools(seed: int) -> 
     evaluator = fill(seed)
     got, want = match_detections(evaluator), oracle(evaluator)
     images = len(got.images)
-    assert got.images.tolist() == sorted(evaluator.state()["key"].tolist())
+    assert got.images.tolist() == list(evaluator.images())
     compared = 0
     for place, single in enumerate(want.evalImgs):  # by class, area, image
         c, area, image = place // (4 * images), place // images % 4, place % images

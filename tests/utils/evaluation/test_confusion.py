@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.evaluation.coco_ap import Record
 from utils.evaluation.confusion import confusion_matrix, write_confusion
+from utils.evaluation.image_result import ImageResult
 
 
-def record(objects: list[tuple[float, ...]], found: list[tuple[float, ...]]) -> Record:
+def record(objects: list[tuple[float, ...]], found: list[tuple[float, ...]]) -> ImageResult:
     """Objects as class, xyxy; predictions as xyxy, confidence, class."""
     table = np.array(objects, np.float32).reshape(-1, 5)
     n = len(table)
     rows = np.array(found, np.float32).reshape(-1, 6)
-    return Record(rows, table[:, 0].astype(np.int64), table[:, 1:], np.ones(n), np.zeros(n, bool))
+    return ImageResult(rows, table[:, 0].astype(np.int64), table[:, 1:], np.ones(n), np.zeros(n, bool))
 
 
 def cells(matrix: NDArray[np.int64]) -> dict[tuple[int, int], int]:
@@ -50,8 +50,8 @@ def test_totals_are_kept() -> None:
         records.append(record([tuple(o) for o in objects], [tuple(r) for r in rows]))
     matrix = confusion_matrix(records, 3)
     for c in range(3):
-        assert matrix[:, c].sum() == sum(int((r.labels == c).sum()) for r in records)
-        assert matrix[c].sum() == sum(int(((r.predictions[:, 5] == c) & (r.predictions[:, 4] > 0.25)).sum()) for r in records)
+        assert matrix[:, c].sum() == sum(int((r.cls == c).sum()) for r in records)
+        assert matrix[c].sum() == sum(int(((r.detections[:, 5] == c) & (r.detections[:, 4] > 0.25)).sum()) for r in records)
     assert matrix[3, 3] == 0
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from utils.data.config import load_data
-from utils.data.index import Index, load_index
+from utils.data.index import Index
 from utils.data.loading.loader import Batch, val_loader
+from utils.data.scan import load_index
 from utils.distributed import Ranks
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate
 from utils.evaluation.metrics import Evaluator
@@ -82,7 +83,7 @@ def test_the_labels_measure_one(index: Index) -> None:
     assert (metrics.ap50, metrics.recall, metrics.precision) == pytest.approx((1, 1, 1), abs=1e-6)
     assert metrics.ap > 0.99  # the way to the batch and back rounds
     assert metrics.images == len(index)
-    assert metrics.instances == len(index.rows)
+    assert metrics.instances == len(index.annotations)
     assert loss is None
     assert set(speeds) == {"pre-process", "inference", "NMS"}
     assert not any(oracle.modes)
@@ -109,7 +110,7 @@ def test_other_ways_measure_the_same_here(index: Index, settings: Settings) -> N
 
 def test_class_filter_and_single_class(tiny_dataset: Path) -> None:
     data = load_data(tiny_dataset)
-    cls = int(load_index(data, "train").rows[0, 0])
+    cls = int(load_index(data, "train").annotations[0, 0])
     (metrics, _, _), _ = run(load_index(data, "train", classes=[cls]), settings=Settings(classes=[cls]))
     assert [c.index for c in metrics.per_class] == [cls]
     assert metrics.ap50 == pytest.approx(1, abs=1e-6)
@@ -138,7 +139,7 @@ def test_ranks_return_the_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -
     run(index, part=slice(1, 3), evaluator=other)
     monkeypatch.setattr("utils.evaluation.evaluate.gather", lambda state, _ranks: [state, other.state()])
     (metrics, _, _), _ = run(index, part=slice(0, 1), ranks=Ranks(0, 2, 0))
-    assert (metrics.images, metrics.instances) == (len(index), len(index.rows))
+    assert (metrics.images, metrics.instances) == (len(index), len(index.annotations))
 
 
 def test_pictures(index: Index, tmp_path: Path) -> None:

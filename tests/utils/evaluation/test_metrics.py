@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from utils.data.index import Truth
+from utils.data.index import GroundTruth
 from utils.evaluation.metrics import Evaluator, Metrics, write_per_class
 
 NAMES = {0: "a", 1: "b", 2: "c", 3: "d"}
 
 
-def truth(*rows: tuple[float, ...], crowd: bool = False) -> Truth:
+def truth(*rows: tuple[float, ...], crowd: bool = False) -> GroundTruth:
     """Rows of class, xyxy."""
     table = np.array(rows, np.float32).reshape(-1, 5)
     boxes = table[:, 1:]
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return Truth(cls=table[:, 0].astype(np.int64), xyxy=boxes, area=area, crowd=np.full(len(table), crowd))
+    return GroundTruth(cls=table[:, 0].astype(np.int64), xyxy=boxes, area=area, crowd=np.full(len(table), crowd))
 
 
 def found(*rows: tuple[float, ...]) -> NDArray[np.float32]:
@@ -34,7 +34,7 @@ def random_boxes(random: np.random.Generator, n: int) -> NDArray[np.float32]:
     return np.concatenate((low, low + random.uniform(4, 240, (n, 2))), 1).astype(np.float32)
 
 
-def random_data(seed: int, images: int, per_image: int) -> list[tuple[NDArray[np.float32], Truth]]:
+def random_data(seed: int, images: int, per_image: int) -> list[tuple[NDArray[np.float32], GroundTruth]]:
     """Images of all kinds: crowds, empty ones, ones without predictions, more than 100 predictions of a class, equal confidences."""
     random = np.random.default_rng(seed)
     out = []
@@ -49,11 +49,11 @@ def random_data(seed: int, images: int, per_image: int) -> list[tuple[NDArray[np
         conf = np.round(random.uniform(0, 1, len(guess)), 2)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * random.uniform(0.4, 1, n)
         rows = np.column_stack((guess, conf, classes)).astype(np.float32)
-        out.append((rows, Truth(cls=labels, xyxy=boxes, area=area.astype(np.float32), crowd=random.uniform(size=n) < 0.15)))
+        out.append((rows, GroundTruth(cls=labels, xyxy=boxes, area=area.astype(np.float32), crowd=random.uniform(size=n) < 0.15)))
     return out
 
 
-def oracle(data: list[tuple[NDArray[np.float32], Truth]]) -> Any:
+def oracle(data: list[tuple[NDArray[np.float32], GroundTruth]]) -> Any:
     """The same through pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -81,7 +81,7 @@ def oracle(data: list[tuple[NDArray[np.float32], Truth]]) -> Any:
     return evaluation
 
 
-def measure(data: list[tuple[NDArray[np.float32], Truth]]) -> Metrics:
+def measure(data: list[tuple[NDArray[np.float32], GroundTruth]]) -> Metrics:
     evaluator = Evaluator(NAMES)
     for i, (rows, t) in enumerate(data):
         evaluator.add(i, rows, t)
@@ -152,7 +152,7 @@ def test_background_images_lower_precision() -> None:
 
 def test_predictions_in_a_crowd_are_no_mistakes() -> None:
     object_, crowd = truth((0, 0, 0, 20, 20)), truth((0, 100, 100, 300, 300), crowd=True)
-    both = Truth(*(np.concatenate((getattr(object_, f), getattr(crowd, f))) for f in ("cls", "xyxy", "area", "crowd")))
+    both = GroundTruth(*(np.concatenate((getattr(object_, f), getattr(crowd, f))) for f in ("cls", "xyxy", "area", "crowd")))
     rows = found((120, 120, 160, 160, 0.9, 0), (0, 0, 20, 20, 0.8, 0))
     m = measure([(rows, both)])
     assert (m.precision, m.recall, m.ap, m.instances) == pytest.approx([1, 1, 1, 1])
@@ -183,7 +183,7 @@ def test_ranks_merge_without_duplicates() -> None:
     merged = ranks[0].compute()
     assert merged.summary() == whole.summary()
     np.testing.assert_array_equal(merged.confusion, whole.confusion)
-    assert [k for k, _ in ranks[0].predictions()] == list(range(9))
+    assert [k for k, _ in ranks[0].detections()] == list(range(9))
 
 
 def test_per_class_csv(tmp_path: Path) -> None:

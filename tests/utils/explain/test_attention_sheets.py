@@ -94,5 +94,5 @@ def test_each_image_gets_a_sheet_and_a_video_its_first_frame_with_something(mode
 def test_a_folder_that_cannot_be_written_is_told(model: Detector, tmp_path: Path) -> None:
     (tmp_path / "attention").write_text("", encoding="utf-8")
     one = found()
-    with pytest.raises(UserError, match="attention: cannot be written to"):
+    with pytest.raises(UserError, match="attention: cannot be written"):
         Explainer(tmp_path, model, (64, 96), 1).add(Frame(one.image, Path("a.png"), "a", ""), one)

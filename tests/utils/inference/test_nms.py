@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from utils.boxes import box_iou
+from utils.geometry import iou as box_iou
 from utils.inference.nms import non_max_suppression
 
 
@@ -25,7 +25,7 @@ def greedy(pred: Tensor, conf: float, iou: float, *, multi_label: bool, max_det:
     found.sort(key=lambda r: -float(r[4]))
     kept: list[Tensor] = []
     for r in found:
-        if all(k[5] != r[5] or box_iou(k[None, :4], r[None, :4]) <= iou for k in kept):
+        if all(k[5] != r[5] or box_iou(k[:4], r[:4]) <= iou for k in kept):
             kept.append(r)
     return torch.stack(kept[:max_det]) if kept else torch.zeros(0, 6)
 
@@ -117,5 +117,5 @@ def test_the_prefix_gives_what_one_pass_gives() -> None:
     (short,) = non_max_suppression(pred, 0.01, 0.5, multi_label=True, max_det=4)
     assert 10 < len(out) < 300
     assert torch.equal(out[:4], short)
-    overlap = box_iou(out[:, :4], out[:, :4]) * (out[:, None, 5] == out[None, :, 5])
+    overlap = box_iou(out[:, None, :4], out[None, :, :4]) * (out[:, None, 5] == out[None, :, 5])
     assert float((overlap - torch.eye(len(out))).max()) <= 0.5 + 1e-5

@@ -10,11 +10,11 @@ import pytest
 from utils.errors import UserError
 from utils.images.video import VideoReader, frame_count
 from utils.inference.frame import Frame
-from utils.inference.outputs import Outputs, Wanted, folder_name
+from utils.inference.outputs import OutputOptions, Outputs, folder_name
 from utils.inference.results import Results
 
 IMAGE = np.full((40, 60, 3), 90, np.uint8)
-ALL = Wanted(txt=True, csv=True, json=True, crops=True, conf=True)
+ALL = OutputOptions(txt=True, csv=True, json=True, crops=True, conf=True)
 BOX = (10, 10, 20, 20, 0.5, 0)
 
 
@@ -50,7 +50,7 @@ def test_all_files_of_an_image(tmp_path):
 def test_coco_reads_the_json(tmp_path, capsys):
     from pycocotools.coco import COCO
 
-    with Outputs(tmp_path, Wanted(json=True, pictures=False)) as outputs:
+    with Outputs(tmp_path, OutputOptions(json=True, images=False)) as outputs:
         outputs.add(frame(key="12"), results(BOX), None)
     truth = COCO()
     truth.dataset = {"images": [{"id": 12}], "annotations": [], "categories": [{"id": 0}]}
@@ -59,10 +59,10 @@ def test_coco_reads_the_json(tmp_path, capsys):
 
 
 def test_no_detection_means_no_label_file_and_an_old_one_goes(tmp_path):
-    with Outputs(tmp_path, Wanted(txt=True)) as outputs:
+    with Outputs(tmp_path, OutputOptions(txt=True)) as outputs:
         outputs.add(frame(), results(BOX), IMAGE)
     assert (tmp_path / "labels/a.txt").exists()
-    with Outputs(tmp_path, Wanted(txt=True)) as outputs:
+    with Outputs(tmp_path, OutputOptions(txt=True)) as outputs:
         outputs.add(frame(), results(), IMAGE)
         outputs.add(frame("b"), results(BOX), IMAGE)
     assert tree(tmp_path / "labels") == ["b.txt"]
@@ -79,7 +79,7 @@ def test_a_second_run_into_the_folder_replaces_and_never_appends(tmp_path):
 
 
 def test_video_frames(tmp_path):
-    with Outputs(tmp_path, Wanted(txt=True)) as outputs:
+    with Outputs(tmp_path, OutputOptions(txt=True)) as outputs:
         for number in (1, 3, 5):
             outputs.add(frame("sub/v", "v.avi", number, fps=7.5), results(BOX), IMAGE)
         outputs.add(frame("w", "w.avi", 1, fps=10.0), results(), IMAGE)
@@ -89,7 +89,7 @@ def test_video_frames(tmp_path):
 
 
 def test_live_videos_grow_side_by_side_and_keep_the_clock(tmp_path):
-    with Outputs(tmp_path, Wanted()) as outputs:
+    with Outputs(tmp_path, OutputOptions()) as outputs:
         for i in range(3):
             outputs.add(frame("cam", "cam", i + 1, fps=10.0, time=100 + i * 0.5), results(), IMAGE)
             outputs.add(frame("fast", "fast", i + 1, fps=10.0, time=100 + i * 0.1), results(), IMAGE)
@@ -98,14 +98,14 @@ def test_live_videos_grow_side_by_side_and_keep_the_clock(tmp_path):
 
 
 def test_a_long_silence_is_cut_short(tmp_path):
-    with Outputs(tmp_path, Wanted()) as outputs:
+    with Outputs(tmp_path, OutputOptions()) as outputs:
         outputs.add(frame("cam", "cam", 1, fps=5.0, time=100), results(), IMAGE)
         outputs.add(frame("cam", "cam", 2, fps=5.0, time=9999), results(), IMAGE)
     assert frame_count(tmp_path / "cam.mp4") == 10 * 5 + 1
 
 
 def test_an_error_leaves_no_half_video(tmp_path):
-    outputs = Outputs(tmp_path, Wanted())
+    outputs = Outputs(tmp_path, OutputOptions())
     outputs.add(frame("v", "v.avi", 1, fps=10.0), results(), IMAGE)
     assert tree(tmp_path) == [".v.part.mp4"]
     outputs.__exit__(ZeroDivisionError, None, None)
@@ -113,7 +113,7 @@ def test_an_error_leaves_no_half_video(tmp_path):
 
 
 def test_a_format_that_cannot_be_written_becomes_jpg(tmp_path):
-    with Outputs(tmp_path, Wanted()) as outputs:
+    with Outputs(tmp_path, OutputOptions()) as outputs:
         outputs.add(frame("a", "a.dng"), results(), IMAGE)
         outputs.add(frame("b", "b.PNG"), results(), IMAGE)
     assert tree(tmp_path) == ["a.jpg", "b.PNG"]
@@ -121,7 +121,7 @@ def test_a_format_that_cannot_be_written_becomes_jpg(tmp_path):
 
 
 def test_cells_are_no_formulas(tmp_path):
-    with Outputs(tmp_path, Wanted(csv=True)) as outputs:
+    with Outputs(tmp_path, OutputOptions(csv=True)) as outputs:
         for name in ('=HYPERLINK("x")', "+1", "-1", "@a", "\tx", 'say "hi", you'):
             outputs.add(frame("=a", "=a.jpg"), results(BOX, names={0: name}), None)
     rows = cells(tmp_path)[1:]
@@ -150,5 +150,5 @@ def test_class_names_cannot_leave_the_crops_folder(name, expected):
 
 def test_a_full_or_locked_disk_is_one_message(tmp_path):
     (tmp_path / "labels").write_text("a file in the way")
-    with pytest.raises(UserError, match="cannot be written"), Outputs(tmp_path, Wanted(txt=True)) as outputs:
+    with pytest.raises(UserError, match="cannot be written"), Outputs(tmp_path, OutputOptions(txt=True)) as outputs:
         outputs.add(frame(), results(BOX), IMAGE)

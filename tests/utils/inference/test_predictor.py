@@ -118,10 +118,10 @@ def test_the_model_keeps_its_modes(image):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((5, 5, 3), np.float32), "is no image; expected .H, W, 3. uint8"),
-        (np.zeros((3, 5, 5), np.uint8), "is no image"),
-        (np.zeros((0, 5, 3), np.uint8), "is no image"),
-        (7, "a int is no path"),
+        (np.zeros((5, 5, 3), np.float32), "expected an array .H, W, 3. uint8"),
+        (np.zeros((3, 5, 5), np.uint8), "expected an array"),
+        (np.zeros((0, 5, 3), np.uint8), "expected an array"),
+        (7, "or a PIL image, got int"),
         ("nowhere.jpg", "no such file"),
         (Image.new("I;16", (4, 4)), "more than 8 bits"),
     ],
@@ -134,7 +134,7 @@ def test_sources_that_are_no_images(fresh, source, message, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("source", [0, None])
 def test_what_is_no_list_either(fresh, source):
-    with pytest.raises(UserError, match=r"source 0: a .* is no path"):
+    with pytest.raises(UserError, match=r"source 0: expected a path, .* got "):
         predict(fresh, source, imgsz=64)
 
 
@@ -153,7 +153,7 @@ def test_a_list_with_one_readable_file_gives_it(fresh, image, tmp_path, caplog):
 
 
 def test_a_model_of_grey_images_is_refused(image):
-    with pytest.raises(UserError, match="takes images of 1 channels; pictures are read with 3"):
+    with pytest.raises(UserError, match="takes images of 1 channels; images are read with 3"):
         build_model("yolov5n", nc=1, ch=1).predict(image, imgsz=64)
 
 
@@ -169,16 +169,16 @@ def test_files_that_are_no_images(fresh, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"conf": 1.5}, "conf: 1.5 is outside 0 to 1"),
+        ({"conf": 1.5}, "conf must be in 0..1, got 1.5"),
         ({"iou": -0.1}, "iou"),
-        ({"classes": [3]}, "no class 3; its 3 classes are numbered 0 to 2"),
-        ({"max_det": 0}, "max_det"),
+        ({"classes": [3]}, "no class 3; its 3 class ids are 0 to 2"),
+        ({"max_det": 0}, "max_det must be >= 1, got 0"),
         ({"imgsz": 0}, "imgsz"),
-        ({"imgsz": ()}, "imgsz: expected"),
-        ({"imgsz": (64, 64, 64)}, "imgsz: expected"),
-        ({"imgsz": 64.5}, "imgsz: expected"),
-        ({"imgsz": 10**7}, "imgsz: expected a side, or .height, width., of 1 to 16384 pixels"),
-        ({"classes": 0}, "classes: expected a list of class numbers, such as .0."),
+        ({"imgsz": ()}, "imgsz must be"),
+        ({"imgsz": (64, 64, 64)}, "imgsz must be"),
+        ({"imgsz": 64.5}, "imgsz must be"),
+        ({"imgsz": 10**7}, "imgsz must be a side, or .height, width., of 1 to 16384 pixels"),
+        ({"classes": 0}, "classes must be a list of class ids, such as .0."),
     ],
 )
 def test_settings_out_of_range(fresh, image, settings, message):

@@ -48,7 +48,7 @@ def test_screen_and_rectangle(mss, text, shape, corner):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("screen 2", "screens 0 .all. to 1"), ("screen 1 2", "expected"), ("screen 0 0 0 5", "empty")]
+    ("text", "message"), [("screen 2", "there are 0 .all. to 1"), ("screen 1 2", "expected"), ("screen 0 0 0 5", "empty")]
 )
 def test_screens_that_are_not_there(mss, text, message):
     with pytest.raises(UserError, match=message):

@@ -93,7 +93,7 @@ def test_list_of_nothing(tmp_path, content):
         ("", "--source is empty"),
         ("bb.jpg", "no such file or folder; did you mean 'b.jpg'?"),
         ("nowhere/b.jpg", "there is no folder"),
-        ("notes.md", "neither an image nor a video"),
+        ("notes.md", "not an image or video by its suffix"),
         ("list.txt", "no such file or folder"),
         ("empty", "no image or video in this folder"),
         ("deep", "use 'deep/**/*.jpg'"),
@@ -158,7 +158,7 @@ def test_a_video_with_too_few_frames_is_noted(tmp_path, capfd):
     source = Files([path])
     read = len(list(source))
     assert not source.failures
-    assert source.notes == [f"{path}: {10 - read} of 10 frames could not be decoded and were left out"]
+    assert source.notes == [f"{path}: {10 - read} of 10 frames could not be decoded and were skipped"]
 
 
 def test_size_changing_in_mid_stream_is_passed_on(tmp_path):

@@ -15,9 +15,9 @@ import pytest
 
 from utils.errors import UserError
 from utils.inference.sources import open_source
-from utils.inference.streams import Patience, Streams, _stream_keys, answers, check_address
+from utils.inference.streams import Streams, Timeouts, _stream_keys, check_url, is_reachable
 
-QUICK = Patience(first_pause=0.05, longest_pause=0.1, timeout=1.0, give_up=1.5)
+QUICK = Timeouts(min_pause=0.05, max_pause=0.1, timeout=1.0, give_up=1.5)
 
 
 class Camera(http.server.BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ def take(source: Streams, enough: Callable[[Counter[str]], bool] = lambda _: Fal
 
 def test_the_newest_frame_and_none_twice(site, capfd):
     start, numbers = time.time(), []
-    source = Streams([f"{site}/live"], patience=QUICK)
+    source = Streams([f"{site}/live"], timeouts=QUICK)
     for frame in source:
         assert start <= frame.time <= time.time()
         numbers.append(frame.number)
@@ -94,7 +94,7 @@ def test_the_newest_frame_and_none_twice(site, capfd):
 
 
 def test_a_flapping_and_a_dead_stream_do_not_stop_the_third(site, capfd):
-    source = Streams([f"{site}/flap", f"{site}/live", f"{site}/gone"], patience=QUICK)
+    source = Streams([f"{site}/flap", f"{site}/live", f"{site}/gone"], timeouts=QUICK)
     flap, live, gone = source.keys
 
     def enough(count: Counter[str]) -> bool:
@@ -109,7 +109,7 @@ def test_a_flapping_and_a_dead_stream_do_not_stop_the_third(site, capfd):
 
 
 def test_it_ends_when_nothing_comes_any_more(site, capfd):
-    source = Streams([f"{site}/once"], patience=QUICK)
+    source = Streams([f"{site}/once"], timeouts=QUICK)
     found = take(source)
     assert 1 <= len(found) <= 3
     assert source.failures == {f"{site}/once": "no connection"}
@@ -118,7 +118,7 @@ def test_it_ends_when_nothing_comes_any_more(site, capfd):
 
 def test_no_stream_at_all_is_an_error(site, capfd):
     with pytest.raises(UserError, match=r"cannot be opened: .*/gone"):
-        Streams([f"{site}/gone"], patience=QUICK)
+        Streams([f"{site}/gone"], timeouts=QUICK)
 
 
 def test_a_streams_file_and_the_stride(site, tmp_path, capfd):
@@ -142,7 +142,7 @@ def test_a_missing_webcam_is_an_error(capfd):
 )
 def test_addresses_that_are_none(address):
     with pytest.raises(UserError) as caught:
-        check_address(address)
+        check_url(address)
     assert "secret" not in str(caught.value)
 
 
@@ -153,16 +153,16 @@ def test_keys_are_file_names_without_secrets():
 
 def test_a_host_is_asked_before_it_is_waited_for(site, monkeypatch):
     monkeypatch.delenv("http_proxy", raising=False)
-    assert answers(f"{site}/live", 1.0)
+    assert is_reachable(f"{site}/live", 1.0)
     with socket.socket() as taken:  # a port that nobody listens on
         taken.bind(("127.0.0.1", 0))
         refused = f"127.0.0.1:{taken.getsockname()[1]}"
         for scheme in ("http", "rtsp", "rtmp"):
-            assert not answers(f"{scheme}://me:secret@{refused}/x", 1.0)
-        assert answers("http://[broken/x", 1.0), "FFmpeg has the last word"
-        assert not answers("http://" + "a" * 300 + "/x", 1.0)
+            assert not is_reachable(f"{scheme}://me:secret@{refused}/x", 1.0)
+        assert is_reachable("http://[broken/x", 1.0), "FFmpeg has the last word"
+        assert not is_reachable("http://" + "a" * 300 + "/x", 1.0)
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:3128")
-        assert answers(f"http://{refused}/x", 1.0), "not for us to find out"
+        assert is_reachable(f"http://{refused}/x", 1.0), "not for us to find out"
 
 
 def test_a_frame_that_memory_cannot_hold_is_passed_over(site, monkeypatch, capfd):
@@ -182,7 +182,7 @@ def test_a_frame_that_memory_cannot_hold_is_passed_over(site, monkeypatch, capfd
             return self._inner.retrieve()
 
     monkeypatch.setattr(cv2, "VideoCapture", Failing)
-    source = Streams([f"{site}/live"], patience=QUICK)
+    source = Streams([f"{site}/live"], timeouts=QUICK)
     assert len(take(source, lambda count: count.total() == 4)) == 4
     assert not source.failures
     source.close()
