@@ -17,12 +17,12 @@ import train
 from utils.errors import StopError, StorageError, UserError
 from utils.evaluation import evaluate
 from utils.evaluation.metrics import Evaluator
-from utils.files.lock import hold
+from utils.files.lock import folder_lock
 from utils.log import LOG
 from utils.training import engine, session, trainer
 from utils.training.checkpoint import load_checkpoint, save_checkpoint
+from utils.training.checkpointing import CheckpointScheduler
 from utils.training.history import History
-from utils.training.keeper import Keeper
 from utils.training.resume import is_finished, newest_whole
 
 MODEL = {
@@ -127,13 +127,13 @@ def test_stopped_anywhere_a_run_goes_on_to_the_bit(command, straight, tmp_path, 
 def test_a_checkpoint_of_every_step_leads_to_the_same_end(command, straight, tmp_path, monkeypatch):
     kept = tmp_path / "kept"
     kept.mkdir()
-    save = Keeper._save
+    save = CheckpointScheduler._save
 
-    def saving(keeper: Keeper) -> None:
-        save(keeper)
-        shutil.copytree(tmp_path / "exp", kept / f"{keeper._epoch}-{keeper._batch}")
+    def saving(scheduler: CheckpointScheduler) -> None:
+        save(scheduler)
+        shutil.copytree(tmp_path / "exp", kept / f"{scheduler._epoch}-{scheduler._batch}")
 
-    monkeypatch.setattr(Keeper, "_save", saving)
+    monkeypatch.setattr(CheckpointScheduler, "_save", saving)
     train.main([*command, "--project", str(tmp_path), "--save-interval", "1e-9"])
     monkeypatch.undo()
     assert_same(tmp_path / "exp", straight)
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, straight, ca
     for name in ("last.pt", "last.prev.pt"):
         (weights / name).write_bytes(damaged)
     assert newest_whole(finished) is None
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole \(last.pt, last.prev.pt\)"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is intact \(last.pt, last.prev.pt\)"):
         train.main(["--resume", str(finished)])
 
 
@@ -219,13 +219,13 @@ def test_other_data_is_refused_unless_told_otherwise(command, finished, straight
     train.main(["--resume", str(finished), "--data", str(data), "--epochs", "3", "--project", str(tmp_path), "--name", "moved-data"])
     (data.parent / "images" / "train" / "00001.jpg").unlink()
     more = ["--resume", str(finished), "--data", str(data), "--epochs", "3"]
-    with pytest.raises(UserError, match=r"train split has changed: 8 images before, 7 now.*--resume-anyway goes on"):
+    with pytest.raises(UserError, match=r"train split has changed: 8 images before, 7 now.*--resume-anyway resumes"):
         train.main(more)
     assert not (finished / "resumed.txt").exists()
     train.main([*more, "--batch-size", "4", "--resume-anyway"])
     note = (finished / "resumed.txt").read_text()
     assert note.startswith(
-        f"epoch 2, batch 0: went on from {finished / 'weights' / 'last.pt'} although\n  --batch-size was 2 and is 4\n  the train split"
+        f"epoch 2, batch 0: resumed from {finished / 'weights' / 'last.pt'} although\n  --batch-size was 2 and is 4\n  the train split"
     )
     assert load_checkpoint(finished / "weights" / "last.pt")["config"]["batch_size"] == 4
 
@@ -236,12 +236,12 @@ def test_an_epoch_of_other_length_begins_anew(command, tmp_path, monkeypatch, ca
         with pytest.raises(StopError):
             train.main([*command, "--project", str(tmp_path)])
     train.main(["--resume", str(tmp_path / "exp"), "--batch-size", "4", "--resume-anyway"])
-    assert "an epoch has 2 batches and had 4; epoch 1 begins anew" in capsys.readouterr().out
+    assert "an epoch has 2 batches and had 4; epoch 1 starts again" in capsys.readouterr().out
     assert len((tmp_path / "exp" / "results.csv").read_text().splitlines()) == 3
 
 
 def test_two_trainings_in_one_folder(command, finished):
-    with hold(finished):
+    with folder_lock(finished):
         for flags in (["--resume", str(finished), "--epochs", "3"], [*command, "--project", str(finished.parent)]):
             with pytest.raises(
                 UserError, match=f"{finished} is in use by process {os.getpid()} on .*; wait, stop it, or give another --name"
@@ -277,7 +277,7 @@ def test_state_that_does_not_fit_is_refused(finished, tmp_path, part, value):
     (payload if part in payload else payload["resume"])[part] = value
     payload["resume"]["batch"], payload["epoch"] = 2, 0
     save_checkpoint(tmp_path / "strange.pt", payload)
-    with pytest.raises(UserError, match=r"strange\.pt: its .*; start from it with --weights"):
+    with pytest.raises(UserError, match=r"strange\.pt: (its|invalid) .*; start from it with --weights"):
         train.main(["--resume", str(tmp_path / "strange.pt")])
 
 
@@ -305,5 +305,5 @@ def test_settings_given_to_a_resumed_run_outlast_a_kill(finished, monkeypatch):
 
 def test_a_folder_without_a_checkpoint(tmp_path):
     (tmp_path / "exp" / "weights").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"holds no checkpoint; it was stopped before its first, start it anew \(--exist-ok\)"):
+    with pytest.raises(UserError, match=r"contains no checkpoint, as its run stopped before the first; start it again \(--exist-ok\)"):
         train.main(["--resume", str(tmp_path / "exp")])

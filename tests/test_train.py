@@ -15,7 +15,7 @@ import train
 from tests.tiny_model import TINY
 from utils.errors import UserError
 from utils.training.checkpoint import load_checkpoint
-from utils.training.early_stopping import EarlyStop
+from utils.training.early_stopping import EarlyStopping
 
 WILD = ("--epochs", "9", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off", "--noval")
 FAST = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots")
@@ -105,7 +105,7 @@ def test_a_finished_run_goes_on_with_more_epochs_only(straight, tmp_path):
 
 
 def test_the_best_weights_come_along_into_a_new_folder(straight, tmp_path, monkeypatch):
-    monkeypatch.setattr(EarlyStop, "gains", lambda *_: False)
+    monkeypatch.setattr(EarlyStopping, "update", lambda *_: False)
     train.main(["--resume", str(straight), "--epochs", "4", "--project", str(tmp_path), "--name", "more"])
     assert (tmp_path / "more" / "weights" / "best.pt").read_bytes() == (straight / "weights" / "best.pt").read_bytes()
 
@@ -153,7 +153,7 @@ def test_rect_single_class_noval_nosave(cfg, tiny_dataset, tmp_path):
 def test_a_run_over_an_older_one_leaves_its_own_best(cfg, tiny_dataset, tmp_path, monkeypatch):
     over = ("--nosave", "--exist-ok", "--name", "same")
     start(cfg, tiny_dataset, tmp_path, "--epochs", "1", "--seed", "1", *over)
-    monkeypatch.setattr(EarlyStop, "gains", lambda _, epoch, __: epoch == 0)  # the best epoch is not the last, and is not kept
+    monkeypatch.setattr(EarlyStopping, "update", lambda _, epoch, __: epoch == 0)  # the best epoch is not the last, and is not kept
     folder = start(cfg, tiny_dataset, tmp_path, "--epochs", "2", "--seed", "2", *over)
     assert load_checkpoint(folder / "weights" / "best.pt")["config"]["seed"] == 2
 
@@ -166,14 +166,14 @@ def test_early_stop(cfg, tiny_dataset, tmp_path):
 
 
 def test_a_run_that_is_not_finite_goes_back_and_then_stops_with_the_images(cfg, tiny_dataset, tmp_path):
-    with pytest.raises(UserError, match=r"not finite in epoch \d, batch \d, and going back to the checkpoint 2 times .*\.(jpg|png)"):
+    with pytest.raises(UserError, match=r"not finite in epoch \d, batch \d, and restoring the checkpoint 2 times .*\.(jpg|png)"):
         start(cfg, tiny_dataset, tmp_path, *WILD)
     folder = tmp_path / "exp"
     events = [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()]
     assert (events.count("rolled back"), events[-1]) == (2, "given up")
     assert all(v.isfinite().all() for v in state(folder / "weights" / "last.pt").values())
     before = (folder / "weights" / "last.pt").read_bytes()
-    with pytest.raises(UserError, match="and there is no checkpoint to go back to"):  # that of the run before is not this one's
+    with pytest.raises(UserError, match="and there is no checkpoint to restore"):  # that of the run before is not this one's
         start(cfg, tiny_dataset, tmp_path, *WILD, "--exist-ok", "--nosave")
     assert (folder / "weights" / "last.pt").read_bytes() == before
 

@@ -7,6 +7,7 @@ import datetime
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -137,3 +138,8 @@ def replicate(model: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module
         return model
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def gradient_sync(model: object, *, enabled: bool) -> AbstractContextManager[None]:
+    """The context of a backward pass after which the gradients are averaged over the ranks, or of one that only accumulates them."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not enabled else nullcontext()

@@ -9,8 +9,7 @@ from tests.faults.tally import Tally
 from tests.faults.training import Training, differences, outcome
 from utils.errors import UserError
 from utils.log import LOG
-from utils.training.checkpoint import load_checkpoint
-from utils.training.record import LAST, PREVIOUS
+from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint
 from utils.training.resume import newest_whole
 
 FLIPS = CUTS = 200

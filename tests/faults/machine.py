@@ -1,4 +1,4 @@
-"""Faults of the machine: disks that are full or broken, numbers that are none, memory that is short, loader processes that are lost."""
+"""Faults of the machine: full or broken disks, NaN and Inf, out of memory, lost dataloader workers."""
 
 from __future__ import annotations
 

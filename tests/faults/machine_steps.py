@@ -1,4 +1,4 @@
-"""Training steps whose numbers are none, or that do not fit into memory."""
+"""Training steps with NaN or Inf, or that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from tests.faults.tally import Tally
-from tests.harm import INF, NAN, Spoilt, factor, poison, small_memory, spoil_labels, with_checkpoint
-from tests.trainees import differing, new_trainee, state_of, train
+from tests.step_faults import INF, NAN, Spoilt, factor, guard_with_checkpoint, poison, small_memory, spoil_labels
+from tests.tiny_training import differing, new_state, state_of, train
 from utils.errors import UserError
-from utils.training.engine import Trainee
 from utils.training.events import Events
-from utils.training.nonfinite import sound
+from utils.training.nonfinite import NonFiniteGuard, is_finite
+from utils.training.state import TrainState
 
-Spoil = Callable[[Trainee], Callable[[], object]]
+Spoil = Callable[[TrainState], Callable[[], object]]
 
 
-def _gradient(trainee: Trainee) -> Callable[[], None]:
-    weight, handles = next(trainee.model.parameters()), list[torch.utils.hooks.RemovableHandle]()
+def _gradient(state: TrainState) -> Callable[[], None]:
+    weight, handles = next(state.model.parameters()), list[torch.utils.hooks.RemovableHandle]()
 
     def once() -> None:
         def infinite(gradient: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def _gradient(trainee: Trainee) -> Callable[[], None]:
 
 
 def _poisons(where: str) -> Spoil:
-    return lambda trainee: lambda: poison(trainee, where)
+    return lambda state: lambda: poison(state, where)
 
 
 ONCE: dict[str, tuple[Spoil, str]] = {
@@ -47,7 +47,7 @@ ONCE: dict[str, tuple[Spoil, str]] = {
     "a weight that no loss looks at": (_poisons("class weight"), "rolled back"),
     "batch-norm statistics": (_poisons("statistics"), "rolled back"),
     "the optimizer's momentum": (_poisons("momentum"), "rolled back"),
-    "the average": (_poisons("average"), ""),
+    "the EMA": (_poisons("ema"), ""),
 }
 """The fault, and the one event that is to come of it at the step."""
 
@@ -61,7 +61,7 @@ def number_faults(tally: Tally, folder: Path, *, short: bool) -> None:
     many = {
         "three steps in a row": _three,
         "every step": _every,
-        "every step without a checkpoint": _nothing_to_go_back_to,
+        "every step without a checkpoint": _no_checkpoint,
         "the loss scale": _scale,
     }
     for name, fault in many.items():
@@ -71,13 +71,13 @@ def number_faults(tally: Tally, folder: Path, *, short: bool) -> None:
 
 
 def _once(path: Path, spoil: Spoil, event: str) -> str:
-    trainee = new_trainee(events=Events(path))
-    train(trainee, 1)
-    with_checkpoint(trainee)
-    train(trainee, 1, Spoilt({2: spoil(trainee)}))
+    state = new_state(events=Events(path))
+    train(state, 1)
+    guard, _ = guard_with_checkpoint(state)
+    train(state, 1, Spoilt({2: spoil(state)}), guard)
     if not event:
-        trainee.guard.inspect(trainee, 0)  # as before each save
-    if not sound(trainee):
+        guard.check_state(0)  # as before each save
+    if not is_finite(state):
         return "the state is not finite"
     found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     if event and [x["event"] for x in found] != [event]:
@@ -87,64 +87,58 @@ def _once(path: Path, spoil: Spoil, event: str) -> str:
 
 
 def _three() -> str:
-    trainee = new_trainee()
-    times = with_checkpoint(trainee)
-    train(trainee, 1, Spoilt({k: factor(trainee, NAN) for k in (0, 1, 2)}))
-    return "" if len(times) == 1 and sound(trainee) else f"went back {len(times)} times"
+    state = new_state()
+    guard, times = guard_with_checkpoint(state)
+    train(state, 1, Spoilt({k: factor(state, NAN) for k in (0, 1, 2)}), guard)
+    return "" if len(times) == 1 and is_finite(state) else f"restored {len(times)} times"
 
 
 def _every() -> str:
-    trainee = new_trainee()
-    times = with_checkpoint(trainee)
+    state = new_state()
+    guard, times = guard_with_checkpoint(state)
     try:
         for _ in range(3):
-            train(trainee, 1, Spoilt({k: factor(trainee, NAN) for k in range(6)}))
+            train(state, 1, Spoilt({k: factor(state, NAN) for k in range(6)}), guard)
     except UserError as error:
-        return "" if len(times) == 2 and ".jpg" in str(error) and sound(trainee) else f"went back {len(times)} times: {error}"
+        return "" if len(times) == 2 and ".jpg" in str(error) and is_finite(state) else f"restored {len(times)} times: {error}"
     return "no end"
 
 
-def _nothing_to_go_back_to() -> str:
-    trainee = new_trainee()
-    before = state_of(trainee)
+def _no_checkpoint() -> str:
+    state = new_state()
+    before = state_of(state)
     try:
-        train(trainee, 1, Spoilt({k: factor(trainee, NAN) for k in range(6)}))
+        train(state, 1, Spoilt({k: factor(state, NAN) for k in range(6)}))
     except UserError as error:
-        return "" if ".jpg" in str(error) and not differing(state_of(trainee), before) else str(error)
+        return "" if ".jpg" in str(error) and not differing(state_of(state), before) else str(error)
     return "no end"
 
 
 def _scale() -> str:
-    trainee = new_trainee()
-    trainee.scaler = torch.amp.GradScaler("cpu", init_scale=3e38, enabled=True)
-    train(trainee, 1)
-    return "" if sound(trainee) and trainee.scaler.get_scale() < 3e38 and not trainee.guard.in_a_row else "taken for a fault"
+    state = new_state()
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=3e38, enabled=True)
+    guard = NonFiniteGuard(state)
+    train(state, 1, guard=guard)
+    return "" if is_finite(state) and state.scaler.get_scale() < 3e38 and not guard.bad_steps else "taken for a fault"
 
 
 def memory_faults(tally: Tally, folder: Path, *, short: bool) -> None:
-    """Let memory run out in a step, forward or backward; then for batches of any size above some images."""
-    straight = new_trainee()
+    """Let memory run out in a step, forward or backward; then for good."""
+    straight = new_state()
     train(straight)
     expected = state_of(straight)
     for number in range(1 if short else 9):
         path = folder / f"memory{number}.jsonl"
-        trainee = new_trainee(events=Events(path))
-        with small_memory(trainee, (3 * number + 2) % 9, calls=(number + 3,), backward=number % 2 == 0):
-            train(trainee)
-        odd = differing(state_of(trainee), expected)
+        state = new_state(events=Events(path))
+        with small_memory(state, (3 * number + 2) % 9, calls=(number + 3,), backward=number % 2 == 0):
+            train(state)
+        names = differing(state_of(state), expected)
         recorded = path.exists() and len(path.read_text().splitlines()) == 1
-        tally.fault(not odd and recorded, f"memory is short in call {number + 3}: differs in {odd[:3]}, recorded: {recorded}")
-    for images in (2,) if short else (1, 2, 3):
-        found, wanted = (_frozen(), _frozen())
-        with small_memory(found, 3, images=images):
-            train(found)
-        train(wanted)
-        odd = differing(state_of(found), state_of(wanted), 1e-5)
-        tally.fault(
-            not odd and found.fitting.parts > 1, f"memory for {images} images only: {found.fitting.parts} parts, differs in {odd[:3]}"
-        )
-
-
-def _frozen() -> Trainee:
-    """Without batch statistics, parts give what the whole gives."""
-    return new_trainee(frozen=frozenset(range(9)))
+        tally.fault(not names and recorded, f"out of memory in call {number + 3}: differs in {names[:3]}, recorded: {recorded}")
+    message, state = "", new_state()
+    try:
+        with small_memory(state, 3):
+            train(state)
+    except UserError as error:
+        message = str(error)
+    tally.fault("lower --batch-size" in message, f"out of memory in every call: {message or 'no end'}")

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import train
 from utils.cli import run
-from utils.training import engine
+from utils.training.nonfinite import NonFiniteGuard, Verdict
 
 
 def main() -> None:
@@ -29,17 +29,17 @@ def main() -> None:
 
 
 def harm_at(step: int, fault: str) -> None:
-    """Let a step not be reached."""
-    original, count = engine._step, 0
+    """Strike before a step."""
+    original, count = NonFiniteGuard.check, 0
 
-    def harmed(*arguments: Any) -> None:
+    def harmed(*arguments: Any) -> Verdict:
         nonlocal count
         count += 1
         if count == step:
             harm(fault)
-        original(*arguments)
+        return original(*arguments)
 
-    engine._step = harmed
+    NonFiniteGuard.check = harmed  # type: ignore[method-assign]
 
 
 def harm(fault: str) -> None:

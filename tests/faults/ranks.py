@@ -74,7 +74,7 @@ def _torchrun(training: Training, name: str, fault: dict[str, str]) -> str:
             return f"no end after {time.monotonic() - began:.0f} s: {training.log(name)}"
     if code:
         return f"ended with {code}: {training.log(name)}"
-    if fault and "going on in" not in log.read_text(errors="replace"):
+    if fault and "resuming in" not in log.read_text(errors="replace"):
         return "no restart that goes on"
     ended = {path.name: path.read_text() for path in codes.glob("*-0")}
     stopped = fault.get("FAULT", "").startswith("SIG")

@@ -13,7 +13,7 @@ import numpy as np
 import train
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from tests.faults.training import EPOCHS, Training, wait
-from utils.files.lock import hold
+from utils.files.lock import folder_lock
 
 CLASSES = "the run was trained on"
 
@@ -107,7 +107,7 @@ def run(folder: Path, *, short: bool) -> Tally:
         refused(what, [*resume, "--data", str(data)], reason)
     for flags, reason in list(SETTINGS.items())[:: 4 if short else 1]:
         refused(" ".join(flags), [*resume, *flags], reason)
-    with hold(place):
+    with folder_lock(place):
         before = snapshot(place)  # the lock says who holds it
         for argv in (resume, training.command("run")):
             refused("somebody is at work there", argv, r"is in use by process \d+ on \S+ since .*; wait, stop it, or give another --name")

@@ -21,7 +21,7 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "fetch": (Loader, "_batches", 3),
     "forward": (engine, "prepare", 8),
     "val": (Evaluator, "add", 6),
-    "save": (checkpoint, "seal", 4),
+    "save": (checkpoint, "write_checksum", 4),
     "plot": (trainer, "draw_train_batch", 2),
 }
 """Where a signal strikes: when a function is entered for the n-th time."""

@@ -23,9 +23,8 @@ import train
 from tests.tiny_model import TINY
 from utils.cli import run
 from utils.data.shapes import write_dataset
-from utils.training.checkpoint import load_checkpoint
-from utils.training.keeper import Keeper
-from utils.training.record import LAST, PREVIOUS
+from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint
+from utils.training.checkpointing import CheckpointScheduler
 from utils.training.resume import newest_whole
 
 EPOCHS = 4
@@ -128,15 +127,15 @@ class Progress:
 
     def watch(self) -> None:
         """Note every step from now on."""
-        stepped = Keeper.stepped
+        after_step = CheckpointScheduler.after_step
 
-        def noted(keeper: Keeper, batch: int, sums: torch.Tensor) -> None:
+        def noted(scheduler: CheckpointScheduler, batch: int, sums: torch.Tensor) -> None:
             epoch, before, steps, struck = self._fields()
             self._write(epoch, before, steps + 1, struck)
-            stepped(keeper, batch, sums)
-            self._write(keeper._epoch, batch, steps + 1, struck)
+            after_step(scheduler, batch, sums)
+            self._write(scheduler._epoch, batch, steps + 1, struck)
 
-        Keeper.stepped = noted  # type: ignore[method-assign]
+        CheckpointScheduler.after_step = noted  # type: ignore[method-assign]
 
     def _fields(self) -> tuple[int, int, int, int]:
         return struct.unpack("4q", self._memory)

@@ -1,4 +1,4 @@
-"""SIGKILL inside the writing of a checkpoint: a whole one is there at every instant, and the next start tidies up."""
+"""SIGKILL while a checkpoint is written: an intact one is there at every instant, and the next start removes leftovers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from tests.faults.training import wait
 from utils.errors import UserError
 from utils.files.atomic import remove_leftovers
 from utils.training import checkpoint
-from utils.training.checkpoint import load_checkpoint, save_checkpoint
-from utils.training.record import LAST, PREVIOUS
+from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from utils.training.resume import newest_whole
 
 SHARES = (0.0, 0.001, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999, 1.0)
 """Of the bytes of a checkpoint, after which the writer is killed."""
-CALLS = ("open", "seal", "chmod", "fsync", "hardlink_to", "replace", "replace again", "fsync again")
+CALLS = ("open", "write_checksum", "chmod", "fsync", "hardlink_to", "replace", "replace again", "fsync again")
 """System calls in the order of a save; the writer is killed before or after each."""
 
 
@@ -113,7 +112,7 @@ def _kill_in_bytes(size: int, share: float) -> Callable[[], None]:
             return self.file.write(view)
 
     def prepare() -> None:
-        save, seal = torch.save, checkpoint.seal
+        save, write_checksum = torch.save, checkpoint.write_checksum
         counted: list[Counted] = []
 
         def counting(content: Any, file: IO[bytes]) -> None:
@@ -121,7 +120,7 @@ def _kill_in_bytes(size: int, share: float) -> Callable[[], None]:
             save(content, counted[0])  # type: ignore[arg-type]
 
         torch.save = counting  # type: ignore[assignment]
-        checkpoint.seal = lambda _: seal(counted[0])  # type: ignore[arg-type]
+        checkpoint.write_checksum = lambda _: write_checksum(counted[0])  # type: ignore[arg-type]
 
     return prepare
 
@@ -129,7 +128,7 @@ def _kill_in_bytes(size: int, share: float) -> Callable[[], None]:
 def _kill_at(call: str, *, after: bool) -> Callable[[], None]:
     """Let the process die before or after a call."""
     name, _, again = call.partition(" ")
-    owner: Any = {"fsync": os, "seal": checkpoint}.get(name, Path)
+    owner: Any = {"fsync": os, "write_checksum": checkpoint}.get(name, Path)
 
     def prepare() -> None:
         function, calls = getattr(owner, name), []

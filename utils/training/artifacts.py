@@ -11,7 +11,7 @@ import numpy as np
 from utils.evaluation.confusion import write_confusion
 from utils.evaluation.metrics import write_per_class
 from utils.files.atomic import write_text
-from utils.images.writing import dispensable
+from utils.images.writing import optional_output
 
 if TYPE_CHECKING:
     from utils.data.index import Index
@@ -26,8 +26,8 @@ def draw_labels(folder: Path, index: Index) -> None:
     """Draw labels.jpg: the classes, places and sizes of the training boxes."""
     from utils.evaluation.charts import plot_labels
 
-    with dispensable():
-        plot_labels(folder / "labels.jpg", np.concatenate(index.boxes), index.names)
+    with optional_output():
+        plot_labels(folder / "labels.jpg", np.concatenate([index.annotations_of(i) for i in range(len(index))]), index.names)
 
 
 def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, str]) -> None:
@@ -35,7 +35,7 @@ def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, s
     if number < _BATCHES:
         from utils.evaluation.batch_plots import plot_batch
 
-        with dispensable():
+        with optional_output():
             plot_batch(folder / f"train_batch{number}.jpg", batch, names)
 
 
@@ -50,7 +50,7 @@ def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
     """Draw results.png, the curves, and the confusion matrix of the best weights."""
     from utils.evaluation.charts import plot_confusion, plot_curves, plot_results
 
-    with dispensable():
+    with optional_output():
         plot_results(folder / "results.csv")
         plot_curves(folder, metrics.curves, names, metrics.yolov5.map50)
         plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))

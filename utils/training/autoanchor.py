@@ -56,7 +56,7 @@ def fit(boxes: Sizes, anchors: Sizes, limit: float) -> Fit:
 
 def box_sizes(index: Index, imgsz: int, seed: int) -> Sizes:
     """Sizes (N, 2) of all boxes of the index when its images are scaled to `imgsz`, each image by up to 10 % more or less."""
-    found = [(size, index.labels(i)[:, 3:5]) for i, size in enumerate(index.sizes)]
+    found = [(size, index.annotations_of(i)[:, 3:5]) for i, size in enumerate(index.sizes)]
     rng = np.random.default_rng([seed, imgsz])
     jitter = rng.uniform(0.9, 1.1, len(found))
     scaled = [wh * (size[::-1] / size.max() * imgsz * j) for (size, wh), j in zip(found, jitter, strict=True)]

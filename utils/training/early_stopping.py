@@ -1,4 +1,4 @@
-"""When a run has seen its best epoch."""
+"""Fitness, and whether training has seen its best epoch."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ import dataclasses
 
 
 def fitness(ap50: float, ap: float) -> float:
-    """The figure that picks the best epoch: a tenth AP50, nine tenths AP."""
+    """The figure that picks the best epoch: 0.1 AP50 + 0.9 AP."""
     return 0.1 * ap50 + 0.9 * ap
 
 
 @dataclasses.dataclass(slots=True)
-class EarlyStop:
+class EarlyStopping:
     """Counts the epochs since the best one.
 
     Attributes:
-        patience: epochs without a strict gain after which training stops; 0 never stops.
-        best: best fitness so far, below any possible one at the start.
-        epoch: the epoch of it.
+        patience: epochs without improvement after which training stops; 0 never stops.
+        best: fitness of the best epoch so far; -1 before the first validation.
+        epoch: the best epoch.
     """
 
     patience: int
     best: float = -1.0
     epoch: int = 0
 
-    def gains(self, epoch: int, value: float) -> bool:
-        """Take in the fitness of `epoch`; return whether it is at least the best so far, a tie counting as newer."""
+    def update(self, epoch: int, value: float) -> bool:
+        """Note the fitness of `epoch`; return whether it is the best so far. A tie counts, but is no improvement."""
         tie = value == self.best
         if value > self.best:
             self.best, self.epoch = value, epoch
             return True
         return tie
 
-    def spent(self, epoch: int) -> bool:
-        """Whether `epoch` was the last one worth training; with ``--noval`` nothing tells."""
-        measured = self.best >= 0
-        return measured and self.patience > 0 and epoch - self.epoch >= self.patience
+    def should_stop(self, epoch: int) -> bool:
+        """Whether training stops after `epoch`; never with ``--noval``."""
+        return self.best >= 0 and self.patience > 0 and epoch - self.epoch >= self.patience

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.errors import StorageError
+from utils.evaluation.evaluate import Evaluation
 from utils.files.atomic import write_text
 from utils.log import LOG
+from utils.training.state import TERMS
 
 COLUMNS = (
     "epoch",
-    *(f"train/{term}_loss" for term in ("box", "obj", "cls")),
+    *(f"train/{term}_loss" for term in TERMS),
     *("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"),
-    *(f"val/{term}_loss" for term in ("box", "obj", "cls")),
+    *(f"val/{term}_loss" for term in TERMS),
     *("x/lr0", "x/lr1", "x/lr2"),
 )
 """YOLOv5's; lr0 is that of the biases, lr1 of decayed, lr2 of undecayed weights."""
+
+
+def row_values(epoch: int, terms: Mapping[str, float], result: Evaluation | None, lr: Sequence[float]) -> dict[str, float]:
+    """The row of an epoch; zeros where nothing was validated."""
+    metrics, loss = (result.metrics, result.loss) if result else (None, None)
+    figures = (metrics.precision, metrics.recall, metrics.ap50, metrics.ap) if metrics else (0.0,) * 4
+    values = (epoch, *(terms[t] for t in TERMS), *figures, *((loss or {}).get(t, 0.0) for t in TERMS), *lr)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 class History:

@@ -1,60 +1,81 @@
-"""Putting a stopped run's state back: to the bit where data, settings and code are those of the run, and said where not."""
+"""Restoring a stopped run: to the bit where data, settings and code are the run's, and with a warning where they are not."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from utils.data.fingerprint import data_changes
 from utils.distributed import gather
 from utils.errors import UserError
-from utils.files.checksum import is_whole
+from utils.files.checksum import has_valid_checksum
 from utils.log import LOG
-from utils.training.checkpoint import save_checkpoint
-from utils.training.engine import START, TERMS, Position
-from utils.training.record import LAST, PREVIOUS, averaged
-from utils.training.resume import Stopped
-from utils.training.rollback import take_up
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from utils.training.trainer import Run
+from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+from utils.training.checkpointing import ema_only
+from utils.training.resume import StoppedRun, newest_whole
+from utils.training.run_state import Run
+from utils.training.state import START, TERMS, Position, TrainState
 
 
-def restore(run: Run, stopped: Stopped) -> None:
-    """Put back everything that an epoch leaves to the next one; the model has its weights already.
+def restore_run(run: Run, stopped: StoppedRun) -> None:
+    """Restore everything that carries over between epochs; the model has its weights already.
 
     Raises:
         UserError: the data have changed, and ``--resume-anyway`` was not given; or the state does not fit the model.
     """
-    state = stopped.payload["resume"]
+    resume = stopped.payload["resume"]
     run.start, run.done = stopped.epoch, stopped.finished
-    # else last.pt is of another place, or of settings that would be forgotten with the next kill
+    # otherwise last.pt belongs to another folder, or holds settings that a kill would bring back
     run.resumed = stopped.folder is not None and stopped.path.name in (LAST, PREVIOUS) and not stopped.changed
-    with readable(stopped):
+    with refusing_unfit(stopped):
         _check_data(run, stopped)
-        _restore(run, stopped, state)
-        _compare_versions(run, state)
+        restore_optimization(run.state, stopped.payload)
+        run.stopping.best, run.stopping.epoch, run.ap = resume["best"], resume["best_epoch"], resume["ap"]
+        run.position = _position(run, resume)
+        moments = ((p, v) for p, values in run.state.optimizer.state.items() for v in values.values())
+        if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != p.shape for p, v in moments):
+            raise ValueError("the optimizer's state has other shapes than the weights")
+        before = resume.get("versions", {})
+        other = [f"{k} {v} ({before[k]} before)" for k, v in run.versions.items() if before.get(k, v) != v]
+        if other:
+            LOG.warning("other code than the run's: %s; the result may not be the same to the bit", ", ".join(other))
 
 
-def _restore(run: Run, stopped: Stopped, state: dict[str, Any]) -> None:
-    trainee = run.trainee
-    take_up(trainee, stopped.payload)
-    run.stop.best, run.stop.epoch, run.ap = state["best"], state["best_epoch"], state["ap"]
-    run.position = _position(run, state)
-    moments = ((p, v) for p, values in trainee.optimizer.state.items() for v in values.values())
-    if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != p.shape for p, v in moments):
-        raise ValueError("the optimizer's state is of other shapes than the weights")
+def restore_newest(state: TrainState, folder: Path) -> tuple[int, int] | None:
+    """Restore weights, EMA, optimizer and loss scale from the newest whole checkpoint of a run folder, in all ranks alike.
+
+    Returns:
+        Its epoch and batch; None if there is none.
+
+    Raises:
+        UserError: the checkpoint cannot be read.
+    """
+    path = gather(newest_whole(folder) if state.ranks.first else None, state.ranks)[0]
+    if path is None:
+        return None
+    payload = load_checkpoint(path)
+    state.model.load_state_dict(payload["model"])
+    restore_optimization(state, payload)
+    return payload["epoch"] + 1, payload["resume"]["batch"]
+
+
+def restore_optimization(state: TrainState, payload: Mapping[str, Any]) -> None:
+    """Restore EMA, optimizer and loss scale from a checkpoint."""
+    resume = payload["resume"]
+    state.optimizer.load_state_dict(resume["optimizer"])
+    state.scaler.load_state_dict(resume["scaler"])
+    state.ema.module.load_state_dict(payload["ema"])
+    state.ema.updates = resume["updates"]
 
 
 @contextlib.contextmanager
-def readable(stopped: Stopped) -> Iterator[None]:
-    """While the parts of a checkpoint are put to use: whatever cannot be is the checkpoint's fault, which may be a stranger's.
+def refusing_unfit(stopped: StoppedRun) -> Iterator[None]:
+    """Blame the checkpoint, which may be untrusted, for whatever fails while its parts are put to use.
 
     Raises:
         UserError: its state does not fit.
@@ -70,77 +91,66 @@ def readable(stopped: Stopped) -> Iterator[None]:
         ) from error
 
 
-def _check_data(run: Run, stopped: Stopped) -> None:
+def _check_data(run: Run, stopped: StoppedRun) -> None:
     before = stopped.payload["resume"].get("data", {})
     changes = [text for split in before for text in data_changes(split, before[split], run.data[split])]
     if changes and not stopped.config.resume_anyway:
-        raise UserError(f"--data {run.config.data}: {'; '.join(changes)}. --resume-anyway goes on with the new data all the same")
+        raise UserError(f"--data {run.config.data}: {'; '.join(changes)}. --resume-anyway resumes with the new data")
     stopped.changes.extend(changes)
 
 
-def _position(run: Run, state: dict[str, Any]) -> Position:
-    """Where the first epoch begins: at its start if its batches are no longer those they were."""
-    batch, ranks = state.get("batch", 0), run.ranks
+def _position(run: Run, resume: Mapping[str, Any]) -> Position:
+    """Where the first epoch begins: at its start if its batches are no longer the same."""
+    batch, ranks = resume.get("batch", 0), run.ranks
     if not batch:
         return START
-    sums = [[float(value) for _, value in zip(TERMS, values, strict=True)] for values in state["sums"]]
-    if state["steps"] != len(run.loader):
-        LOG.warning("an epoch has %d batches and had %d; epoch %d begins anew", len(run.loader), state["steps"], run.start)
+    sums = [[float(value) for _, value in zip(TERMS, values, strict=True)] for values in resume["sums"]]
+    if resume["steps"] != len(run.loader):
+        LOG.warning("an epoch has %d batches and had %d; epoch %d starts again", len(run.loader), resume["steps"], run.start)
         return START
     if len(sums) == ranks.world_size:
         return Position(batch, tuple(sums[ranks.rank]))
-    LOG.warning("going on with %d processes in place of %d: the result will not be the same to the bit", ranks.world_size, len(sums))
+    LOG.warning("resuming with %d processes instead of %d: the result will not be the same to the bit", ranks.world_size, len(sums))
     totals = tuple(map(sum, zip(*sums, strict=True)))
     return Position(batch, totals if ranks.first else START.sums)
 
 
-def _compare_versions(run: Run, state: dict[str, Any]) -> None:
-    before = state.get("versions", {})
-    other = [f"{k} {v} ({before[k]} before)" for k, v in run.versions.items() if before.get(k, v) != v]
-    if other:
-        LOG.warning("other code than the run's: %s; the result may not be the same to the bit", ", ".join(other))
-
-
-def note_changes(folder: Path, stopped: Stopped) -> None:
-    """Add to resumed.txt what ``--resume-anyway`` made of no account, if anything."""
+def note_changes(folder: Path, stopped: StoppedRun) -> None:
+    """Append to resumed.txt the changes that ``--resume-anyway`` accepted, if any."""
     if stopped.changes:
         batch = stopped.payload["resume"].get("batch", 0)
-        lines = [f"epoch {stopped.epoch}, batch {batch}: went on from {stopped.path} although", *(f"  {c}" for c in stopped.changes)]
+        lines = [f"epoch {stopped.epoch}, batch {batch}: resumed from {stopped.path} although", *(f"  {c}" for c in stopped.changes)]
         with (folder / "resumed.txt").open("a", encoding="utf-8") as file:
             file.write("\n".join([*lines, ""]))
         LOG.warning("%s", "\n".join(lines))
 
 
-def bring_best(run: Run, stopped: Stopped) -> None:
-    """See to it that best.pt is there if an epoch so far earned it; where it is lost or damaged, say so and begin to look anew.
+def restore_best(run: Run, stopped: StoppedRun) -> None:
+    """Make sure that best.pt is there if there was a best epoch; if it is missing or damaged, the search for the best starts again.
 
-    Any other damaged checkpoint is renamed.
+    Other damaged checkpoints are renamed: the next save would replace the checkpoint before them, which the run resumes from.
     """
+    lost = False
     if run.ranks.first:
-        _set_aside_damaged(run.folder / "weights")
-    lost = _bring_best(run, stopped) if run.ranks.first and not run.config.nosave else False
+        for path in (run.folder / "weights" / LAST, run.folder / "weights" / PREVIOUS):
+            if path.is_file() and not has_valid_checksum(path):
+                path.replace(path.with_suffix(".damaged"))
+        lost = not run.config.nosave and not _recover_best(run, stopped)
     if gather(lost, run.ranks)[0]:
-        run.stop.best, run.stop.epoch = -1.0, 0
+        run.stopping.best, run.stopping.epoch = -1.0, 0
 
 
-def _bring_best(run: Run, stopped: Stopped) -> bool:
-    """Bring best.pt into the run folder; return whether it is lost."""
+def _recover_best(run: Run, stopped: StoppedRun) -> bool:
+    """Bring best.pt into the run folder; return whether that worked."""
     path = run.folder / "weights" / "best.pt"
     if stopped.moved and stopped.origin and (best := stopped.origin / "weights" / "best.pt").is_file():
         shutil.copyfile(best, path)
-    if run.stop.best < 0 or (path.is_file() and is_whole(path)):
-        return False
-    payload, state = stopped.payload, stopped.payload["resume"]
-    if run.done or (payload["epoch"] == run.stop.epoch and not state.get("batch")):
-        LOG.warning("%s is missing or damaged; it is written again from %s", path, stopped.path)
-        save_checkpoint(path, averaged(payload))
-        return False
-    LOG.warning("%s is missing or damaged; the best epoch from here on takes its place", path)
-    return True
-
-
-def _set_aside_damaged(folder: Path) -> None:
-    """Rename damaged checkpoints: the next save would put last.pt in the place of the one before it, from which the run goes on."""
-    for path in (folder / LAST, folder / PREVIOUS):
-        if path.is_file() and not is_whole(path):
-            path.replace(path.with_suffix(".damaged"))
+    if run.stopping.best < 0 or (path.is_file() and has_valid_checksum(path)):
+        return True
+    payload = stopped.payload
+    if run.done or (payload["epoch"] == run.stopping.epoch and not payload["resume"].get("batch")):
+        LOG.warning("%s is missing or damaged; it is restored from %s", path, stopped.path)
+        save_checkpoint(path, ema_only(payload))
+        return True
+    LOG.warning("%s is missing or damaged; the best epoch from here on replaces it", path)
+    return False

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: the ``--resume`` flag."""
+"""Resuming a stopped run: the ``--resume`` flag."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
-from utils.files.checksum import is_whole
+from utils.files.checksum import has_valid_checksum
 from utils.log import LOG
-from utils.training.checkpoint import is_checkpoint, load_checkpoint
-from utils.training.early_stopping import EarlyStop
-from utils.training.record import LAST, PREVIOUS
+from utils.training.checkpoint import LAST, PREVIOUS, is_checkpoint, load_checkpoint
+from utils.training.early_stopping import EarlyStopping
 
 CHANGEABLE = frozenset(
     {
@@ -21,24 +20,24 @@ CHANGEABLE = frozenset(
         *("save_period", "save_interval", "noplots", "rank_timeout"),
     }
 )
-"""Flags that may differ from the stopped run's: none of them changes what an epoch before the end computes."""
+"""Flags that may differ from the stopped run's: none changes what a training step computes."""
 FIXED = frozenset({"weights", "cfg", "optimizer", "freeze", "single_cls", "classes"})
-"""Flags that the state of the stopped run does not fit if they differ."""
+"""Flags that may never differ: the stopped run's state would not fit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stopped:
-    """A run to go on with.
+class StoppedRun:
+    """A run to resume.
 
     Attributes:
         path: its checkpoint.
-        config: its flags, those given anew on top.
-        hyp: its hyper-parameters.
-        payload: what the checkpoint holds.
+        config: its flags, overridden by those given now.
+        hyp: its hyper-parameters, likewise.
+        payload: the content of the checkpoint.
         origin: its run folder, if the checkpoint lies in one.
         moved: whether ``--project`` or ``--name`` asks for a new folder.
-        changes: how the flags differ from the run's, where that was to be refused without ``--resume-anyway``.
-        changed: whether any setting is another one.
+        changes: that only ``--resume-anyway`` accepts, as text.
+        changed: whether any setting differs.
     """
 
     path: Path
@@ -52,30 +51,30 @@ class Stopped:
 
     @property
     def folder(self) -> Path | None:
-        """The run folder to go on in; None where a new one is to be made."""
+        """The run folder to continue in; None to make a new one."""
         return None if self.moved else self.origin
 
     @property
     def epoch(self) -> int:
-        """The first epoch that is still to do, or to finish."""
+        """The first epoch that is not complete."""
         return int(self.payload["epoch"]) + 1
 
     @property
     def finished(self) -> bool:
-        """Whether no epoch is left to do."""
+        """Whether no epoch is left."""
         return _is_finished(self.payload, self.config)
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint of a run folder, None if there is none; one that is damaged is named in the log."""
+    """Return the newest intact checkpoint of a run folder, None if there is none; damaged ones are named in the log."""
     for path in _checkpoints(folder):
         try:
-            if is_whole(path) and is_checkpoint(path):
+            if has_valid_checksum(path) and is_checkpoint(path):
                 return path
-            reason = "its checksum does not fit"
+            reason = "wrong checksum"
         except OSError as error:
             reason = str(error.strerror)
-        LOG.warning("%s is damaged (%s); taking the checkpoint before it", path, reason)
+        LOG.warning("%s is damaged (%s); using the checkpoint before it", path, reason)
     return None
 
 
@@ -85,7 +84,7 @@ def is_finished(payload: Mapping[str, Any]) -> bool:
 
 
 def locate(config: TrainConfig) -> Path:
-    """Return the run folder or, where it lies in none or is not the run's newest, the checkpoint that ``--resume`` names.
+    """Return the run folder that ``--resume`` names; the checkpoint if it is in no run folder or is not the newest of its run.
 
     Raises:
         UserError: there is no such file, or no run below ``--project``.
@@ -113,50 +112,54 @@ def run_folder(path: Path) -> Path | None:
     return path.parent.parent if path.parent.name == "weights" else None
 
 
-def moves(config: TrainConfig, given: frozenset[str]) -> bool:
-    """Whether the flags `given` ask for a new run folder; with a bare ``--resume``, ``--project`` tells where to look."""
+def asks_for_new_folder(config: TrainConfig, given: frozenset[str]) -> bool:
+    """Whether the flags `given` ask for a new run folder; with a bare ``--resume``, ``--project`` is where to search."""
     return bool(given & ({"name"} if config.resume == "newest" else {"project", "name"}))
 
 
-def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[str, float]) -> Stopped:
-    """Read the checkpoint to go on from, and lay the flags `given` over those it was trained with.
+def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[str, float]) -> StoppedRun:
+    """Read the checkpoint to resume from, and override its flags with those `given`.
 
     Args:
-        place: what `locate` found.
+        place: returned by `locate`.
         config: the parsed command line.
         hyp: its hyper-parameters.
-        given: the fields of `config` that were given.
-        flags: the hyper-parameters that were given.
+        given: the fields of `config` given on the command line.
+        flags: the hyper-parameters given as flags.
 
     Raises:
-        UserError: no whole checkpoint, not one of a training run, a flag that must not change, or nothing left to do.
+        UserError: no intact checkpoint, not one of a training run, a flag that must not change, or nothing left to train.
     """
     path = _checkpoint(place)
     payload = load_checkpoint(path)
     if not payload.get("resume"):
-        raise UserError(f"{path}: holds weights only, nothing to resume; start from it with --weights {path}")
-    if odd := _odd_part(payload):
-        raise UserError(f"{path}: its {odd} is none that a training writes; start from it with --weights {path}")
+        raise UserError(f"{path}: contains weights only, nothing to resume; start from it with --weights {path}")
+    if field := _invalid_field(payload):
+        raise UserError(f"{path}: invalid field {field!r}; start from it with --weights {path}")
     old, old_hyp = _restored(TrainConfig, payload["config"], path), _restored(Hyp, payload["hyp"], path)
-    if strange := [plugin for plugin in old.plugins if plugin not in config.plugins]:
-        raise UserError(f"{path}: its run used plug-ins, which are programs; if you trust them, name them: --plugins {' '.join(strange)}")
+    if unnamed := [plugin for plugin in old.plugins if plugin not in config.plugins]:
+        raise UserError(f"{path}: its run used plug-ins, which are programs; if you trust them, name them: --plugins {' '.join(unnamed)}")
     names = {f.name for f in dataclasses.fields(Hyp)} if "hyp" in given else set(flags)
     new = {k: getattr(config, k) for k in given - {"resume", "resume_anyway", "hyp"} if (k, getattr(config, k)) != ("batch_size", -1)}
     new_hyp = {k: getattr(hyp, k) for k in names}
     changes = [*_changes(old, {k: v for k, v in new.items() if k not in CHANGEABLE}), *_changes(old_hyp, new_hyp)]
     fixed = [k for k in new if k in FIXED and new[k] != getattr(old, k)]
     if changes and (fixed or not config.resume_anyway):
-        _refuse(path, changes, fixed)
+        allowed = ", ".join(_flag(k) for k in sorted(CHANGEABLE))
+        advice = f"Omit them, or add --resume-anyway to accept the changes; {allowed} may change freely"
+        if fixed:
+            advice = f"{_flag(min(fixed))} cannot change when a run is resumed; start a new run with --weights {path}"
+        raise UserError(f"{path}: settings differ from the run's: {'; '.join(changes)}. {advice}")
     merged = dataclasses.replace(old, **new, resume=str(path), resume_anyway=config.resume_anyway)
     merged_hyp = dataclasses.replace(old_hyp, **new_hyp)
     changed = bool(_changes(old, new) or merged_hyp != old_hyp)
-    stopped = Stopped(path, merged, merged_hyp, payload, run_folder(path), moves(config, given), changes, changed)
+    stopped = StoppedRun(path, merged, merged_hyp, payload, run_folder(path), asks_for_new_folder(config, given), changes, changed)
     _check_unfinished(stopped)
     return stopped
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
-    """The checkpoints of a run folder that a run can go on from, newest first."""
+    """The checkpoints of a run folder that can be resumed, newest first."""
     weights = folder / "weights" if (folder / "weights").is_dir() else folder
     numbered = [p for p in weights.glob("epoch*.pt") if p.stem[5:].isdigit()]
     candidates = [weights / LAST, weights / PREVIOUS, *sorted(numbered, key=lambda p: -int(p.stem[5:]))]
@@ -164,19 +167,19 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 
 def _checkpoint(place: Path) -> Path:
-    """The checkpoint itself, or the newest whole one of a folder."""
+    """The checkpoint itself, or the newest intact one of a folder."""
     if not place.is_dir():
         if not is_checkpoint(place):
-            raise UserError(f"--resume: {place} is no checkpoint of Attune; start from it with --weights {place}")
+            raise UserError(f"--resume: {place} is not a checkpoint of Attune; start from it with --weights {place}")
         return place
     there = list(_checkpoints(place))
     if not there:
-        raise UserError(f"--resume: {place} holds no checkpoint; it was stopped before its first, start it anew (--exist-ok)")
+        raise UserError(f"--resume: {place} contains no checkpoint, as its run stopped before the first; start it again (--exist-ok)")
     if not any(is_checkpoint(p) for p in there):
-        raise UserError(f"--resume: {there[0]} is no checkpoint of Attune; start from it with --weights {there[0]}")
+        raise UserError(f"--resume: {there[0]} is not a checkpoint of Attune; start from it with --weights {there[0]}")
     path = newest_whole(place)
     if path is None:
-        raise UserError(f"--resume: no checkpoint in {place} is whole ({', '.join(p.name for p in there)}); start the run anew")
+        raise UserError(f"--resume: no checkpoint in {place} is intact ({', '.join(p.name for p in there)}); start the run again")
     return path
 
 
@@ -189,11 +192,11 @@ def _restored(kind: type[Any], values: Mapping[str, Any], path: Path | str) -> A
                 raise TypeError(f"{name} is {value!r:.100}")
         return kind(**given)
     except (TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its settings cannot be read ({error}); start from it with --weights {path}") from error
+        raise UserError(f"{path}: invalid settings ({error}); start from it with --weights {path}") from error
 
 
-def _odd_part(payload: Mapping[str, Any]) -> str:
-    """The first part of a checkpoint that is not of its kind; '' when all are."""
+def _invalid_field(payload: Mapping[str, Any]) -> str:
+    """The first field of a checkpoint with a wrong type; '' if there is none."""
     state = payload["resume"] if isinstance(payload["resume"], dict) else {}
     numbers = {"epoch": payload.get("epoch"), "best epoch": state.get("best_epoch"), "batch": state.get("batch", 0)}
     numbers |= {name: state.get(name, 0) for name in ("updates", "steps")}
@@ -201,13 +204,13 @@ def _odd_part(payload: Mapping[str, Any]) -> str:
     kinds = {
         **{name: type(part) is dict for name, part in parts.items()},
         **{name: type(number) is int and -1 <= number < 1 << 31 for name, number in numbers.items()},
-        "best figure": type(state.get("best")) in (int, float),
+        "best": type(state.get("best")) in (int, float),
     }
     return next((name for name, good in kinds.items() if not good), "")
 
 
 def _is_of(kind: str, value: object) -> bool:
-    """Whether a value is of a field's type: a checkpoint of a stranger may hold anything."""
+    """Whether a value is of a field's type: an untrusted checkpoint may hold anything."""
     if isinstance(value, tuple):
         items = [option.partition("[")[2].partition(",")[0] for option in kind.split(" | ") if option.startswith("tuple[")]
         return bool(items) and all(type(item).__name__ == items[0] for item in value)
@@ -216,7 +219,7 @@ def _is_of(kind: str, value: object) -> bool:
 
 
 def _changes(old: object, new: Mapping[str, Any]) -> list[str]:
-    """Each value of `new` that is not that of the dataclass `old`, in words."""
+    """Each value of `new` that differs from that of the dataclass `old`, as text."""
     return [f"{_flag(k)} was {getattr(old, k)!r} and is {v!r}" for k, v in sorted(new.items()) if v != getattr(old, k)]
 
 
@@ -224,26 +227,17 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _refuse(path: Path, changes: list[str], fixed: list[str]) -> None:
-    allowed = ", ".join(_flag(k) for k in sorted(CHANGEABLE))
-    if fixed:
-        advice = f"{_flag(min(fixed))} cannot change when a run goes on; start a new run with --weights {path}"
-    else:
-        advice = f"Leave them out, or give --resume-anyway to go on with what is new; {allowed} may change"
-    raise UserError(f"{path}: settings are not those of the run: {'; '.join(changes)}. {advice}")
-
-
 def _is_finished(payload: Mapping[str, Any], config: TrainConfig) -> bool:
     done, state = int(payload["epoch"]) + 1, payload["resume"]
     if state.get("batch"):
         return False
-    return done >= config.epochs or EarlyStop(config.patience, state["best"], state["best_epoch"]).spent(done - 1)
+    return done >= config.epochs or EarlyStopping(config.patience, state["best"], state["best_epoch"]).should_stop(done - 1)
 
 
-def _check_unfinished(stopped: Stopped) -> None:
+def _check_unfinished(stopped: StoppedRun) -> None:
     done, path = stopped.epoch, stopped.path
     if not stopped.finished or (stopped.folder and not (stopped.folder / "metrics.json").is_file()):
         return
     if done >= stopped.config.epochs:
-        raise UserError(f"{path}: all {done} epochs are done, nothing to resume; for more give --epochs with a number above {done}")
+        raise UserError(f"{path}: all {done} epochs are done, nothing to resume; for more give --epochs above {done}")
     raise UserError(f"{path}: stopped early after epoch {done - 1}, nothing to resume; for more give a larger --patience, or 0")

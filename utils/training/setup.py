@@ -1,8 +1,9 @@
-"""The start of a training run: model, run folder, and everything the first epoch needs."""
+"""Setting up a training run: model, run folder, and everything else that the first epoch needs."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 from contextlib import ExitStack
@@ -24,31 +25,32 @@ from utils.data.loading.loader import Loader, train_loader
 from utils.distributed import Ranks, gather, replicate
 from utils.errors import UserError
 from utils.files.atomic import write_text
-from utils.files.lock import hold
+from utils.files.lock import folder_lock
 from utils.files.run_folders import new_run_folder
 from utils.log import LOG
 from utils.training.amp import Precision, choose_precision, verified
 from utils.training.autoanchor import check_anchors
 from utils.training.autobatch import fit_batch_size
-from utils.training.early_stopping import EarlyStop
+from utils.training.checkpointing import plain_settings
+from utils.training.early_stopping import EarlyStopping
 from utils.training.ema import ModelEMA
-from utils.training.engine import Trainee
+from utils.training.events import Events
 from utils.training.freeze import freeze, frozen_rows
 from utils.training.losses.loss import DetectionLoss
+from utils.training.nonfinite import NonFiniteGuard
 from utils.training.optim import Schedule, build_optimizer
-from utils.training.record import plain
-from utils.training.restore import readable, restore
-from utils.training.resume import Stopped
-from utils.training.rollback import watch
+from utils.training.restore import refusing_unfit, restore_newest, restore_run
+from utils.training.resume import StoppedRun
+from utils.training.run_state import Run
 from utils.training.splits import Splits
-from utils.training.trainer import Run
+from utils.training.state import TrainState
 
 Source = tuple[ModelSpec, Weights | None]
-"""What a model is made from: its table, and the weights to start from."""
+"""A model's spec and the weights to start from."""
 
 
 def read_source(config: TrainConfig) -> Source:
-    """Read ``--weights`` and ``--cfg`` and build the model once, so that a wrong name is told before the data set is touched.
+    """Read ``--weights`` and ``--cfg`` and build the model once, so that a wrong name is reported before the dataset is scanned.
 
     Raises:
         UserError: a model or weights that cannot be read or built.
@@ -56,16 +58,16 @@ def read_source(config: TrainConfig) -> Source:
     weights = read_weights(config.weights) if config.weights else None
     spec = ModelSpec.from_yaml(config.cfg) if config.cfg or weights is None else weights.spec
     if spec.ch != 3:
-        raise UserError(f"{spec.where}: reads {spec.ch} channels, and images are loaded with 3; set 'ch: 3'")
+        raise UserError(f"{spec.where}: expects {spec.ch} channels, but images are loaded with 3; set 'ch: 3'")
     build_model(spec)
     return spec, weights
 
 
-def open_model(config: TrainConfig, hyp: Hyp, names: dict[int, str], source: Source) -> tuple[Detector, TransferReport | None]:
-    """Build a model for the data's classes and give it the weights.
+def build_new(config: TrainConfig, hyp: Hyp, names: dict[int, str], source: Source) -> tuple[Detector, TransferReport | None]:
+    """Build a model for the data's classes and transfer the weights.
 
     Raises:
-        UserError: weights that have nothing in common with the model.
+        UserError: weights that do not fit the model at all.
     """
     anchors = None if hyp.anchors is None else round(hyp.anchors)
     spec, weights = source
@@ -80,14 +82,14 @@ def open_model(config: TrainConfig, hyp: Hyp, names: dict[int, str], source: Sou
     return model, report
 
 
-def open_stopped(config: TrainConfig, names: dict[int, str], stopped: Stopped) -> Detector:
+def build_stopped(config: TrainConfig, names: dict[int, str], stopped: StoppedRun) -> Detector:
     """Build the model of a stopped run, with its weights.
 
     Raises:
-        UserError: the data's classes are not the run's, or the weights do not fit the model.
+        UserError: the data's classes differ from the run's, or the weights do not fit the model.
     """
     payload = stopped.payload
-    with readable(stopped):
+    with refusing_unfit(stopped):
         if payload["names"] != names:
             raise UserError(f"--data {config.data}: {len(names)} classes {_few(names)}; the run was trained on {_few(payload['names'])}")
         model = build_model(ModelSpec.from_dict(payload["spec"], config.resume), names=names)
@@ -100,15 +102,15 @@ def _few(names: dict[int, str]) -> str:
 
 
 def whole_strides(imgsz: int, stride: int) -> int:
-    """Return `imgsz` rounded up to a multiple of `stride`, at least two of them, and say so."""
+    """Return `imgsz` rounded up to a multiple of `stride`, at least twice it, with a warning."""
     rounded = max(-(-imgsz // stride), 2) * stride
     if rounded != imgsz:
-        LOG.warning("--imgsz %d is no multiple of the model's stride %d; taking %d", imgsz, stride, rounded)
+        LOG.warning("--imgsz %d is not a multiple of the model's stride %d; using %d", imgsz, stride, rounded)
     return rounded
 
 
-def open_folder(config: TrainConfig, ranks: Ranks, held: ExitStack) -> Path:
-    """Make the run folder on the first rank, which locks it for as long as `held` lasts, and tell the others.
+def open_folder(config: TrainConfig, ranks: Ranks, locks: ExitStack) -> Path:
+    """Make the run folder on the first rank, which locks it for as long as `locks` lasts, and tell the others.
 
     Raises:
         UserError: no folder can be made, or another process trains in it.
@@ -117,10 +119,10 @@ def open_folder(config: TrainConfig, ranks: Ranks, held: ExitStack) -> Path:
     try:
         made = new_run_folder(config.project, name, exist_ok=config.exist_ok) if ranks.first else None
         if made:
-            held.enter_context(hold(made))
+            locks.enter_context(folder_lock(made))
             (made / "weights").mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"--project {config.project}: no run folder can be made there ({error.strerror})") from error
+        raise UserError(f"--project {config.project}: cannot create a run folder there ({error.strerror})") from error
     folder = gather(made, ranks)[0]
     assert isinstance(folder, Path)
     return folder
@@ -129,7 +131,7 @@ def open_folder(config: TrainConfig, ranks: Ranks, held: ExitStack) -> Path:
 def write_settings(folder: Path, config: TrainConfig, hyp: Hyp) -> None:
     """Write hyp.yaml and opt.yaml."""
     hyper = dataclasses.asdict(hyp)
-    options = {**plain(config), "save_dir": str(folder), "hyp": hyper}
+    options = {**plain_settings(config), "save_dir": str(folder), "hyp": hyper}
     for name, content in (("hyp.yaml", hyper), ("opt.yaml", options)):
         write_text(folder / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -141,12 +143,12 @@ def open_run(
     model: Detector,
     device: torch.device,
     ranks: Ranks,
-    stopped: Stopped | None,
-    held: ExitStack,
+    stopped: StoppedRun | None,
+    locks: ExitStack,
 ) -> Run:
-    """Bring everything into place for the first epoch, or for where a run was stopped.
+    """Prepare the first epoch, or the one in which a run was stopped.
 
-    A new run folder is made last, when all else is found to be right, and locked for as long as `held` lasts.
+    A new run folder is made last, when all else is found to be right, and locked for as long as `locks` lasts.
 
     Raises:
         UserError: flags that do not fit the model, the data or the device.
@@ -161,11 +163,14 @@ def open_run(
     precision = verified(precision, model, config.imgsz)
     config = dataclasses.replace(config, batch_size=_batch_size(config, hyp, model, precision, ranks))
     loader = _train_loader(config, hyp, splits, model, ranks)
-    model = _synchronised(config, model, device, ranks)
-    trainee = Trainee(
+    if config.sync_bn:
+        if ranks.world_size == 1 or device.type != "cuda":
+            raise UserError("--sync-bn needs several GPUs: torchrun --nproc_per_node N train.py --sync-bn ...")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    state = TrainState(
         model=model,
         layers=list(model.model),
-        parallel=_callable(config, model, device, ranks),
+        wrapped=_wrapped(config, model, device, ranks),
         criterion=DetectionLoss(model.head, hyp, config.imgsz, model.nc, label_smoothing=config.label_smoothing, ranks=ranks),
         optimizer=build_optimizer(model, config.optimizer, hyp, config.batch_size),
         schedule=Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr),
@@ -183,16 +188,19 @@ def open_run(
         config=config,
         hyp=hyp,
         splits=splits,
-        folder=stopped.folder if stopped and stopped.folder else open_folder(config, ranks, held),
-        trainee=trainee,
+        folder=stopped.folder if stopped and stopped.folder else open_folder(config, ranks, locks),
+        state=state,
+        guard=NonFiniteGuard(state),
         loader=loader,
-        stop=EarlyStop(config.patience),
+        stopping=EarlyStopping(config.patience),
         data={"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)},
         versions=versions(),
     )
     if stopped:
-        restore(run, stopped)
-    watch(trainee, run.folder, keeps=stopped is not None or not config.nosave)
+        restore_run(run, stopped)
+    state.events = Events(run.folder / "events.jsonl", silent=not ranks.first)
+    if stopped or not config.nosave:  # otherwise the folder's checkpoints are an older run's
+        run.guard.restore = functools.partial(restore_newest, state, run.folder)
     return run
 
 
@@ -203,7 +211,7 @@ def _batch_size(config: TrainConfig, hyp: Hyp, model: Detector, precision: Preci
         side = config.imgsz * 3 // 2 if config.multi_scale else config.imgsz
         return fit_batch_size(model, hyp, model.nc, whole_strides(side, model.max_stride), precision)
     if config.batch_size % ranks.world_size:
-        raise UserError(f"--batch-size {config.batch_size} does not divide over {ranks.world_size} processes; it counts all of them")
+        raise UserError(f"--batch-size {config.batch_size} (of all processes) is not divisible by {ranks.world_size} processes")
     return config.batch_size
 
 
@@ -223,18 +231,10 @@ def _train_loader(config: TrainConfig, hyp: Hyp, splits: Splits, model: Detector
     )
 
 
-def _synchronised(config: TrainConfig, model: Detector, device: torch.device, ranks: Ranks) -> Detector:
-    if not config.sync_bn:
-        return model
-    if ranks.world_size == 1 or device.type != "cuda":
-        raise UserError("--sync-bn needs several GPUs: torchrun --nproc_per_node N train.py --sync-bn ...")
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-
-
-def _callable(config: TrainConfig, model: Detector, device: torch.device, ranks: Ranks) -> nn.Module:
+def _wrapped(config: TrainConfig, model: Detector, device: torch.device, ranks: Ranks) -> nn.Module:
     """The model as the training step calls it: compiled inside, averaging its gradients outside."""
     if not config.compile:
         return replicate(model, device, ranks)
     if not any(shutil.which(c) for c in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")):
-        raise UserError("--compile: torch.compile needs a C++ compiler, and there is none; install one or leave the flag out")
+        raise UserError("--compile: torch.compile needs a C++ compiler, and none was found; install one or omit --compile")
     return replicate(torch.compile(model), device, ranks)  # type: ignore[arg-type]

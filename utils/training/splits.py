@@ -1,4 +1,4 @@
-"""The two splits of a data set that a training run reads."""
+"""The training and validation splits of a dataset."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 from utils.config import TrainConfig
 from utils.data.config import DataConfig, load_data
-from utils.data.index import Index, load_index
+from utils.data.index import Index
+from utils.data.scan import load_index
 from utils.distributed import Ranks, barrier
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Splits:
-    """The images and labels to train and to validate on."""
+    """The images and annotations to train and to validate on."""
 
     data: DataConfig
     train: Index
@@ -21,7 +22,7 @@ class Splits:
 
     @property
     def names(self) -> dict[int, str]:
-        """Class names by number."""
+        """Class names by id."""
         return self.train.names
 
 
@@ -29,7 +30,7 @@ def open_splits(config: TrainConfig, ranks: Ranks) -> Splits:
     """Read and verify both splits; the first rank scans, the others then find its cache.
 
     Raises:
-        UserError: the data set is not there or has nothing to train on.
+        UserError: the dataset is missing or has no boxes to train on.
     """
     if not ranks.first:
         barrier(ranks)
@@ -44,7 +45,7 @@ def open_splits(config: TrainConfig, ranks: Ranks) -> Splits:
 
 
 def write_findings(folder: Path, splits: Splits) -> None:
-    """Write what was wrong with images and labels to findings.txt, if anything was."""
+    """Write problems of images and annotations to findings.txt, if there are any."""
     lines = [line for index in (splits.train, splits.val) for line in index.report.lines()]
     if lines:
         (folder / "findings.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")

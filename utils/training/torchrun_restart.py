@@ -1,6 +1,6 @@
-"""Going on by itself after a restart: torchrun starts all processes anew when one has died, with the command line of old.
+"""Resuming after a restart by torchrun, which restarts all processes with the same command line when one has died.
 
-The first rank leaves a mark in its run folder that names the torchrun it belongs to. A restarted process finds it.
+The first rank leaves a file in its run folder that names its torchrun, for the restarted processes to find.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ from utils.log import LOG
 from utils.training.resume import newest_whole
 
 MARK = ".torchrun"
-"""The file in a run folder; it holds the id of the torchrun that trains there, and is gone once the training has ended."""
+"""The file in a run folder that contains the id of its torchrun; deleted when the training has ended."""
 
 
 def torchrun_id(environment: Mapping[str, str]) -> str:
-    """The id that a torchrun keeps over its restarts, "" without one."""
+    """The id that a torchrun keeps over its restarts; "" without torchrun."""
     name = environment.get("TORCHELASTIC_RUN_ID", "")
-    if name == "none":  # what it is called where nobody gives a name: its process tells it from others
+    if name == "none":  # the default; the process id distinguishes it from others
         return f"none {os.getppid()}"
     return name
 
 
 def restarts(environment: Mapping[str, str]) -> int:
-    """How often torchrun has started all processes anew."""
+    """How often torchrun has restarted all processes."""
     return int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def rejoined(config: TrainConfig, given: frozenset[str], environment: Mapping[str, str]) -> tuple[TrainConfig, frozenset[str]]:
-    """Turn the command line of a restarted process into one that goes on in the run folder from before the restart.
+def resume_after_restart(config: TrainConfig, given: frozenset[str], environment: Mapping[str, str]) -> tuple[TrainConfig, frozenset[str]]:
+    """Make a restarted process resume in the run folder from before the restart.
 
     Returns:
-        The settings and the names of those that count as given. With neither restart nor folder they are what they were.
+        The settings and the names of those that count as given; unchanged without a restart or a folder.
     """
     key = torchrun_id(environment)
-    folder = _marked(config, key) if key and restarts(environment) else None
-    if folder is None:
+    marks = _marks(config, key) if key and restarts(environment) else []
+    if not marks:
         return config, given
-    if newest_whole(folder) is None:  # it was ended before anything could be saved
-        LOG.info("restarted by torchrun: beginning anew in %s", folder)
+    folder = max(marks, key=lambda path: path.stat().st_mtime_ns).parent
+    if newest_whole(folder) is None:  # it ended before the first save
+        LOG.info("restarted by torchrun: starting again in %s", folder)
         return dataclasses.replace(config, project=str(folder.parent), name=folder.name, exist_ok=True), given
-    LOG.info("restarted by torchrun: going on in %s", folder)
+    LOG.info("restarted by torchrun: resuming in %s", folder)
     return dataclasses.replace(config, resume=str(folder), resume_anyway=False), frozenset({"resume"})
 
 
-def mark(folder: Path, config: TrainConfig, environment: Mapping[str, str]) -> None:
-    """Let the processes of a later restart find a run folder, and no other one."""
+def mark_folder(folder: Path, config: TrainConfig, environment: Mapping[str, str]) -> None:
+    """Let the processes of a later restart find this run folder, and no other."""
     key = torchrun_id(environment)
     if not key:
         return
@@ -59,15 +60,10 @@ def mark(folder: Path, config: TrainConfig, environment: Mapping[str, str]) -> N
     (folder / MARK).write_text(key, encoding="utf-8")
 
 
-def unmark(folder: Path) -> None:
-    """Take the mark back."""
+def unmark_folder(folder: Path) -> None:
+    """Delete the mark."""
     with contextlib.suppress(OSError):
         (folder / MARK).unlink(missing_ok=True)
-
-
-def _marked(config: TrainConfig, key: str) -> Path | None:
-    paths = _marks(config, key)
-    return max(paths, key=lambda path: path.stat().st_mtime_ns).parent if paths else None
 
 
 def _marks(config: TrainConfig, key: str) -> list[Path]:

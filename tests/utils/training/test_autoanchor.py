@@ -17,7 +17,7 @@ class Index:
         self.sizes = np.array([size] * len(boxes), np.int32)
         self._boxes = boxes
 
-    def labels(self, i):
+    def annotations_of(self, i):
         return np.array([[0, 0.5, 0.5, *wh] for wh in self._boxes[i]], np.float32).reshape(-1, 5)
 
 
@@ -88,7 +88,7 @@ def test_too_few_boxes():
 
 def test_coco128(shared):
     data = pytest.importorskip("utils.data.config").load_data(shared / "coco128" / "coco128.yaml")
-    index = pytest.importorskip("utils.data.index").load_index(data, "train")
+    index = pytest.importorskip("utils.data.scan").load_index(data, "train")
     draws = [fit(box_sizes(index, 640, seed), DEFAULT, 4.0) for seed in range(10)]  # YOLOv5's 4.27 is one draw of such a jitter
     assert len(box_sizes(index, 640, seed=0)) == 929
     assert np.mean([d.per_box for d in draws]) == pytest.approx(4.27, abs=0.01)

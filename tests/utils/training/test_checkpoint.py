@@ -75,7 +75,7 @@ def test_every_flip_and_cut_is_noticed(tmp_path: Path) -> None:
         flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         for damaged in (flipped, whole[: draw.randrange(len(whole))], whole + b"\0"):
             path.write_bytes(damaged)
-            with pytest.raises(UserError, match="no whole checkpoint"):
+            with pytest.raises(UserError, match="not an intact checkpoint"):
                 load_checkpoint(path)
 
 
@@ -90,7 +90,7 @@ def test_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(os, name, full)
-            with pytest.raises(UserError, match=r"No space left.*what was there before still is"):
+            with pytest.raises(UserError, match=r"No space left.*the previous file is unchanged"):
                 save_checkpoint(path, payload)
         assert path.read_bytes() == old
         assert names(tmp_path) == ["last.pt"]
@@ -133,12 +133,12 @@ def test_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_checkpoint(path)
     torch.save({"attune": 1}, path)
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="not an intact checkpoint"):
         load_checkpoint(path)
     monkeypatch.setattr("utils.training.checkpoint.VERSION", 2)
     save_checkpoint(path, {})
     monkeypatch.undo()
-    with pytest.raises(UserError, match="version 2, while this program reads version 1"):
+    with pytest.raises(UserError, match="checkpoint version 2 is not supported"):
         load_checkpoint(path)
 
 

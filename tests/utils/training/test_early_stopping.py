@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.training.early_stopping import EarlyStop, fitness
+from utils.training.early_stopping import EarlyStopping, fitness
 
 
 def test_fitness():
@@ -10,8 +10,8 @@ def test_fitness():
 
 
 def test_a_plateau_is_no_gain_but_its_last_epoch_is_kept():
-    stop = EarlyStop(patience=2)
-    assert [(stop.gains(e, v), stop.spent(e)) for e, v in enumerate([0.0, 0.1, 0.1, 0.1])] == [
+    stop = EarlyStopping(patience=2)
+    assert [(stop.update(e, v), stop.should_stop(e)) for e, v in enumerate([0.0, 0.1, 0.1, 0.1])] == [
         (True, False),
         (True, False),
         (True, False),
@@ -21,10 +21,10 @@ def test_a_plateau_is_no_gain_but_its_last_epoch_is_kept():
 
 
 def test_worse_epochs_are_not_kept_and_patience_0_never_stops():
-    stop = EarlyStop(patience=0)
-    assert [stop.gains(e, v) for e, v in enumerate([0.3, 0.2, 0.4])] == [True, False, True]
-    assert not stop.spent(10_000)
+    stop = EarlyStopping(patience=0)
+    assert [stop.update(e, v) for e, v in enumerate([0.3, 0.2, 0.4])] == [True, False, True]
+    assert not stop.should_stop(10_000)
 
 
 def test_a_run_that_never_validates_is_not_stopped():
-    assert not EarlyStop(patience=2).spent(10_000)
+    assert not EarlyStopping(patience=2).should_stop(10_000)

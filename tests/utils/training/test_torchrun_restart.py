@@ -11,7 +11,7 @@ import torch
 from utils.config import TrainConfig
 from utils.distributed import rank_is_lost
 from utils.training.checkpoint import save_checkpoint
-from utils.training.torchrun_restart import MARK, mark, rejoined, torchrun_id, unmark
+from utils.training.torchrun_restart import MARK, mark_folder, resume_after_restart, torchrun_id, unmark_folder
 
 FIRST = {"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "0"}
 AGAIN = FIRST | {"TORCHELASTIC_RESTART_COUNT": "1"}
@@ -33,30 +33,30 @@ def folder(config: TrainConfig, name: str, *, saved: bool = True) -> Path:
 
 def test_a_restart_goes_on_in_the_marked_folder(config):
     other, mine = folder(config, "exp"), folder(config, "exp2")
-    mark(other, config, FIRST | {"TORCHELASTIC_RUN_ID": "b"})
-    mark(mine, config, FIRST)
-    assert rejoined(config, GIVEN, FIRST) == (config, GIVEN)
-    assert rejoined(config, GIVEN, {}) == (config, GIVEN)
-    found, given = rejoined(config, GIVEN, AGAIN)
+    mark_folder(other, config, FIRST | {"TORCHELASTIC_RUN_ID": "b"})
+    mark_folder(mine, config, FIRST)
+    assert resume_after_restart(config, GIVEN, FIRST) == (config, GIVEN)
+    assert resume_after_restart(config, GIVEN, {}) == (config, GIVEN)
+    found, given = resume_after_restart(config, GIVEN, AGAIN)
     assert (found.resume, given) == (str(mine), {"resume"})
-    unmark(mine)
-    assert rejoined(config, GIVEN, AGAIN) == (config, GIVEN)
+    unmark_folder(mine)
+    assert resume_after_restart(config, GIVEN, AGAIN) == (config, GIVEN)
     assert (other / MARK).exists()
 
 
 def test_before_the_first_checkpoint_the_folder_is_used_anew(config):
     mine = folder(config, "exp", saved=False)
-    mark(mine, config, FIRST)
-    found, given = rejoined(config, GIVEN, AGAIN)
+    mark_folder(mine, config, FIRST)
+    found, given = resume_after_restart(config, GIVEN, AGAIN)
     assert (found.project, found.name, found.exist_ok, found.resume, given) == (config.project, "exp", True, "", GIVEN)
 
 
 def test_an_id_that_is_used_again_belongs_to_the_newer_run(config):
     """As it does where a script names the same --rdzv-id every time."""
-    mark(folder(config, "exp"), config, FIRST)
-    mark(newer := folder(config, "exp2"), config, FIRST)
+    mark_folder(folder(config, "exp"), config, FIRST)
+    mark_folder(newer := folder(config, "exp2"), config, FIRST)
     assert not (Path(config.project) / "exp" / MARK).exists()
-    assert rejoined(config, GIVEN, AGAIN)[0].resume == str(newer)
+    assert resume_after_restart(config, GIVEN, AGAIN)[0].resume == str(newer)
 
 
 def test_ids():

@@ -1,4 +1,4 @@
-"""A tiny model in training, with drawn noise for images: what tests and fault groups of the training step start from."""
+"""A tiny model in training, with random noise for images: what tests and fault groups of the training step start from."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from utils.config import Hyp
 from utils.data.loading.loader import Batch
 from utils.training.amp import Precision
 from utils.training.ema import ModelEMA
-from utils.training.engine import Trainee, train_one_epoch
+from utils.training.engine import train_one_epoch
 from utils.training.losses.loss import DetectionLoss
+from utils.training.nonfinite import NonFiniteGuard
 from utils.training.optim import Schedule, build_optimizer
+from utils.training.state import TrainState
 
 MODEL: dict[str, Any] = TINY | {
     "nc": 3,
@@ -51,14 +53,14 @@ class Noise:
             yield Batch(images, targets, list(range(self.images)), names)
 
 
-def new_trainee(*, optimizer: str = "SGD", batch: int = 4, epochs: int = 2, steps: int = 6, **settings: Any) -> Trainee:
+def new_state(*, optimizer: str = "SGD", batch: int = 4, epochs: int = 2, steps: int = 6, **settings: Any) -> TrainState:
     """A model with the weights of seed 0, before its first step."""
     hyp = Hyp()
     model = build_model(MODEL, seed=0)
-    return Trainee(
+    return TrainState(
         model=model,
         layers=list(model.model),
-        parallel=model,
+        wrapped=model,
         criterion=DetectionLoss(model.head, hyp, SIDE, 3),
         optimizer=build_optimizer(model, optimizer, hyp, batch),
         schedule=Schedule(hyp, epochs, steps, batch),
@@ -72,18 +74,19 @@ def new_trainee(*, optimizer: str = "SGD", batch: int = 4, epochs: int = 2, step
     )
 
 
-def train(trainee: Trainee, epochs: int = 2, loader: Noise | None = None) -> list[dict[str, float]]:
+def train(state: TrainState, epochs: int = 2, loader: Noise | None = None, guard: NonFiniteGuard | None = None) -> list[dict[str, float]]:
     """The loss terms of each epoch."""
-    return [train_one_epoch(trainee, loader or Noise(), epoch, lambda *_: None) for epoch in range(epochs)]  # type: ignore[arg-type]
+    guard = guard or NonFiniteGuard(state)
+    return [train_one_epoch(state, loader or Noise(), epoch, guard, lambda *_: None) for epoch in range(epochs)]  # type: ignore[arg-type]
 
 
-def state_of(trainee: Trainee) -> dict[str, Tensor]:
-    """Copies of weights, statistics, average and optimizer state."""
-    found = {f"model.{k}": v.clone() for k, v in trainee.model.state_dict().items()}
-    found |= {f"ema.{k}": v.clone() for k, v in trainee.ema.module.state_dict().items()}
-    for number, entry in trainee.optimizer.state_dict()["state"].items():
+def state_of(state: TrainState) -> dict[str, Tensor]:
+    """Copies of weights, statistics, EMA and optimizer state."""
+    found = {f"model.{k}": v.clone() for k, v in state.model.state_dict().items()}
+    found |= {f"ema.{k}": v.clone() for k, v in state.ema.module.state_dict().items()}
+    for number, entry in state.optimizer.state_dict()["state"].items():
         found |= {f"optimizer.{number}.{k}": torch.as_tensor(v).clone() for k, v in entry.items() if v is not None}
-    return found | {"updates": torch.tensor(trainee.ema.updates)}
+    return found | {"updates": torch.tensor(state.ema.updates)}
 
 
 def differing(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 0.0) -> list[str]:

@@ -1,4 +1,4 @@
-"""Harm for `tests.trainees`: memory that is short, and numbers that are none."""
+"""Faults for `tests.tiny_training`: out of memory, NaN and Inf."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from tests.trainees import Noise
-from utils.training.engine import Trainee
+from tests.tiny_training import Noise
+from utils.training.nonfinite import NonFiniteGuard
+from utils.training.state import TrainState
 
 NAN, INF = math.nan, math.inf
 
 
 class Spoilt(Noise):
-    """Does something before the given batches of an epoch 0."""
+    """Calls a function before each of the given batches of epoch 0."""
 
     def __init__(self, spoil: dict[int, Callable[[], object]]) -> None:
         super().__init__()
@@ -39,17 +40,17 @@ def spoil_labels(batch):
     return type(batch)(batch.images, targets, batch.indices, batch.paths)
 
 
-def factor(trainee: Trainee, value: float) -> Callable[[], None]:
+def factor(state: TrainState, value: float) -> Callable[[], None]:
     """Multiply the next loss."""
-    criterion = trainee.criterion
+    criterion = state.criterion
 
     def once() -> None:
         def call(*arguments):
-            trainee.criterion = criterion
+            state.criterion = criterion
             total, terms = criterion(*arguments)
             return total * value, terms
 
-        trainee.criterion = call
+        state.criterion = call
 
     return once
 
@@ -63,7 +64,7 @@ ERRORS = (
 
 
 @contextmanager
-def small_memory(trainee: Trainee, row: int, *, images: int = 0, calls: tuple[int, ...] = (), backward: bool = False) -> Iterator[None]:
+def small_memory(state: TrainState, row: int, *, images: int = 0, calls: tuple[int, ...] = (), backward: bool = False) -> Iterator[None]:
     """Fail in `row` for more than `images` images at once, or in its calls of these numbers."""
     count = 0
 
@@ -80,36 +81,35 @@ def small_memory(trainee: Trainee, row: int, *, images: int = 0, calls: tuple[in
     def fail(_: object = None) -> None:
         raise ERRORS[count % len(ERRORS)]
 
-    handle = trainee.layers[row].register_forward_hook(forward)
+    handle = state.layers[row].register_forward_hook(forward)
     yield
     handle.remove()
 
 
-def poison(trainee: Trainee, where: str) -> None:
+def poison(state: TrainState, where: str) -> None:
     with torch.no_grad():
         if where == "weight":
-            next(trainee.model.parameters()).view(-1)[3] = NAN
+            next(state.model.parameters()).view(-1)[3] = NAN
         elif where == "class weight":  # which a batch without objects never looks at
-            trainee.layers[-1].m[0].bias[7] = INF
+            state.layers[-1].m[0].bias[7] = INF
         elif where == "statistics":
-            trainee.layers[3].bn.running_var[1] = INF
+            state.layers[3].bn.running_var[1] = INF
         elif where == "momentum":
-            next(iter(trainee.optimizer.state.values()))["momentum_buffer"].view(-1)[0] = NAN
+            next(iter(state.optimizer.state.values()))["momentum_buffer"].view(-1)[0] = NAN
         else:
-            next(iter(trainee.ema.module.state_dict().values())).view(-1)[0] = NAN
+            next(iter(state.ema.module.state_dict().values())).view(-1)[0] = NAN
 
 
-def with_checkpoint(trainee: Trainee) -> list[tuple[int, int]]:
-    """Give the trainee a checkpoint of now; the list takes the times it is gone back to."""
-    model, ema, optimizer = (copy.deepcopy(x.state_dict()) for x in (trainee.model, trainee.ema.module, trainee.optimizer))
+def guard_with_checkpoint(state: TrainState) -> tuple[NonFiniteGuard, list[tuple[int, int]]]:
+    """A guard that restores the present state; the list counts the times."""
+    model, ema, optimizer = (copy.deepcopy(x.state_dict()) for x in (state.model, state.ema.module, state.optimizer))
     times = []
 
-    def back() -> tuple[int, int]:
-        trainee.model.load_state_dict(model)
-        trainee.ema.module.load_state_dict(ema)
-        trainee.optimizer.load_state_dict(copy.deepcopy(optimizer))
+    def restore() -> tuple[int, int]:
+        state.model.load_state_dict(model)
+        state.ema.module.load_state_dict(ema)
+        state.optimizer.load_state_dict(copy.deepcopy(optimizer))
         times.append((0, 0))
         return 0, 0
 
-    trainee.guard.roll_back = back
-    return times
+    return NonFiniteGuard(state, restore), times
