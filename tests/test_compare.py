@@ -70,7 +70,7 @@ def test_a_study_with_a_killed_run_and_all_its_files(cfgs, tiny_dataset, tmp_pat
     for victim in list(workers(study))[:1]:
         kill(victim)
     assert process.wait() == 0, (tmp_path / "log").read_text()
-    assert "its process ended with signal 9; it goes on from its last checkpoint" in (tmp_path / "log").read_text()
+    assert "its process ended with signal 9; resuming from its last checkpoint" in (tmp_path / "log").read_text()
     assert [f for f in FILES if not (study / f).is_file()] == []
     found = load_study(study)
     assert [r.state for r in found.runs] == ["done", "done"]
@@ -84,18 +84,18 @@ def test_a_study_with_a_killed_run_and_all_its_files(cfgs, tiny_dataset, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--cfgs", "yolov5n", "--seeds", "0"), "--seeds 0: a study needs at least one seed"),
+        (("--cfgs", "yolov5n", "--seeds", "0"), "--seeds 0: must be >= 1"),
         (("--cfgs", "yolov5n", "--seeds", "1", "2", "1"), "--seeds: 1 is given twice"),
-        (("--cfgs", "yolov5n", "--seeds", "-1", "2"), "--seeds -1: a seed is 0 or more"),
-        (("--cfgs", "yolov5n", "--seed", "4"), "--seed: not here: --seeds says"),
-        (("--cfg", "yolov5n"), "--cfg: not here: --cfgs names all models"),
-        (("--cfgs", "yolov5n", "--resume"), "--resume: not here: the same command again"),
-        (("--cfgs", "yolov5n", "--exist-ok"), "--exist-ok: not here"),
-        (("--cfgs", "yolov5n", "--nosave"), "--nosave: not here"),
+        (("--cfgs", "yolov5n", "--seeds", "-1", "2"), "--seeds -1: a seed must be >= 0"),
+        (("--cfgs", "yolov5n", "--seed", "4"), "--seed: not available here: --seeds says"),
+        (("--cfg", "yolov5n"), "--cfg: not available here: --cfgs names all models"),
+        (("--cfgs", "yolov5n", "--resume"), "--resume: not available here: repeating the command"),
+        (("--cfgs", "yolov5n", "--exist-ok"), "--exist-ok: not available here"),
+        (("--cfgs", "yolov5n", "--nosave"), "--nosave: not available here"),
         (("--cfgs", "yolov5n", "--batch-size", "-1"), "--batch-size -1 would give each variant its own"),
         (("--cfgs", "yolov5n", "--jobs", "-2"), "--jobs -2"),
         (("--cfgs", "yolov5n", "--resamples", "3"), "--resamples 3"),
-        (("--cfgs", "yolov5n", "--ray-address", "auto"), "--ray-address is for --engine ray"),
+        (("--cfgs", "yolov5n", "--ray-address", "auto"), "--ray-address needs --engine ray"),
         (("--cfgs", "yolov5n", "--control", "params", "--weights", "a.pt"), "--control widens the baseline"),
         (("--cfgs", "yolov5n", "--momentum", "2"), "momentum: 2.0 is outside 0 to 0.9999"),
         (("--cfgs", "yolov5n", "--seedz", "2"), "unknown argument '--seedz'; did you mean '--seed"),
@@ -109,7 +109,7 @@ def test_flags_that_make_no_sense(flags, message):
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("utils.compare.benchmark._part", lambda *_, **__: {"step_seconds": 2.0})
+    monkeypatch.setattr("utils.compare.benchmark._measure_part", lambda *_, **__: {"step_seconds": 2.0})
     compare.main([*line(cfgs, tiny_dataset, tmp_path, "--seeds", "2", "--jobs", "1", "--dry-run")[2:]])
     said = capsys.readouterr().out
     assert "study: 2 variants x 2 seeds (0, 1)" in said
@@ -129,7 +129,7 @@ def test_without_ray_there_is_a_hint(monkeypatch):
 
 
 def disturb(command: list[str], study: Path, log: Path, kills: int, seed: int) -> None:
-    """Kill compare.py or one of its runs, whichever the dice say, at random moments; each time the same command goes on."""
+    """Kill compare.py or one of its runs, whichever the dice say, at random moments; each time repeat the command to continue."""
     dice = random.Random(seed)
     process = start(command, log)
     for _ in range(kills):

@@ -78,7 +78,12 @@ def _written(place: Path, name: str) -> dict[str, str]:
     data = build_report_data(study)
     write_results(study)
     table = (place / "results.csv").read_text()
-    return {"html": report.page(study, data, Gallery()), "md": markdown_table(study, data), "tex": latex_table(study, data), "csv": table}
+    return {
+        "html": report.html_page(study, data, Gallery()),
+        "md": markdown_table(study, data),
+        "tex": latex_table(study, data),
+        "csv": table,
+    }
 
 
 def _inert(place: Path, name: str, expected: dict[str, str]) -> None:

@@ -162,4 +162,4 @@ def _full(tally: Tally, conducted: Callable[..., None], straight: Path, place: P
             said = str(error)
     conducted(place)
     same = _measured(place / "study") == _measured(straight)
-    tally.fault("the same command tries again" in said and same, f"a full disk: said {said!r:.100}, the same bytes: {same}")
+    tally.fault("repeat the command to try again" in said and same, f"a full disk: said {said!r:.100}, the same bytes: {same}")

@@ -136,7 +136,7 @@ def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, ti
 
 
 def time_calls(call: Callable[[], object], device: torch.device, maximum: int, time_limit: float) -> list[float]:
-    """Seconds of each of up to `maximum` calls, as many as fit into `time_limit` seconds but at least two, after one or two warm-up calls."""
+    """Seconds of each of 2 to `maximum` calls, as many as fit into `time_limit` seconds, after one or two warm-up calls."""
     from utils.device import clock
 
     def once() -> float:

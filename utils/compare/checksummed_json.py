@@ -1,4 +1,4 @@
-"""Small JSON files with a checksum, written whole or not at all: what a study remembers between two commands."""
+"""JSON files with a checksum, written atomically: what a study remembers between two commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.files import atomic
 
 
 def finite(data: Any) -> Any:
-    """The same plain data with None for every NaN and infinity, which JSON has no word for; tuples become lists, keys text."""
+    """Plain data with None for NaN and Inf, which JSON does not have; tuples become lists, keys strings."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, Mapping):
@@ -25,13 +25,13 @@ def finite(data: Any) -> Any:
 
 
 def digest(content: Any) -> str:
-    """SHA-256 of plain data, whatever the order of its keys."""
+    """SHA-256 of plain data, independent of the order of keys."""
     text = json.dumps(finite(content), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write plain data, NaN as null; the file holds either its old or its new content at every instant.
+    """Write plain data atomically, with a checksum; NaN becomes null.
 
     Raises:
         UserError: it cannot be written.
@@ -41,7 +41,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read what `write_json` wrote; None when it is not there, or not whole (one changed character is enough)."""
+    """Read what `write_json` wrote; None if missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError):
@@ -53,15 +53,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file at once, so that no reader and no kill ever sees half of it.
+    """Write a text file atomically.
 
     Raises:
-        UserError: it cannot be written; what was there before still is.
+        UserError: it cannot be written; the earlier file remains.
     """
     try:
         atomic.write_text(path, text)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); what was there before still is") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); the earlier file is unchanged") from error
 
 
 def file_digest(path: Path) -> str:

@@ -11,14 +11,14 @@ from utils.config import TrainConfig
 from utils.errors import UserError
 
 _REFUSED = {
-    "cfg": "not here: --cfgs names all models, the baseline first",
-    "seed": "not here: --seeds says how many runs each variant gets, or which seeds",
-    "resume": "not here: the same command again goes on with a study",
-    "exist_ok": "not here: the same command again goes on with a study, another --name begins one",
-    "resume_anyway": "not here: a study whose data or settings have changed is another study, with another --name",
-    "nosave": "not here: a killed run goes on from its checkpoints",
-    "sync_bn": "not here: each run of a study has one GPU, several runs go side by side (--jobs)",
-    "local_rank": "not here: each run of a study is one process",
+    "cfg": "not available here: --cfgs names all models, the baseline first",
+    "seed": "not available here: --seeds gives the number of runs of each variant, or their seeds",
+    "resume": "not available here: repeating the command continues a study",
+    "exist_ok": "not available here: repeating the command continues a study, another --name begins one",
+    "resume_anyway": "not available here: a study with changed data or settings is another study, with another --name",
+    "nosave": "not available here: a killed run resumes from its checkpoints",
+    "sync_bn": "not available here: each run of a study uses one GPU; --jobs runs several at a time",
+    "local_rank": "not available here: each run of a study is one process",
 }
 _LOCAL = frozenset({"project", "name", "device", "workers", "cache", "noplots", "save_period", "save_interval"})
 _OWN = frozenset({"weights", "data", "hyp", "plugins"})
@@ -26,19 +26,19 @@ _OWN = frozenset({"weights", "data", "hyp", "plugins"})
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CompareConfig(TrainConfig):
-    """Flags of compare.py. Every flag of train.py that a run may have is one too."""
+    """Flags of compare.py, which include the flags of train.py that apply to a run."""
 
     cfgs: tuple[str, ...] = option((), "model YAMLs; the first is the baseline", nargs="+", type=str)
-    baseline: str = option("", "name of the variant the others are compared with")
-    seeds: tuple[int, ...] = option((3,), "how many seeds (N is 0 to N-1), or the seeds themselves, two or more", nargs="+", type=int)
+    baseline: str = option("", "name of the variant that the others are compared with")
+    seeds: tuple[int, ...] = option((3,), "number of seeds (N means 0 to N-1), or two or more seeds", nargs="+", type=int)
     project: str = option("runs/compare", "folder of the studies")
-    name: str = option("study", "name of the study; the same again goes on with it")
-    jobs: int = option(0, "runs at a time; 0 takes one a GPU, or on the CPU one a core, at most 4")
-    engine: str = option("local", "where runs are carried out: on this machine, or on a Ray cluster", choices=("local", "ray"))
+    name: str = option("study", "name of the study; repeating a name continues that study")
+    jobs: int = option(0, "runs at a time; 0 takes one per GPU, or on the CPU one per core, at most 4")
+    engine: str = option("local", "where runs are executed: on this machine, or on a Ray cluster", choices=("local", "ray"))
     ray_address: str = option("", "Ray cluster to join (auto, HOST:PORT); '' starts Ray on this machine")
     control: str = option("", "add the baseline widened to each variant's parameters or GFLOPs", choices=("params", "gflops"))
-    resamples: int = option(1000, "resamples of the images in the bootstrap")
-    dry_run: bool = option(False, "print the plan with an estimate of its time, and do nothing")
+    resamples: int = option(1000, "number of bootstrap resamples of the images")
+    dry_run: bool = option(False, "print the plan and its estimated time, and exit")
 
     cfg: str = option("", _REFUSED["cfg"])
     seed: int = option(0, _REFUSED["seed"])
@@ -52,59 +52,59 @@ class CompareConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         if self.jobs < 0:
-            raise UserError(f"--jobs {self.jobs}: must be at least 1, or 0 to let the machine decide")
+            raise UserError(f"--jobs {self.jobs}: must be >= 1, or 0 to choose by the machine")
         if self.resamples < 100:
-            raise UserError(f"--resamples {self.resamples}: fewer than 100 say nothing about the ends of an interval")
+            raise UserError(f"--resamples {self.resamples}: must be >= 100 to estimate a confidence interval")
         if self.batch_size == -1:
-            raise UserError("--batch-size -1 would give each variant its own; a study compares at one batch size, give it")
+            raise UserError("--batch-size -1 would give each variant its own batch size; a study needs a fixed one")
         if self.ray_address and self.engine != "ray":
-            raise UserError("--ray-address is for --engine ray")
+            raise UserError("--ray-address needs --engine ray")
         if self.control and self.weights:
             raise UserError(
-                "--control widens the baseline, and pretrained weights do not fit a wider model, so it would start from nothing "
-                "while the others do not; leave --weights or --control out"
+                "--control widens the baseline, and pretrained weights do not fit a wider model, so only it would be trained from "
+                "scratch; omit --weights or --control"
             )
         parse_seeds(self.seeds)
 
 
 def check_given(given: frozenset[str]) -> None:
-    """Refuse flags of train.py that make no sense in a study.
+    """Refuse flags of train.py that do not apply to a study.
 
     Raises:
-        UserError: says why.
+        UserError: such a flag is given.
     """
     for name in sorted(given & _REFUSED.keys()):
         raise UserError(f"--{name.replace('_', '-')}: {_REFUSED[name]}")
 
 
 def parse_seeds(values: Sequence[int]) -> tuple[int, ...]:
-    """Turn ``--seeds`` into the seeds: N means 0 to N-1, several numbers mean themselves.
+    """Parse ``--seeds``: N means 0 to N-1, several numbers are the seeds themselves.
 
     Raises:
-        UserError: none, negative, or twice the same.
+        UserError: no, negative or repeated seeds.
     """
     if len(values) == 1:
         if values[0] < 1:
-            raise UserError(f"--seeds {values[0]}: a study needs at least one seed, and three for an interval worth having")
+            raise UserError(f"--seeds {values[0]}: must be >= 1, and >= 3 for a useful confidence interval")
         return tuple(range(values[0]))
     if min(values) < 0:
-        raise UserError(f"--seeds {min(values)}: a seed is 0 or more")
+        raise UserError(f"--seeds {min(values)}: a seed must be >= 0")
     if doubles := sorted({v for v in values if values.count(v) > 1}):
-        raise UserError(f"--seeds: {doubles[0]} is given twice; the same seed gives the same run again")
+        raise UserError(f"--seeds: {doubles[0]} is given twice; the same seed repeats the same run")
     return tuple(sorted(values))
 
 
-def decisive_flags(config: TrainConfig) -> dict[str, Any]:
-    """Those flags of train.py that decide what a run computes, models, data, weights and hyper-parameters aside."""
+def result_flags(config: TrainConfig) -> dict[str, Any]:
+    """The flags of train.py that affect a run's figures, other than models, data, weights and hyper-parameters."""
     names = [f.name for f in dataclasses.fields(TrainConfig)]
     return {n: getattr(config, n) for n in names if n not in _LOCAL | _OWN | _REFUSED.keys()}
 
 
 def local_flags(config: TrainConfig) -> dict[str, Any]:
-    """Those flags that say how a run is carried out here, without a trace in its figures."""
+    """The flags that do not affect a run's figures."""
     return {n: getattr(config, n) for n in sorted(_LOCAL - {"project", "name"})}
 
 
 def train_config(flags: Mapping[str, Any], **more: Any) -> TrainConfig:
-    """The settings of a run: the plan's flags, and what is the run's own."""
+    """The settings of a run: the plan's flags and its own."""
     return TrainConfig(**{**flags, **more})

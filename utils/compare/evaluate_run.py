@@ -1,4 +1,4 @@
-"""What a trained run of a study detects in the split whose figures are reported."""
+"""Measuring a trained run on the split whose figures are reported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from utils.compare.run_result import MATCHES
 from utils.compare.variants import model_side
 from utils.data.config import load_data
 from utils.data.index import Index
-from utils.data.scan import load_index
 from utils.data.loading.loader import val_loader
+from utils.data.scan import load_index
 from utils.evaluation.evaluate import Settings, evaluate
 from utils.evaluation.metrics import Evaluator
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 def open_splits(plan: StudyPlan) -> dict[str, Index]:
-    """Read the splits of the study's data, with the classes it takes.
+    """Read the splits of the study's dataset, with its choice of classes.
 
     Raises:
-        UserError: the data set is not there any more.
+        UserError: the dataset is missing.
     """
     data = load_data(plan.data.source)
     return {s: load_index(data, s, single_cls=plan.flags["single_cls"], classes=plan.flags["classes"]) for s in plan.data.splits}
 
 
-def measure(plan: StudyPlan, home: Path, index: Index, device: torch.device, workers: int, *, same: bool) -> dict[str, Scores]:
-    """Measure last.pt's averaged weights and best.pt of a run folder, and store which detections found what.
+def measure(plan: StudyPlan, folder: Path, index: Index, device: torch.device, workers: int, *, same: bool) -> dict[str, Scores]:
+    """Measure the EMA weights of last.pt and best.pt, and store their matched detections.
 
     Args:
-        home: the run folder; the matches go there.
+        folder: the run folder, where the matches are stored.
         index: the split to measure.
-        same: the best epoch was the last, so that one measurement does for both.
+        same: the best epoch is the last one, so that one measurement serves for both.
 
     Raises:
         UserError: damaged weights, or a file that cannot be written.
@@ -48,10 +48,10 @@ def measure(plan: StudyPlan, home: Path, index: Index, device: torch.device, wor
     scores: dict[str, Scores] = {}
     for which, file in MATCHES.items():
         if which == "best" and same:
-            shutil.copyfile(home / MATCHES["last"], home / file)
+            shutil.copyfile(folder / MATCHES["last"], folder / file)
             scores[which] = scores["last"]
             continue
-        model = load_model(home / "weights" / f"{which}.pt", device=device)
+        model = load_model(folder / "weights" / f"{which}.pt", device=device)
         side = model_side(model, plan.flags["imgsz"])
         batch = max(plan.flags["batch_size"] * 2, 1)
         loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
@@ -62,6 +62,6 @@ def measure(plan: StudyPlan, home: Path, index: Index, device: torch.device, wor
         finally:
             loader.close()
         matches = match_detections(evaluator, index.names)
-        matches.save(home / file)
+        matches.save(folder / file)
         scores[which] = average_precision(matches)
     return scores

@@ -1,4 +1,4 @@
-"""Where the runs of a study are carried out: each in a process of its own, on this machine."""
+"""Executors start the runs of a study: each in a separate process, here on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 from utils.config import ROOT
 from utils.errors import UserError
 
-_GRACE = 120.0  # seconds to finish the step, save, and leave
+_GRACE = 120.0  # seconds a process has to finish its step, save and exit
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class Task:
 
     @property
     def log(self) -> Path:
-        """Where its process writes what it says."""
+        """The log file of its process."""
         return self.study / "logs" / f"{self.variant}-seed{self.seed}.log"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exit:
-    """How the process of a task ended; the run's folder says what came of it.
+    """How the process of a task ended; its result is in the run folder.
 
     Attributes:
-        code: exit status, negative for the signal that killed it.
+        code: exit status; negative: killed by that signal.
     """
 
     task: Task
@@ -48,19 +48,18 @@ class Exit:
 
 
 class Executor(Protocol):
-    """Carries out tasks, some at a time."""
+    """Carries out tasks, `slots` at a time."""
 
     slots: int
-    """How many tasks to hand over at a time."""
 
     def start(self, task: Task) -> None:
-        """Begin with a task."""
+        """Start a task."""
 
     def wait(self, seconds: float) -> list[Exit]:
-        """Return the tasks that have ended; at once when there are any, else after `seconds`."""
+        """Return the tasks that have ended; waits up to `seconds` if there are none."""
 
     def stop(self) -> None:
-        """Ask all tasks to save and end, and wait until they have."""
+        """Ask all tasks to save and exit, and wait for them."""
 
 
 def command(task: Task, flags: Mapping[str, Any], device: str) -> list[str]:
@@ -70,26 +69,26 @@ def command(task: Task, flags: Mapping[str, Any], device: str) -> list[str]:
         flag = "--" + name.replace("_", "-")
         if value is True:
             line.append(flag)
-        elif value is not False and value != "":  # a 0 says something: no loader processes, no saving within epochs
+        elif value is not False and value != "":  # 0 is a value: no dataloader processes, no saving within epochs
             line.append(f"{flag}={value}")
     return line
 
 
 def environment() -> dict[str, str]:
-    """The environment of a process that runs a part of Attune from any folder."""
+    """Environment variables of a process that imports Attune from any folder."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path}
 
 
 def launch(line: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a process that ends when this one does, and that a Ctrl-C of the terminal does not reach."""
+    """Start a process that ends when this one does, and is not reached by Ctrl-C in the terminal."""
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         list(line), stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment(), start_new_session=True
     )
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], grace: float = _GRACE) -> None:
-    """Let processes save and end; what does not within `grace` seconds is killed, and loses what it has done since it last saved."""
+    """Ask processes to save and exit; those that do not within `grace` seconds are killed and lose their work since the last checkpoint."""
     for process in processes:
         process.terminate()
     begun = time.monotonic()
@@ -105,9 +104,9 @@ class LocalExecutor:
     """Processes on this machine.
 
     Args:
-        jobs: how many at a time.
-        flags: of train.py, those that say how a run is carried out.
-        devices: GPUs to share out, one a process; a single entry is for all.
+        jobs: number of processes at a time.
+        flags: flags of train.py that do not affect a run's figures.
+        devices: devices to distribute, one per process; a single one is shared by all.
     """
 
     def __init__(self, jobs: int, flags: Mapping[str, Any], devices: Sequence[str]) -> None:
@@ -117,10 +116,10 @@ class LocalExecutor:
         self._running: dict[Task, tuple[subprocess.Popen[bytes], str]] = {}
 
     def start(self, task: Task) -> None:
-        """Begin with a task; there is a free slot.
+        """Start a task; there must be a free slot.
 
         Raises:
-            UserError: no room for its log, or for another process.
+            UserError: its log or its process cannot be created.
         """
         device = self._free.pop(0)
         try:
@@ -129,10 +128,10 @@ class LocalExecutor:
                 self._running[task] = (launch(command(task, self._flags, device), log), device)
         except OSError as error:
             why = f"its process cannot be started ({error.strerror or error}: {error.filename or task.log})"
-            raise UserError(f"{task}: {why}; the same command goes on with the study") from error
+            raise UserError(f"{task}: {why}; repeat the command to continue the study") from error
 
     def wait(self, seconds: float) -> list[Exit]:
-        """Return the tasks that have ended; at once when there are any, else after `seconds`."""
+        """Return the tasks that have ended; waits up to `seconds` if there are none."""
         until = time.monotonic() + seconds
         while True:
             ended = [Exit(task, code) for task, (process, _) in self._running.items() if (code := process.poll()) is not None]
@@ -148,6 +147,6 @@ class LocalExecutor:
         return ended
 
     def stop(self) -> None:
-        """Ask all tasks to save and end, and wait until they have."""
+        """Ask all tasks to save and exit, and wait for them."""
         end([process for process, _ in self._running.values()])
         self._running.clear()

@@ -1,4 +1,4 @@
-"""What compare.py does once its command line is read: from the plan to the report."""
+"""Running a study: from the plan to the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from utils.compare.benchmark import estimates, measure_costs
+from utils.compare.benchmark import estimate_run_times, measure_costs
 from utils.compare.config import CompareConfig, local_flags
 from utils.compare.executors import Executor, LocalExecutor
 from utils.compare.load import load_study
@@ -33,8 +33,8 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
     """Plan a study or continue the one in the folder: run the trainings, measure, compare, report.
 
     Raises:
-        UserError: whatever is wrong with flags, models, data or folder; or runs that could not be finished.
-        StopError: a signal has asked to stop; the same command goes on.
+        UserError: invalid flags, models, data or folder; or runs that could not be finished.
+        StopError: a signal asked to stop; repeating the command continues the study.
     """
     start_log()
     devices = _devices(config.device)
@@ -45,7 +45,10 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
         if config.dry_run:
             _print_plan(reconcile_plan(plan, _earlier(folder), config.baseline), jobs, devices[0], request)
             return
-        _make(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be created ({error.strerror or error}); give another --project or --name") from error
         with folder_lock(folder):
             plan = _begin(folder, plan, config.baseline)
             unfinished = _carry_out(folder, plan, config, given, devices, jobs, request)
@@ -53,24 +56,24 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
             _report(load_study(folder), config.resamples)
     if unfinished:
         reasons = "".join(f"\n  {task}: {why}" for task, why in unfinished.items())
-        raise UserError(f"{folder}: {len(unfinished)} runs are not finished; the same command tries again:{reasons}")
+        raise UserError(f"{folder}: {len(unfinished)} runs are not finished; repeat the command to try again:{reasons}")
 
 
 def _devices(text: str) -> list[str]:
-    """The devices that runs are shared out to: what ``--device`` names, else every GPU, else the CPU.
+    """The devices that runs are distributed over: what ``--device`` names, else every GPU, else the CPU.
 
     Raises:
-        UserError: a device is not there.
+        UserError: no such device.
     """
     names = [part.strip() for part in text.split(",")] if text else [str(i) for i in range(torch.cuda.device_count())] or ["cpu"]
     return [device.type if device.index is None else str(device.index) for device in map(select_device, names)]
 
 
 def _earlier(folder: Path) -> StudyPlan | None:
-    """The plan that the folder has already.
+    """The plan already in the folder.
 
     Raises:
-        UserError: it cannot be read, or the folder is something else.
+        UserError: it cannot be read, or the folder holds something else.
     """
     try:
         if (folder / PLAN).is_file():
@@ -79,59 +82,54 @@ def _earlier(folder: Path) -> StudyPlan | None:
     except OSError as error:  # no permission, a name too long
         raise UserError(f"{str(folder)[:200]}: cannot be read ({error.strerror or error}); give another --project or --name") from error
     if any(not name.startswith(".") and name not in ("models", "logs") for name in entries):
-        raise UserError(f"{folder}: holds files and no study; give another --name")
+        raise UserError(f"{folder}: not empty, but holds no study; give another --name")
     return None
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error}); give another --project or --name") from error
-
-
 def _begin(folder: Path, plan: StudyPlan, baseline: str) -> StudyPlan:
-    """Settle the plan and write it down."""
+    """Reconcile the plan with the one in the folder, and save it."""
     old = _earlier(folder)
     plan = reconcile_plan(plan, old, baseline)
     now = versions()
     if old and old.versions != now:
-        changed = ", ".join(k for k in now if now[k] != old.versions.get(k))
-        LOG.warning("%s: the study began with other versions (%s); runs that differ in them are not compared", folder, changed)
+        changed = ", ".join(f"{k} {old.versions.get(k, 'unknown')}, now {now[k]}" for k in now if now[k] != old.versions.get(k))
+        LOG.warning(
+            "%s: the study began with other versions (%s). Finished runs are kept; where the code differs, interrupted runs restart from "
+            "epoch 0; between runs of different versions there is no verdict. For a verdict on all runs, begin a new study with another "
+            "--name, or return to the versions in %s",
+            folder,
+            changed,
+            PLAN,
+        )
     if old != plan:
-        _forget_failures(folder, old, plan)
+        for variant in old.variants if old else ():
+            if variant.error and plan.variant(variant.name).error != variant.error:  # could not be built, and was changed since
+                for result in run_folder(folder, variant.name, 0).parent.glob(f"seed*/{RESULT}"):
+                    result.unlink(missing_ok=True)
         write_plan(folder, plan)
     return plan
-
-
-def _forget_failures(folder: Path, old: StudyPlan | None, plan: StudyPlan) -> None:
-    """Take away the results of variants that could not be built and have been changed since; before the new plan is there."""
-    for variant in old.variants if old else ():
-        if variant.error and plan.variant(variant.name).error != variant.error:
-            for result in run_folder(folder, variant.name, 0).parent.glob(f"seed*/{RESULT}"):
-                result.unlink(missing_ok=True)
 
 
 def _carry_out(
     folder: Path, plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, request: StopRequest
 ) -> dict[str, str]:
-    """Carry out the runs that are left; return those that could not be finished, and why."""
+    """Carry out the remaining runs; return those that could not be finished, and why."""
     fail_unbuildable(folder, plan)
     tasks = tasks_left(folder, plan)
     total = len(plan.variants) * len(plan.seeds)
     LOG.info("%s: %d runs of %d variants, %d seeds; %d are done", folder, total, len(plan.variants), len(plan.seeds), total - len(tasks))
     if not tasks:
         return {}
-    engine = _engine(plan, config, given, devices, jobs, len(tasks))
-    runner = Scheduler(engine, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
-    runner.run(request)
-    return {str(task): why for task, why in runner.unfinished.items()}
+    executor = _executor(plan, config, given, devices, jobs, len(tasks))
+    scheduler = Scheduler(executor, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
+    scheduler.run(request)
+    return {str(task): why for task, why in scheduler.unfinished.items()}
 
 
-def _engine(plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, runs: int) -> Executor:
+def _executor(plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, runs: int) -> Executor:
     flags = local_flags(config)
     del flags["device"]
-    if "workers" not in given:  # a loader process beside each training one, where there is a core for it
+    if "workers" not in given:  # a dataloader process for each training process, where there is a core for it
         flags["workers"] = min(config.workers, max(processors() // jobs - 1, 0))
     if config.engine == "ray":
         from utils.compare.ray_executor import RayExecutor
@@ -141,7 +139,7 @@ def _engine(plan: StudyPlan, config: CompareConfig, given: frozenset[str], devic
 
 
 def _report(study: Study, resamples: int) -> None:
-    """Compare the variants, and write everything a reader wants."""
+    """Compare the variants and write the report."""
     write_results(study)
     study = compare(study, resamples)
     write_report(study)
@@ -152,26 +150,22 @@ def _report(study: Study, resamples: int) -> None:
 
 
 def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> None:
-    """The plan and how long it will take, for ``--dry-run``."""
-    data = plan.data
+    """Print the plan and its estimated time, for ``--dry-run``."""
+    data, flags = plan.data, (plan.flags[name] for name in ("epochs", "imgsz", "batch_size"))
     LOG.info("%s: %d variants x %d seeds (%s)", plan.name, len(plan.variants), len(plan.seeds), ", ".join(map(str, plan.seeds)))
     sizes = ", ".join(f"{split} {s.images} images" for split, s in data.splits.items())
-    LOG.info("data %s: %d classes; %s; figures are those of the %s split", data.source, len(data.names), sizes, data.measured)
-    LOG.info("%d epochs at %d pixels, batch %d; %d runs at a time, %d threads each\n", *_flags(plan), jobs, plan.threads)
-    LOG.info("%-32s%14s%10s%14s", "variant", "parameters", "GFLOPs", "a run takes")
+    LOG.info("data %s: %d classes; %s; metrics are reported on the %s split", data.source, len(data.names), sizes, data.measured)
+    LOG.info("%d epochs at %d pixels, batch size %d; %d runs at a time, %d threads each\n", *flags, jobs, plan.threads)
+    LOG.info("%-32s%14s%10s%14s", "variant", "parameters", "GFLOPs", "time of a run")
     total = 0.0
-    with contextlib.closing(estimates(plan, device, request)) as found:
+    with contextlib.closing(estimate_run_times(plan, device, request)) as found:
         for variant, seconds in found:
             if seconds is None:
                 LOG.info("%-32s cannot be trained: %s", variant.name, variant.error or "its training step fails")
                 continue
             total += seconds * len(plan.seeds)
             LOG.info("%-32s%14d%10.2f%14s", variant.name, variant.parameters, variant.gflops, _duration(seconds))
-    LOG.info("\nall runs: about %s, and a minute a variant for costs and report", _duration(total / jobs))
-
-
-def _flags(plan: StudyPlan) -> tuple[int, int, int]:
-    return plan.flags["epochs"], plan.flags["imgsz"], plan.flags["batch_size"]
+    LOG.info("\nall runs: about %s, plus about a minute per variant for costs and report", _duration(total / jobs))
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Making the plan of a study from the command line, and fitting it to the one a study folder has already."""
+"""Making the plan of a study from the command line, and reconciling it with the one already in the study folder."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from models import load_plugins
 from models.weights.load import read_weights
 from utils.compare.capacity_control import controls
 from utils.compare.checksummed_json import file_digest
-from utils.compare.config import CompareConfig, decisive_flags, parse_seeds
+from utils.compare.config import CompareConfig, parse_seeds, result_flags
 from utils.compare.provenance import data_digest, image_digest, versions
 from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
 from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
-from utils.data.config import DataConfig, load_data
+from utils.data.config import load_data
 from utils.data.index import Index
 from utils.data.scan import load_index
 from utils.errors import UserError
 from utils.log import LOG
 
-METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections a class and image; averaged weights (EMA)"
-_AT_MOST = 4  # runs at a time on a CPU, unless --jobs says more: each needs memory of its own
+METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections per class and image; EMA weights"
+_MAX_CPU_JOBS = 4  # runs at a time on a CPU by default: each needs its own memory
 
 
 def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> StudyPlan:
-    """Read everything the command line names and fix what the study will do; nothing is written.
+    """Read everything named on the command line and fix what the study will do; nothing is written.
 
     Raises:
-        UserError: whatever is wrong with models, data, weights or plug-ins.
+        UserError: invalid models, data, weights or plug-ins.
     """
     load_plugins(config.plugins)
     data, names = read_data(config)
     variants = read_variants(config.cfgs, names, config.imgsz)
+    weights = str(read_weights(config.weights).source.resolve()) if config.weights else ""
     return StudyPlan(
         name=config.name,
         command=command,
         variants=tuple(variants),
         seeds=parse_seeds(config.seeds),
         data=data,
-        weights=_weights_path(config.weights),
-        weights_digest=file_digest(Path(_weights_path(config.weights))) if config.weights else "",
-        flags=decisive_flags(config),
+        weights=weights,
+        weights_digest=file_digest(Path(weights)) if weights else "",
+        flags=result_flags(config),
         hyp=dataclasses.asdict(hyp),
         plugins={str(Path(p).resolve()): file_digest(Path(p)) for p in config.plugins},
         metric=METRIC,
@@ -60,22 +61,18 @@ def processors() -> int:
 
 
 def jobs_for(config: CompareConfig, gpus: int) -> int:
-    """Runs at a time: what ``--jobs`` says, else one a GPU, or on the CPU one a core."""
-    return config.jobs or gpus or min(processors(), _AT_MOST)
-
-
-def _weights_path(name: str) -> str:
-    return str(read_weights(name).source.resolve()) if name else ""
+    """Runs at a time: ``--jobs``, else one per GPU, or on the CPU one per core up to 4."""
+    return config.jobs or gpus or min(processors(), _MAX_CPU_JOBS)
 
 
 def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
-    """Read every split, and decide which one the figures are of.
+    """Read every split, and choose the one that figures are reported on.
 
     Raises:
-        UserError: the data set is not there, or has nothing to train on.
+        UserError: the dataset is missing, or has nothing to train on.
     """
     data = load_data(config.data)
-    # where val is missing, test serves as val: there is no third split to report on then
+    # where val is missing, test serves as val, and there is no third split to report on
     own_test = "test" in data.splits and data.splits["test"] != data.splits.get("val")
     splits = ("train", "val", "test") if own_test else ("train", "val")
     indices = {s: load_index(data, s, single_cls=config.single_cls, classes=config.classes) for s in splits}
@@ -85,10 +82,10 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
     measured = "test" if own_test else "val"
     overlap = _overlap(indices["train"], indices[measured])
     if overlap:
-        LOG.warning("%s: %d images of the %s split are trained on too; no gain can be claimed on them", config.data, overlap, measured)
+        LOG.warning("%s: %d images of the %s split are also trained on; no gain can be claimed on them", config.data, overlap, measured)
     names = indices["train"].names
     plan = DataPlan(
-        source=_source(data),
+        source=str(data.yaml.resolve()),
         names=tuple(names[c] for c in range(len(names))),
         splits={s: SplitPlan(images=len(i), objects=int((~i.crowds).sum()), digest=data_digest(i)) for s, i in indices.items()},
         measured=measured,
@@ -97,24 +94,20 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
     return plan, names
 
 
-def _source(data: DataConfig) -> str:
-    return str(data.yaml.resolve())
-
-
 def _overlap(train: Index, measured: Index) -> int:
-    """Images of `measured` that lie in `train` too, by place or by content."""
-    places = {p.resolve() for p in train.paths}
+    """Number of images of `measured` that are also in `train`, by path or by content."""
+    paths = {p.resolve() for p in train.paths}
     content = {image_digest(p) for p in train.paths}
-    return sum(p.resolve() in places or image_digest(p) in content for p in measured.paths)
+    return sum(p.resolve() in paths or image_digest(p) in content for p in measured.paths)
 
 
 def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> StudyPlan:
-    """Fit a plan to the one that the study has, choose the baseline, add the controls.
+    """Reconcile a plan with the one that the study has, choose the baseline, and add the controls.
 
-    Seeds and variants may be added, and a variant that could not be built may have been mended. Everything else must be as it was.
+    Seeds and variants may be added, and a variant that could not be built may be fixed. Everything else must be unchanged.
 
     Raises:
-        UserError: another plan, with the differences; or fewer than two variants.
+        UserError: the plans differ, with the differences; or fewer than two variants.
     """
     names = dict(enumerate(plan.data.names))
     if old is None:
@@ -122,11 +115,11 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
     else:
         if changes := differences(old, plan, baseline):
             shown = "".join(f"\n  {line}" for line in changes)
-            raise UserError(f"the study '{old.name}' has another plan; use another --name, or undo what has changed:{shown}")
+            raise UserError(f"the study '{old.name}' has another plan; use another --name, or undo these changes:{shown}")
         variants = _merged(old.variants, plan.variants)
         plan = dataclasses.replace(plan, seeds=tuple(sorted({*old.seeds, *plan.seeds})), threads=old.threads, versions=old.versions)
     if len([v for v in variants if not v.control_of]) < 2:
-        raise UserError("--cfgs: one variant only; a comparison needs two models or more, the baseline first")
+        raise UserError("--cfgs: only one variant; a comparison needs at least two models, the baseline first")
     variants = [with_edits(v, variants[0]) for v in variants]
     if plan.control:
         have = {v.control_of for v in variants}
@@ -138,22 +131,22 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
 
 
 def _merged(old: Sequence[Variant], new: Sequence[Variant]) -> list[Variant]:
-    """The old variants, mended where they could not be built, then the added ones, then the controls."""
+    """The old variants, replaced where they could not be built, then the added ones, then the controls."""
     found = {v.name: v for v in new}
-    kept = [_mended(v, found.get(v.name)) for v in old]
+    kept = [_fixed(v, found.get(v.name)) for v in old]
     added = [found[v.name] for v in new if v.name in found and v.name not in {k.name for k in kept}]
     return [*(v for v in kept if not v.control_of), *added, *(v for v in kept if v.control_of)]
 
 
-def _mended(old: Variant, new: Variant | None) -> Variant:
-    """The old one, unless it could not be built; with its model, should the study's own copy be damaged."""
+def _fixed(old: Variant, new: Variant | None) -> Variant:
+    """The old variant, or the new one if the old could not be built; with the new model if the study's copy is damaged."""
     if new is None:
         return old
     return new if old.error else dataclasses.replace(old, spec=old.spec or new.spec)
 
 
 def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
-    """Say what is different in two plans of one study, a line each, beyond added seeds and variants."""
+    """Describe what differs in two plans of a study, one line each, except for added seeds and variants."""
     lines = _data_changes(old.data, new.data)
     lines += _changes("--", old.flags, new.flags) + _changes("--", old.hyp, new.hyp) + _changes("plug-in ", old.plugins, new.plugins)
     if old.weights_digest != new.weights_digest:
@@ -187,10 +180,10 @@ def _data_changes(old: DataPlan, new: DataPlan) -> list[str]:
     for split in dict.fromkeys([*old.splits, *new.splits]):
         a, b = old.splits.get(split), new.splits.get(split)
         if a is None or b is None:
-            lines.append(f"--data: the {split} split is {'new' if a is None else 'gone'}")
+            lines.append(f"--data: the {split} split {'was added' if a is None else 'is missing'}")
         elif a.digest != b.digest:
             counts = f"{a.images} images, {a.objects} objects before, {b.images}, {b.objects} now"
-            lines.append(f"--data: the {split} split has other images or labels ({counts})")
+            lines.append(f"--data: the {split} split has other images or annotations ({counts})")
     return lines
 
 

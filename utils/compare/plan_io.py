@@ -1,4 +1,4 @@
-"""study.yaml: the plan of a study as a file."""
+"""study.yaml: the plan of a study in a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from utils.config import read_yaml
 from utils.errors import UserError
 
 FORMAT = 1
-_HEAD = "# The plan of a study. compare.py wrote it and refuses to go on with another one; use another --name instead of editing it.\n"
+_HEAD = "# The plan of a study. compare.py refuses to continue with another plan; use another --name instead of editing this file.\n"
 
 
 def write_plan(folder: Path, plan: StudyPlan) -> None:
-    """Write study.yaml, and the resolved models before it.
+    """Write the resolved models, then study.yaml.
 
     Raises:
         UserError: it cannot be written.
@@ -32,7 +32,7 @@ def write_plan(folder: Path, plan: StudyPlan) -> None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UserError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
+                raise UserError(f"{path.parent}: cannot be created ({error.strerror or error})") from error
             write_text(path, _model_text(variant.spec))
     content = {"attune_study": FORMAT, **_plain(plan)}
     for entry in content["variants"]:
@@ -42,7 +42,7 @@ def write_plan(folder: Path, plan: StudyPlan) -> None:
 
 
 def _model_text(spec: Mapping[str, Any]) -> str:
-    """A model as YAML that is JSON as well, which is read a hundred times faster; a row a line."""
+    """A model as YAML that is also JSON, which is read a hundred times faster; one row per line."""
     parts = []
     for key, value in spec.items():
         if key in ("backbone", "head"):
@@ -54,7 +54,7 @@ def _model_text(spec: Mapping[str, Any]) -> str:
 
 
 def _read_model(folder: Path, name: str, expected: str) -> dict[str, Any]:
-    """A variant's resolved model; empty when it is not there or not what was planned."""
+    """A variant's resolved model; empty if missing or not the planned one."""
     try:
         spec = json.loads(model_file(folder, name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -66,30 +66,30 @@ def read_plan(folder: Path) -> StudyPlan:
     """Read study.yaml.
 
     Raises:
-        UserError: there is none, or it is not the plan of a study.
+        UserError: missing or invalid.
     """
     path = folder / PLAN
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
-        raise UserError(f"{folder}: no study there (no {PLAN}); give the folder that compare.py made")
+        raise UserError(f"{folder}: no study there (no {PLAN}); give a folder made by compare.py")
     content = read_yaml(path)
     version = content.pop("attune_study", None)
     if version != FORMAT:
-        raise UserError(f"{path}: a plan of version {version}, while this program reads version {FORMAT}; use another --name")
+        raise UserError(f"{path}: the plan has version {version}, but this program reads version {FORMAT}; use another --name")
     try:
         return _parsed(content, folder)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not the plan of a study ({error}); use another --name") from error
+        raise UserError(f"{path}: not a valid plan of a study ({error}); use another --name") from error
 
 
 def _variant(content: dict[str, Any], folder: Path) -> Variant:
     variant = Variant(**{**content, "edits": tuple(content["edits"])})
     if Path(variant.name).name != variant.name or variant.name in ("", ".."):
-        raise ValueError(f"variant {variant.name!r}")
+        raise ValueError(f"invalid variant name {variant.name!r}")
     return dataclasses.replace(variant, spec=_read_model(folder, variant.name, variant.digest)) if not variant.error else variant
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, mappings and tuples as what YAML writes without tags."""
+    """Dataclasses, mappings and tuples as plain data, which YAML writes without tags."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -112,5 +112,5 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
         }
     )
     if sum(v.baseline for v in plan.variants) != 1 or not plan.seeds:
-        raise ValueError("one variant is the baseline, and there is a seed")
+        raise ValueError("exactly one variant must be the baseline, and there must be a seed")
     return plan

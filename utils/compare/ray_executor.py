@@ -1,7 +1,7 @@
 """The runs of a study on a Ray cluster whose machines share the study's folder, the data and this repository.
 
-Ray places the tasks and starts those again whose worker or machine is lost. What a task has done lies in its run folder, so that it
-is gone on with elsewhere; the claim on the run keeps two of them from working on it at once.
+Ray schedules the tasks and restarts those whose worker or machine is lost. Their progress is in the run folder, so they can continue on
+another machine; a lock on the run keeps two processes from working on it at once.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from utils.compare.executors import Exit, Task, command, end, environment, launc
 from utils.errors import UserError
 
 _RETRIES = 20
-"""How often Ray starts a task again that was lost with its worker."""
+"""How often Ray restarts a task that was lost with its worker."""
 
 
 def carry_out(task: Task, flags: Mapping[str, Any], device: str) -> int:
-    """Inside a Ray worker: run the task's process, which ends when this worker does; return its exit status."""
+    """In a Ray worker: run the task's process, which ends when this worker does; return its exit status."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:
         process = launch(command(task, flags, device), log)
     try:
         return process.wait()
-    except BaseException:  # Ray cancels a task by KeyboardInterrupt
+    except BaseException:  # Ray cancels a task with KeyboardInterrupt
         end([process])
         raise
 
@@ -33,10 +33,10 @@ class RayExecutor:
     """Ray tasks.
 
     Args:
-        address: of the cluster; "" starts Ray on this machine, with `threads` x `jobs` processors.
-        threads: processors of a task.
-        device: what ``--device`` names; "" takes a GPU of the cluster where it has any, even if this machine has none.
-        runs: most tasks there will be; Ray itself decides how many run at a time.
+        address: of the cluster; "" starts Ray on this machine, with `threads` x `jobs` CPUs.
+        threads: CPUs of a task.
+        device: what ``--device`` names; "" takes a GPU of the cluster if it has any, even if this machine has none.
+        runs: maximum number of tasks; Ray decides how many run at a time.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster at the address.
@@ -57,7 +57,7 @@ class RayExecutor:
         resources = self._ray.cluster_resources()
         if resources.get("CPU", 0) < threads:
             ray.shutdown()
-            raise UserError(f"--engine ray: a run of this study takes {threads} CPUs, and the cluster has {resources.get('CPU', 0):.0f}")
+            raise UserError(f"--engine ray: a run of this study needs {threads} CPUs, and the cluster has {resources.get('CPU', 0):.0f}")
         gpus = 1 if resources.get("GPU", 0) and device != "cpu" else 0
         remote = ray.remote(carry_out)
         self._remote = remote.options(num_cpus=threads, num_gpus=gpus, max_retries=_RETRIES, retry_exceptions=False)
@@ -66,12 +66,12 @@ class RayExecutor:
         self.slots = max(runs, 1)
 
     def start(self, task: Task) -> None:
-        """Hand a task to Ray, whose workers have a working folder of their own."""
+        """Submit a task to Ray, whose workers have another working directory."""
         there = dataclasses.replace(task, study=task.study.resolve())
         self._running[self._remote.remote(there, self._flags, self._device)] = task
 
     def wait(self, seconds: float) -> list[Exit]:
-        """Return the tasks that have ended; at once when there are any, else after `seconds`."""
+        """Return the tasks that have ended; waits up to `seconds` if there are none."""
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [Exit(self._running.pop(reference), self._code(reference)) for reference in ready]
 
@@ -79,10 +79,10 @@ class RayExecutor:
         try:
             return int(self._ray.get(reference))
         except self._ray.exceptions.RayError:
-            return -9  # its worker or machine was lost more often than Ray tries again
+            return -9  # its worker or machine was lost more often than Ray retries
 
     def stop(self) -> None:
-        """Ask all tasks to save and end, and wait until they have."""
+        """Ask all tasks to save and exit, and wait for them."""
         for reference in self._running:
             self._ray.cancel(reference, force=False)
         if self._running:

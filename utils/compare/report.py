@@ -1,7 +1,7 @@
-"""Everything a study hands out for reading: report.html, table.md, table.tex, results.json and the figures.
+"""The report of a study: report.html, table.md, table.tex, results.json and figures.
 
-``python -m utils.compare.report STUDY`` writes them again, finished or not, from what lies in the study's folder. It plans, trains and
-measures nothing, so it does not mind that code, flags or data have changed since.
+``python -m utils.compare.report STUDY`` writes it again from the study folder alone, whether or not the study is finished, and even if
+code, flags or data have changed since. It trains and measures nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("base.js", "table.js", "charts.js", "gallery.js", "main.js")
-"""Joined in this order into the page's one script."""
+"""Joined in this order into the script of the page."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +35,14 @@ class ReportConfig:
     """Arguments of ``python -m utils.compare.report``."""
 
     study: str = option("", "study folder", positional=True)
-    plugins: tuple[str, ...] = option((), "your own modules, for the pictures of models that use them", nargs="+", type=str)
+    plugins: tuple[str, ...] = option((), "your own modules, for pictures of models that use them", nargs="+", type=str)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Compare the runs of a study folder once more, and write the report anew.
+    """Compare the runs of a study folder and write the report again.
 
     Raises:
-        UserError: no study there, compare.py is at work on it, or a file cannot be written.
+        UserError: there is no study, compare.py is using it, or a file cannot be written.
     """
     config, _ = parse(ReportConfig, argv, description=__doc__ or "")
     from models import load_plugins
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
     start_log()
     folder = Path(config.study)
-    load_study(folder)  # before a lock is left where there is no study
+    load_study(folder)  # before a lock file is made where there is no study
     load_plugins(config.plugins)
     with folder_lock(folder):
         study = load_study(folder)
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def write_report(study: Study) -> None:
-    """Write report.html, table.md, table.tex, results.json and figures/ into the study's folder; earlier ones are replaced.
+    """Write or replace report.html, table.md, table.tex, results.json and figures/ in the study folder.
 
     Raises:
         UserError: a file cannot be written.
@@ -80,17 +80,19 @@ def write_report(study: Study) -> None:
     write_figures(study.folder / "figures", data)
     gallery = build_gallery(study)
     write_text(study.folder / "results.json", results_json(study, data, gallery))
-    write_text(study.folder / "report.html", page(study, data, gallery))
+    write_text(study.folder / "report.html", html_page(study, data, gallery))
 
 
-def page(study: Study, data: ReportData, gallery: Gallery) -> str:
-    """The one self-contained HTML file. It runs its own script and style only, and loads nothing: its policy names both by their hash."""
-    style, script = _style(), _script()
+def html_page(study: Study, data: ReportData, gallery: Gallery) -> str:
+    """The self-contained HTML file. It loads nothing, and its CSP allows its own script and style only, by their hashes."""
+    style = (PAGE / "report.css").read_text(encoding="utf-8")
+    body = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{body}}})();\n'
     limits = [*words.notes(data, study.runs, study.plan.data.overlap), *gallery.notes]
     parts = {
         "title": html(study.plan.name),
         "kicker": html(protocol.kicker(study.plan)),
-        "headline": html(words.headline(data)).replace(" AP", "\u00a0AP"),  # a number keeps its unit
+        "headline": html(words.headline(data)).replace(" AP", "\u00a0AP"),  # keeps number and unit on one line
         "baseline": html(data["baseline"]),
         "level": html(data["level"]),
         "verdict": sections.verdict(data),
@@ -107,16 +109,7 @@ def page(study: Study, data: ReportData, gallery: Gallery) -> str:
         "script_hash": _hash(script),
     }
     template = (PAGE / "report.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)  # in one pass: a name that looks like a field stays a name
-
-
-def _style() -> str:
-    return (PAGE / "report.css").read_text(encoding="utf-8")
-
-
-def _script() -> str:
-    body = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return f'(() => {{\n"use strict";\n{body}}})();\n'
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)  # in one pass, so that a name containing {{field}} is not replaced
 
 
 def _hash(text: str) -> str:
@@ -124,7 +117,7 @@ def _hash(text: str) -> str:
 
 
 def results_json(study: Study, data: ReportData, gallery: Gallery) -> str:
-    """Everything that was found, and how: the numbers of the report, each run, the protocol. NaN is null."""
+    """The numbers of the report, each run and the protocol, as JSON; NaN is null."""
     plan = study.plan
     content: dict[str, Any] = {
         "headline": words.headline(data),
@@ -134,8 +127,8 @@ def results_json(study: Study, data: ReportData, gallery: Gallery) -> str:
         "curves": {v["name"]: data["curves"]["values"][v["index"]] for v in data["variants"]},
         "energy": {
             "seed": gallery.seed,
-            "without_focus": gallery.chance,
-            "inside_true_boxes": {name: {"share": focus.share, "images": focus.images} for name, focus in gallery.focus.items()},
+            "without_focus": gallery.uniform_share,
+            "inside_true_boxes": {name: {"share": energy.share, "images": energy.images} for name, energy in gallery.energy.items()},
         },
         "protocol": {"command": plan.command, **dict(protocol.plan_rows(study)), **{k: dict(v) for k, v in protocol.tables(study).items()}},
     }

@@ -1,4 +1,13 @@
-"""Average precision from stored matches, for any multiplicities of the images: what COCO would say had each image been there so often."""
+"""COCO's average precision of stored matches, for any resample of the images, thousands of times a second.
+
+Attune computes average precision by three definitions and matchers:
+
+- COCO's, by faster-coco-eval (`utils.evaluation.coco_ap`): the figures of validation.
+- COCO's again, from stored matches (`utils.compare.match_store`, which matches as pycocotools does, and this module): equal to the first
+  up to rounding, for each resample of the bootstrap.
+- YOLOv5's (`utils.evaluation.matching` and `utils.evaluation.pr_curves`): other matching and interpolation, for precision, recall, curves
+  and figures that are comparable with those published for YOLOv5.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +23,16 @@ from utils.evaluation.matching import IOU_THRESHOLDS
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _EPS = np.spacing(1)  # COCO's guard against 0 / 0
 _STEPS = len(IOU_THRESHOLDS)
-_AT_ONCE = 20_000  # numbers in a running sum: more leave the processor's cache
+_MAX_ELEMENTS = 20_000  # of a cumulative sum: more exceed the processor's cache
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """COCO's figures, as fractions of 1; NaN where there is no such object.
+    """COCO's figures in 0..1; NaN where there is no such object.
 
     Attributes:
         ap, ap50, ap75: over IoU 0.50 to 0.95, at 0.50, at 0.75, all areas.
-        small, medium, large: AP over objects of that area.
+        small, medium, large: AP of objects of that area.
         per_class: (nc,) AP.
     """
 
@@ -37,10 +46,10 @@ class Scores:
 
 
 def average_precision(matches: StoredMatches, weights: NDArray[np.integer] | None = None) -> Scores:
-    """Measure a run.
+    """Compute the figures of a run.
 
     Args:
-        weights: (n,) how often each image counts; once each when None.
+        weights: (n,) multiplicity of each image; None counts each once.
     """
     if weights is not None:
         matches = matches.resampled(weights)
@@ -52,13 +61,13 @@ def average_precision(matches: StoredMatches, weights: NDArray[np.integer] | Non
 
 
 class RankedDetections:
-    """The detections of a run in one area, laid out for measuring AP many times.
+    """The detections of a run for one area, arranged for computing AP many times.
 
-    A *curve* belongs to a class and an IoU threshold. Its precision matters only where something right was found: the *points*. How
-    many detections went before a point is a difference of running sums, so that a measurement costs a few passes over flat arrays.
+    There is a *curve* per class and IoU threshold. Its precision matters only at true positives, its *points*. The number of detections
+    before a point is a difference of cumulative sums, so computing AP takes a few passes over flat arrays.
 
     Args:
-        area: all, small, medium or large, by number.
+        area: index into `AREAS`.
     """
 
     def __init__(self, matches: StoredMatches, area: int = 0) -> None:
@@ -79,7 +88,7 @@ class RankedDetections:
         np.add.at(self._objects, (matches.object_image[counted], matches.object_cls[counted]), 1)
 
     def _skip_before(self, ignored: NDArray[np.bool_], matches: StoredMatches) -> None:
-        """Find which of the ignored detections, in the order of the curves, come before each point."""
+        """Find the ignored detections before each point, in the order of the curves."""
         row, curve = _by_curve(ignored, matches.cls)
         self._skipped_image = matches.image[row]
         total = len(matches.image)
@@ -88,29 +97,29 @@ class RankedDetections:
         self._skipped_to = np.searchsorted(key, self._curve * total + self._row)
 
     def average_precision(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Measure for each row of `weights`, (r, n): how often each image counts.
+        """Compute AP for each row of `weights`, (r, n) multiplicities of the images.
 
         Of detections with the same confidence, all copies of the first come before those of the next.
 
         Returns:
             (r, nc, 10) AP by class and IoU threshold; NaN for a class without objects.
         """
-        count = max(_AT_ONCE // (len(self._image) + len(self._row) + len(self._skipped_image) + 1), 1)
+        count = max(_MAX_ELEMENTS // (len(self._image) + len(self._row) + len(self._skipped_image) + 1), 1)
         parts = [self._measure(weights[first : first + count]) for first in range(0, len(weights), count)]
         return np.concatenate([np.zeros((0, self._classes, _STEPS)), *parts])
 
     def _measure(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
         objects = weights @ self._objects
-        right = _running(weights[:, self._own_image])
+        right = _cumulative(weights[:, self._own_image])
         true = right[:, 1:] - right[:, self._first_point]
-        seen = _running(weights[:, self._image])
+        seen = _cumulative(weights[:, self._image])
         before = seen[:, self._row + 1] - seen[:, self._first_row]
         if len(self._skipped_image):
-            skipped = _running(weights[:, self._skipped_image])
+            skipped = _cumulative(weights[:, self._skipped_image])
             before -= skipped[:, self._skipped_to] - skipped[:, self._skipped_from]
         precision = true / (before + _EPS)
         recall = true / np.maximum(objects, 1)[:, self._own_class]
-        # The best precision at this recall or a higher one: a running maximum from the end, which the shift starts anew for each curve.
+        # Maximum precision at this or a higher recall: a running maximum from the end, which the shift restarts for each curve.
         shifted = np.maximum.accumulate((precision + self._shift)[:, ::-1], axis=1)[:, ::-1] - self._shift
         reached = np.searchsorted(_RECALLS, recall, side="right")
         newly = np.diff(reached, axis=1, prepend=0)
@@ -122,7 +131,7 @@ class RankedDetections:
 
 
 def mean_ignoring_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the last axis of what is not NaN; NaN where all is."""
+    """Mean over the last axis, ignoring NaN; NaN where all is NaN."""
     known = ~np.isnan(values)
     count = known.sum(-1)
     total = np.where(known, values, 0).sum(-1)
@@ -130,15 +139,15 @@ def mean_ignoring_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _by_curve(flags: NDArray[np.bool_], cls: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where (d, 10) `flags` are set, sorted by curve, then row: the rows, and the curves' numbers."""
+    """The set elements of (d, 10) `flags`, sorted by curve, then detection: indices of the detections and of the curves."""
     row, step = np.nonzero(flags)
     curve = cls[row].astype(np.int64) * _STEPS + step
     order = np.lexsort((row, curve))
     return row[order], curve[order]
 
 
-def _running(values: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(r, k) -> (r, k + 1) running sums from 0."""
+def _cumulative(values: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(r, k) -> (r, k + 1) cumulative sums from 0."""
     out = np.zeros((values.shape[0], values.shape[1] + 1), np.int64)
     np.cumsum(values, axis=1, out=out[:, 1:])
     return out

@@ -1,22 +1,18 @@
-"""results.csv of a study: a row a run, byte for byte the same whatever interruptions the study went through."""
+"""results.csv of a study: one row per run, identical to the byte however often the study was interrupted."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from typing import TYPE_CHECKING
 
 from utils.compare.checksummed_json import write_text
 from utils.compare.page.escape import csv_cell
-from utils.compare.study import FIGURES, RESULTS, RunResult, Study
-
-if TYPE_CHECKING:
-    from utils.compare.resampled_ap import Scores
+from utils.compare.study import FIGURES, RESULTS, Study
 
 
 def write_results(study: Study) -> None:
-    """Write results.csv: what was measured, and no times, notes or paths.
+    """Write results.csv: measurements only, no times, notes or paths.
 
     Raises:
         UserError: it cannot be written.
@@ -30,21 +26,15 @@ def write_results(study: Study) -> None:
     writer.writerow([*columns, *figures, *classes])
     for run in study.runs:
         control = study.plan.variant(run.variant).control_of or ""
-        cells = [csv_cell(run.variant), run.seed, csv_cell(control), run.state, csv_cell(_reason(run)), run.split]
+        error = run.error if run.state == "failed" else ""
+        cells = [csv_cell(run.variant), run.seed, csv_cell(control), run.state, csv_cell(error), run.split]
         cells += [run.epochs, run.best_epoch] if run.state == "done" else ["", ""]
         overall = [_number(getattr(scores, figure)) if scores else "" for scores in (run.last, run.best) for figure in FIGURES]
-        writer.writerow([*cells, *overall, *_per_class(run.last, len(names))])
+        per_class = [_number(float(ap)) for ap in run.last.per_class] if run.last else [""] * len(names)
+        writer.writerow([*cells, *overall, *per_class])
     write_text(study.folder / RESULTS, text.getvalue())
 
 
-def _reason(run: RunResult) -> str:
-    return run.error if run.state == "failed" else ""
-
-
-def _per_class(scores: Scores | None, nc: int) -> list[str]:
-    return [_number(float(v)) for v in scores.per_class] if scores else [""] * nc
-
-
 def _number(value: float) -> str:
-    """As many digits as tell one value from another; nothing for NaN."""
+    """The shortest text that reads back as the same number; empty for NaN."""
     return "" if math.isnan(value) else repr(float(value))

@@ -1,4 +1,4 @@
-"""What a run leaves behind: result.json and the matches, sealed, and whether they can be trusted."""
+"""The result of a run: result.json, which holds checksums of itself and of the run's files."""
 
 from __future__ import annotations
 
@@ -18,28 +18,25 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"
 MATCHES = {"last": "last.npz", "best": "best.npz"}
-"""Files of a run folder. The result is written last: where it is, the run is complete."""
+"""Files of a run folder. The result is written last, so its presence means that the run is complete."""
 
 
 def write_run_result(folder: Path, result: RunResult) -> None:
-    """Mark a run as done or failed; its matches and weights are in the folder already.
+    """Write the result of a run whose matches and weights are already in the folder.
 
     Raises:
         UserError: it cannot be written.
     """
     content = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in ("curve", "folder")}
     content |= {which: _plain(getattr(result, which)) for which in MATCHES}
+    files = (*MATCHES.values(), "results.csv") if result.state == "done" else ()
     content["made_with"] = dict(result.made_with)
-    content["files"] = {name: file_digest(folder / name) for name in _files(result.state)}
+    content["files"] = {name: file_digest(folder / name) for name in files}
     write_json(folder / RESULT, content)
 
 
-def _files(state: str) -> tuple[str, ...]:
-    return (*MATCHES.values(), "results.csv") if state == "done" else ()
-
-
 def read_run_result(study: Path, variant: str, seed: int) -> RunResult:
-    """Read a run as far as it has come; what is damaged counts as missing."""
+    """Read the result of a run; a damaged or absent one has the state "missing"."""
     folder = run_folder(study, variant, seed)
     missing = RunResult(variant=variant, seed=seed, state="missing", folder=folder, curve=read_curve(folder))
     content = read_json(folder / RESULT)
@@ -47,13 +44,13 @@ def read_run_result(study: Path, variant: str, seed: int) -> RunResult:
         return dataclasses.replace(missing, error="its result is damaged") if (folder / RESULT).exists() else missing
     if (content.get("variant"), content.get("seed")) != (variant, seed):
         return dataclasses.replace(missing, error=f"holds the result of {content.get('variant')}, seed {content.get('seed')}")
-    if damaged := [name for name, digest in content.pop("files").items() if not _is_whole(folder / name, digest)]:
+    if damaged := [name for name, digest in content.pop("files").items() if not _is_intact(folder / name, digest)]:
         return dataclasses.replace(missing, error=f"{', '.join(damaged)} damaged")
     content |= {which: _scores(content[which]) for which in MATCHES}
     return RunResult(**{**content, "notes": tuple(content["notes"])}, folder=folder, curve=missing.curve)
 
 
-def _is_whole(path: Path, digest: str) -> bool:
+def _is_intact(path: Path, digest: str) -> bool:
     try:
         return file_digest(path) == digest
     except UserError:
@@ -79,12 +76,12 @@ def _scores(values: Mapping[str, Any] | None) -> Scores | None:
 
 
 def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
-    """The whole rows of a run's own results.csv."""
+    """The complete rows of a run's own results.csv."""
     rows: list[dict[str, float]] = []
     try:
         with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 rows += [{k.strip(): float(v) for k, v in row.items()}]
-    except (OSError, ValueError, AttributeError, TypeError, UnicodeDecodeError):  # a row cut off by a kill is no row yet
+    except (OSError, ValueError, AttributeError, TypeError, UnicodeDecodeError):  # a row truncated by a kill is ignored
         pass
     return tuple(rows)

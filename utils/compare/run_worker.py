@@ -1,7 +1,7 @@
-"""One run of a study in a process of its own: ``python -m utils.compare.run_worker STUDY VARIANT SEED``.
+"""One run of a study in a separate process: ``python -m utils.compare.run_worker STUDY VARIANT SEED``.
 
-It may be started any number of times, by anyone, on any machine that sees the folder: what is done stays done, what was begun goes
-on from its last whole checkpoint, and while one process is at work on a run, a second one waits.
+It may be started any number of times, on any machine with access to the folder: finished work is kept, an interrupted run resumes from
+its last intact checkpoint, and while one process works on a run, a second one waits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -30,8 +29,8 @@ from utils.files.lock import folder_lock
 from utils.log import LOG, start_log
 
 USAGE = "parts.json"
-"""Time and memory of the processes that trained a run, as far as they lived to tell."""
-_PATIENCE = 90.0  # seconds that a process may take to save and leave after its parent has died
+"""File with the time and memory of the processes that trained a run, and the version of the code they began with."""
+_CLAIM_TIMEOUT = 90.0  # seconds an earlier process may take to save and exit after its parent died
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,32 +41,32 @@ class WorkerConfig:
     variant: str = option("", "variant", positional=True)
     seed: int = option(0, "seed", positional=True, type=int)
     device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
-    workers: int = option(8, "most loader processes; 0 loads in this process")
+    workers: int = option(8, "maximum number of dataloader processes; 0 loads in this process")
     cache: str = option("", "keep decoded images in 'ram' or on 'disk'")
-    noplots: bool = option(False, "draw no pictures")
-    save_period: int = option(-1, "also keep a checkpoint every so many epochs")
-    save_interval: float = option(10.0, "save within an epoch every so many minutes; 0 saves after epochs only")
-    follow: bool = option(False, "save and end when standard input is closed: the process that started this one is gone")
+    noplots: bool = option(False, "save no plots")
+    save_period: int = option(-1, "also keep a checkpoint every N epochs")
+    save_interval: float = option(10.0, "save within an epoch every N minutes; 0 saves after epochs only")
+    follow: bool = option(False, "save and exit when standard input is closed: the parent process is gone")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Carry out a run, unless it is done.
 
     Raises:
-        UserError: what keeps this process from it but says nothing about the variant: a full disk, data that are gone.
-        StopError: a signal has asked to stop; everything is saved.
+        UserError: an error that is not the variant's fault, such as a full disk or a missing dataset.
+        StopError: a signal asked to stop; everything is saved.
     """
     config, _ = parse(WorkerConfig, argv, description=__doc__ or "")
     if config.follow:
-        _follow()
+        _stop_with_parent()
     plan = read_plan(Path(config.study))
     set_threads(plan.threads)
     start_log()
     Worker(Path(config.study), plan, plan.variant(config.variant), config).carry_out()
 
 
-def _follow() -> None:
-    """End as after SIGTERM when the other end of standard input goes, by whatever death."""
+def _stop_with_parent() -> None:
+    """Stop as after SIGTERM once the other end of standard input is closed, however the parent ended."""
 
     def wait() -> None:
         with contextlib.suppress(OSError):
@@ -79,7 +78,7 @@ def _follow() -> None:
 
 
 def set_threads(count: int) -> None:
-    """Compute with as many threads as the study was planned with: the last bits of a sum depend on it."""
+    """Use the number of CPU threads of the study's plan, on which the last bits of a sum depend."""
     # torch reads these when it is first imported
     os.environ.update({name: str(count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
     import torch
@@ -89,12 +88,12 @@ def set_threads(count: int) -> None:
 
 @contextlib.contextmanager
 def _claim(study: Path, variant: str, seed: int) -> Iterator[None]:
-    """Have a run to oneself. An earlier process may still be saving: its parent was killed, and it has not noticed yet."""
+    """Hold a run exclusively. An earlier process whose parent was killed may still be saving: wait for it."""
     folder = study / "claims" / variant / f"seed{seed}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        raise UserError(f"{folder}: cannot be created ({error.strerror or error})") from error
     with contextlib.ExitStack() as stack:
         begun = time.monotonic()
         while True:
@@ -102,7 +101,7 @@ def _claim(study: Path, variant: str, seed: int) -> Iterator[None]:
                 stack.enter_context(folder_lock(folder))
                 break
             except UserError:
-                if time.monotonic() - begun > _PATIENCE:
+                if time.monotonic() - begun > _CLAIM_TIMEOUT:
                     raise
                 time.sleep(0.2)
         yield
@@ -110,7 +109,7 @@ def _claim(study: Path, variant: str, seed: int) -> Iterator[None]:
 
 @dataclasses.dataclass(slots=True)
 class Worker:
-    """A run and everything it needs."""
+    """Carries out one run."""
 
     study: Path
     plan: StudyPlan
@@ -119,42 +118,42 @@ class Worker:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
-    def home(self) -> Path:
+    def folder(self) -> Path:
         """The run folder."""
         return run_folder(self.study, self.variant.name, self.config.seed)
 
     def carry_out(self) -> None:
-        """Train, measure, and write the result, as far as that is still to do."""
+        """Train, measure and write the result, unless done already."""
         with _claim(self.study, self.variant.name, self.config.seed):
             before = read_run_result(self.study, self.variant.name, self.config.seed)
             if before.state != "missing":
-                LOG.info("%s, seed %d: %s already", self.variant.name, self.config.seed, before.state)
+                LOG.info("%s, seed %d: already %s", self.variant.name, self.config.seed, before.state)
                 return
             if before.error:
-                self.notes.append(f"{before.error}; carried out again")
-                LOG.warning("%s: %s; carrying it out again", self.home, before.error)
+                self.notes.append(f"{before.error}; repeated")
+                LOG.warning("%s: %s; repeating the run", self.folder, before.error)
             try:
-                self.home.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(parents=True, exist_ok=True)
                 result = self._result()
             except OSError as error:
-                raise UserError(f"{error.filename or self.home}: {error.strerror or error}; the same command tries again") from error
+                raise UserError(f"{error.filename or self.folder}: {error.strerror or error}; repeat the command to try again") from error
             except UserError as error:
-                if _of_the_machine(error):
+                if _is_environment_error(error):
                     raise
                 LOG.warning("%s, seed %d failed: %s", self.variant.name, self.config.seed, error)
-                text = str(error).replace(f"{self.study}{os.sep}", "")  # the row is the same wherever the study lies
-                result = self._blank("failed", error=" ".join(text.split()))
-            write_run_result(self.home, dataclasses.replace(result, notes=tuple(self.notes)))
+                text = str(error).replace(f"{self.study}{os.sep}", "")  # the same wherever the study folder is
+                result = self._empty_result("failed", error=" ".join(text.split()))
+            write_run_result(self.folder, dataclasses.replace(result, notes=tuple(self.notes)))
 
-    def _blank(self, state: str, error: str = "") -> RunResult:
-        return RunResult(variant=self.variant.name, seed=self.config.seed, state=state, folder=self.home, error=error)
+    def _empty_result(self, state: str, error: str = "") -> RunResult:
+        return RunResult(variant=self.variant.name, seed=self.config.seed, state=state, folder=self.folder, error=error)
 
     def _result(self) -> RunResult:
         if self.variant.error:
             raise UserError(self.variant.error)
         if digest(self.variant.spec) != self.variant.digest:
             file = model_file(self.study, self.variant.name)
-            raise UserError(f"{file}: damaged; run compare.py again, which restores it") from OSError("damaged")
+            raise UserError(f"{file}: damaged; repeat the compare.py command, which restores it") from OSError("damaged")
         from models import load_plugins
         from utils.compare.evaluate_run import measure, open_splits
         from utils.compare.provenance import data_digest, device_name, versions
@@ -166,122 +165,110 @@ class Worker:
         splits = open_splits(self.plan)
         found = {split: data_digest(index) for split, index in splits.items()}
         made_with = {**versions(), "data": digest(found)[:16], "device": device_name(device)}
-        made_with |= {"threads": str(self.plan.threads), **self._inputs()}
+        made_with |= {"threads": str(self.plan.threads), **self._input_digests()}
         payload = self._trained()
-        best_epoch = int(load_checkpoint(self.home / "weights" / "best.pt")["epoch"])
-        (self.home / RESULT).unlink(missing_ok=True)
+        best_epoch = int(load_checkpoint(self.folder / "weights" / "best.pt")["epoch"])
+        (self.folder / RESULT).unlink(missing_ok=True)
         index, same = splits[self.plan.data.measured], best_epoch == int(payload["epoch"])
-        scores: dict[str, Any] = measure(self.plan, self.home, index, device, self.config.workers, same=same)
-        parts = read_json(self.home / USAGE) or {}
-        self.notes += [f"{count} x {kind}" for kind, count in sorted(_mishaps(self.home).items())]
+        scores: dict[str, Any] = measure(self.plan, self.folder, index, device, self.config.workers, same=same)
+        usage = read_json(self.folder / USAGE) or {}
+        self.notes += [f"{count} x {kind}" for kind, count in sorted(_event_counts(self.folder).items())]
         return dataclasses.replace(
-            self._blank("done"),
+            self._empty_result("done"),
             split=self.plan.data.measured,
             epochs=int(payload["epoch"]) + 1,
             **scores,
             best_epoch=best_epoch,
-            train_seconds=float(parts.get("seconds", 0.0)),
-            train_memory_mb=float(parts.get("memory_mb", 0.0)),
+            train_seconds=float(usage.get("seconds", 0.0)),
+            train_memory_mb=float(usage.get("memory_mb", 0.0)),
             made_with=made_with,
         )
 
-    def _inputs(self) -> dict[str, str]:
-        """Digests of the user's own files that a run rests on: one that is edited while the study is under way shows."""
+    def _input_digests(self) -> dict[str, str]:
+        """Digests of the plug-ins and start weights: shows when one is edited while the study is under way."""
         found = {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}
         return found | ({"start weights": file_digest(Path(self.plan.weights))[:16]} if self.plan.weights else {})
 
     def _trained(self) -> dict[str, Any]:
-        """Train to the end, on from where an earlier process was stopped; the last checkpoint's content."""
+        """Train to the end, resuming an interrupted run; return the last checkpoint's content."""
         from utils.training.checkpoint import load_checkpoint
         from utils.training.resume import is_finished, newest_whole
 
-        path = newest_whole(self.home)
+        path = newest_whole(self.folder)
         payload = load_checkpoint(path) if path else None
-        if payload and (reason := self._unusable(payload)):
-            self.notes.append(f"{reason}; trained again from the start")
-            LOG.warning("%s: %s; training again from the start", self.home, reason)
+        if payload and (reason := self._restart_reason(payload)):
+            self.notes.append(f"{reason}; trained again from epoch 0")
+            LOG.warning("%s: %s; training again from epoch 0", self.folder, reason)
             payload = None
         if payload and is_finished(payload):
             return payload
         if payload:
-            self.notes.append(f"went on from epoch {int(payload['epoch']) + 1}")
+            self.notes.append(f"resumed from epoch {int(payload['epoch']) + 1}")
         else:
-            shutil.rmtree(self.home, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._train(resume=payload is not None)
-        path = newest_whole(self.home)
+        path = newest_whole(self.folder)
         assert path is not None, "training ended without a checkpoint"
         return load_checkpoint(path)
 
-    def _unusable(self, payload: dict[str, Any]) -> str:
-        """Why a checkpoint cannot be gone on from without mixing what is not comparable, or ""."""
+    def _restart_reason(self, payload: dict[str, Any]) -> str:
+        """Why resuming the checkpoint would mix what is not comparable, or ""."""
         from utils.compare.provenance import code_digest
         from utils.files.checksum import has_valid_checksum
         from utils.training.resume import is_finished
 
-        marks = read_json(self.home / USAGE) or {}
-        best = self.home / "weights" / "best.pt"
-        if marks.get("code", code_digest()) != code_digest():
-            return "begun with other code"
+        begun, now = (read_json(self.folder / USAGE) or {}).get("code", code_digest()), code_digest()
+        best = self.folder / "weights" / "best.pt"
+        if begun != now:
+            return f"begun with another version of Attune's code ({begun}, now {now})"
         if is_finished(payload) and not (best.is_file() and has_valid_checksum(best)):
             return "best.pt is damaged"
         return ""
 
     def _train(self, *, resume: bool) -> None:
+        """Train, and record time and memory even if the training fails."""
         from utils.compare.config import train_config
         from utils.compare.provenance import code_digest
         from utils.config import Hyp
+        from utils.device import peak_memory_mb
         from utils.training.session import train
 
-        self.home.mkdir(parents=True, exist_ok=True)
-        earlier = read_json(self.home / USAGE) or {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
-        write_json(self.home / USAGE, earlier)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        earlier = read_json(self.folder / USAGE) or {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
+        write_json(self.folder / USAGE, earlier)
         local = {name: getattr(self.config, name) for name in ("device", "workers", "cache", "noplots", "save_period", "save_interval")}
         own: dict[str, Any] = {"cfg": str(model_file(self.study, self.variant.name)), "seed": self.config.seed, "exist_ok": True}
         own |= {"weights": self.plan.weights, "data": self.plan.data.source, "plugins": tuple(self.plan.plugins)}
-        own |= {"project": str(self.home.parent), "name": self.home.name}
-        config = train_config(self.plan.flags, **own, **local, resume=str(self.home) if resume else "")
+        own |= {"project": str(self.folder.parent), "name": self.folder.name}
+        config = train_config(self.plan.flags, **own, **local, resume=str(self.folder) if resume else "")
         given = frozenset({"resume", *local}) if resume else frozenset({*self.plan.flags, *own, *local})
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
             train(config, Hyp(**self.plan.hyp), given, {})  # type: ignore[arg-type]
         finally:
-            seconds, memory = earlier["seconds"] + time.monotonic() - begun, max(earlier["memory_mb"], peak_memory_mb())
+            seconds, memory = earlier["seconds"] + time.monotonic() - start, max(earlier["memory_mb"], peak_memory_mb())
             with contextlib.suppress(UserError):
-                write_json(self.home / USAGE, {**earlier, "seconds": seconds, "memory_mb": memory})
+                write_json(self.folder / USAGE, {**earlier, "seconds": seconds, "memory_mb": memory})
 
 
-def _mishaps(home: Path) -> Counter[str]:
-    """What went wrong in the training and was dealt with there, by kind."""
+def _event_counts(home: Path) -> Counter[str]:
+    """How often each kind of fault occurred in training and was recovered from."""
     kinds: Counter[str] = Counter()
     with contextlib.suppress(OSError):
         for line in (home / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a kill cut off
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line truncated by a kill
                 kinds[str(json.loads(line)["event"])] += 1
     return kinds
 
 
-def _of_the_machine(error: BaseException) -> bool:
-    """Whether the disk or a file is to blame, rather than the variant: that may be mended and tried again."""
+def _is_environment_error(error: BaseException) -> bool:
+    """Whether a disk or file error caused it, rather than the variant: it can be fixed and the run repeated."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
-
-
-def peak_memory_mb() -> float:
-    """Largest memory so far, in 1e6 bytes: of the GPU where one is used, else of this process."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 1e6
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 if __name__ == "__main__":

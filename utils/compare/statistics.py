@@ -1,6 +1,6 @@
-"""How sure a difference is: two sources of noise, seeds and images, kept apart; what the verdict may rest on.
+"""How certain a difference in AP is, for two sources of variance, seeds and images, and the verdict that follows.
 
-Differences are variant minus baseline, in AP as a fraction of 1. Everything here is agnostic of which epoch the matches come from.
+Differences are variant minus baseline, with AP in 0..1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "Comparison",
     "Interval",
     "MeanAndStd",
-    "Result",
+    "StudyResult",
     "Summary",
     "VariantRuns",
     "compare_variants",
@@ -41,7 +41,7 @@ FIGURES = ("ap", "ap50", "ap75", "small", "medium", "large")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MeanAndStd:
-    """Mean and standard deviation (n - 1) of a figure over n seeds; NaN where it has no value, and the deviation below two seeds too."""
+    """Mean and standard deviation (n - 1) of a figure over n seeds; NaN where there is no value. The deviation needs two seeds."""
 
     mean: float
     sd: float
@@ -50,11 +50,11 @@ class MeanAndStd:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VariantRuns:
-    """What is known of one variant.
+    """The finished runs of one variant.
 
     Attributes:
-        matches: of its finished runs, by seed; each is looked up once, so a mapping that loads from files will do.
-        protocol: by seed, what must be the same in all runs that are compared: its name (such as "data", "code", "torch") and its value.
+        matches: by seed; each is looked up once, so a mapping may load them from files.
+        protocol: by seed, what must be the same in all compared runs, by name (such as "data", "code", "torch").
     """
 
     name: str
@@ -62,13 +62,13 @@ class VariantRuns:
     protocol: Mapping[int, Mapping[str, str]]
 
     def measured(self, seeds: Sequence[int]) -> tuple[int, ...]:
-        """Those of `seeds` that there are matches for; none is looked up."""
+        """The seeds among `seeds` with matches, without looking these up."""
         return tuple(s for s in seeds if s in list(self.matches))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Summary:
-    """An arm's figures over the seeds: "ap", "ap50", "ap75", "small", "medium", "large"; and AP per class, in the order of the classes."""
+    """A variant's figures over the seeds, by the names in `FIGURES`, and AP per class, in the order of the classes."""
 
     name: str
     seeds: tuple[int, ...]
@@ -78,20 +78,20 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Comparison:
-    """A variant against the baseline. Intervals are None where they cannot be had, and so is what rests on them (with a single seed, all).
+    """A variant against the baseline. Intervals that cannot be computed, and what depends on them, are None (with a single seed, all).
 
     Attributes:
-        name, baseline: the two arms.
-        seeds: those both have.
-        difference: in AP, the mean of the paired differences; NaN without a common seed.
-        over_seeds: Student-t over the paired differences: would other seeds say the same on these images?
-        over_images: bootstrap over images of the seed-averaged difference: would other images say the same of these runs?
-        figures: the t intervals of "ap", "ap50", "ap75", "small", "medium", "large".
+        name, baseline: the two variants.
+        seeds: those finished in both.
+        difference: mean of the paired differences in AP; NaN without a common seed.
+        over_seeds: 95 % CI by Student's t over the paired differences: would other seeds give the same result on these images?
+        over_images: 95 % CI by bootstrap over images of the mean difference: would other images give the same result for these runs?
+        figures: the t intervals of the `FIGURES`.
         class_seeds, class_images: both intervals of each class's AP, in the order of the classes.
-        p: two-sided, the largest of those against seeds, images, and both together. p_holm: adjusted for the number of variants.
-        p_better: the probability that the variant is the better one, given both sources of noise and no prior opinion.
-        smallest_visible: the true difference which this study would have told from none in 4 of 5 repetitions, before Holm's adjustment.
-        verdict: "better", "worse", "not distinguishable" or "no verdict". reason: why, as a sentence.
+        p: two-sided, the largest of those for seeds, images and both combined. p_holm: adjusted for the number of variants.
+        p_better: posterior probability that the variant is better, given both sources of variance and a flat prior.
+        smallest_visible: minimum detectable effect (80 % power) of this study, before Holm's adjustment.
+        verdict: "better", "worse", "not distinguishable" or "no verdict". reason: why, in a sentence.
     """
 
     name: str
@@ -112,16 +112,16 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Result:
-    """Summaries of all arms, the baseline first, and a comparison for each variant, in the order given."""
+class StudyResult:
+    """Summaries of all variants, the baseline first, and a comparison of each other variant, in the order given."""
 
-    arms: tuple[Summary, ...]
+    summaries: tuple[Summary, ...]
     comparisons: tuple[Comparison, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Arm:
-    """An arm measured: by seed its scores, and (resamples, 1 + nc) AP over all classes and of each over resampled images."""
+class _Measured:
+    """A variant's scores by seed, and by seed (resamples, 1 + nc) AP over resampled images: the mean over classes, then each class."""
 
     name: str
     scores: Mapping[int, Scores]
@@ -130,103 +130,105 @@ class _Arm:
 
 def compare_variants(
     baseline: VariantRuns, variants: Sequence[VariantRuns], seeds: Sequence[int], *, resamples: int = 1000, seed: int = 0
-) -> Result:
+) -> StudyResult:
     """Compare each variant with the baseline.
 
     Args:
-        seeds: those of the plan: an arm without one of them gets no verdict.
-        resamples: of the images, the same for all runs; `seed` decides them.
+        seeds: the planned ones; a variant in which one is missing gets no verdict.
+        resamples: number of bootstrap resamples of the images, the same for all runs; they depend on `seed`.
     """
     given = (baseline, *variants)
-    truth = next((arm.matches[s] for arm in given for s in arm.measured(seeds)), None)
-    images = len(truth.images) if truth else 0
+    reference = next((runs.matches[s] for runs in given for s in runs.measured(seeds)), None)
+    images = len(reference.images) if reference else 0
     weights = (
         np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
         if images
         else np.zeros((0, 0), np.int64)
     )
-    arms, faults = [], []
-    for arm in given:
-        measured, foreign = _measure(arm, seeds, truth, weights)
-        arms.append(measured)
-        faults.append([*(f"seed {s} of {arm.name} is missing" for s in seeds if s not in arm.measured(seeds)), *foreign])
+    measured_variants, faults = [], []
+    for runs in given:
+        measured, mismatched = _measure(runs, seeds, reference, weights)
+        measured_variants.append(measured)
+        faults.append([*(f"seed {s} of {runs.name} is missing" for s in seeds if s not in runs.measured(seeds)), *mismatched])
     if len(seeds) < 2:
-        faults[0].append("a single seed says nothing about the noise of training: give at least two, better three")
-    raw = [_compare(arms[0], arm, truth) for arm in arms[1:]]
+        faults[0].append("a single seed says nothing about the variance of training; use at least two, better three")
+    raw = [_compare(measured_variants[0], runs, reference) for runs in measured_variants[1:]]
     adjusted = holm([c.p for c in raw])
     comparisons = []
-    for comparison, p_holm, arm, own in zip(raw, adjusted, variants, faults[1:], strict=True):
-        why = [*faults[0], *own, *_differences(baseline, arm, seeds)]
+    for comparison, p_holm, runs, own in zip(raw, adjusted, variants, faults[1:], strict=True):
+        why = [*faults[0], *own, *_differences(baseline, runs, seeds)]
         words, reason = verdict(comparison.over_seeds, comparison.over_images, p_holm, variants=len(variants), faults=why)
         comparisons.append(dataclasses.replace(comparison, p_holm=p_holm, verdict=words, reason=reason))
-    return Result(tuple(_summary(arm) for arm in arms), tuple(comparisons))
+    return StudyResult(tuple(_summary(runs) for runs in measured_variants), tuple(comparisons))
 
 
 def verdict(
     over_seeds: Interval | None, over_images: Interval | None, p_holm: float | None, *, variants: int = 1, faults: Sequence[str] = ()
 ) -> tuple[str, str]:
-    """Say what may be said: the verdict, and why.
+    """Decide the verdict, and say why.
 
-    "better" and "worse" take both intervals on one side of zero and an adjusted p of at most 0.05. `faults` forbid both.
+    "better" and "worse" need both intervals on the same side of zero and an adjusted p of at most 0.05. With `faults` there is no verdict.
     """
     if faults:
         return NO_VERDICT, "; ".join(faults)
     if over_seeds is None or over_images is None or p_holm is None:
-        return NO_VERDICT, "AP has no value here: it takes at least two images, and objects in them"
+        return NO_VERDICT, "AP is undefined: it needs at least two images with objects"
     if over_seeds.mean == over_seeds.sd == over_images.sd == 0:
-        return UNDECIDED, "both measured exactly the same"
+        return UNDECIDED, "both have exactly the same AP"
     doubts = [
-        f"{source} alone could make this difference ({_points(interval.low)} to {_points(interval.high)} points of AP)"
-        for source, interval in (("other seeds", over_seeds), ("other images", over_images))
+        f"the 95 % CI over {source} contains zero ({_points(interval.low)} to {_points(interval.high)} points of AP)"
+        for source, interval in (("seeds", over_seeds), ("images", over_images))
         if interval.low <= 0 <= interval.high
     ]
     if not doubts and p_holm > 0.05:
-        among = f", adjusted for {variants} variants," if variants > 1 else ""
-        doubts = [f"seeds and images together could make this difference (p{among} is {p_holm:.2g})"]
+        among = f" adjusted for {variants} variants" if variants > 1 else ""
+        doubts = [f"the variance over seeds and images combined can explain this difference (p{among} = {p_holm:.2g})"]
     if doubts:
         return UNDECIDED, "; ".join(doubts)
-    seen = (
+    intervals = (
         f"seeds {_points(over_seeds.low)} to {_points(over_seeds.high)}, images {_points(over_images.low)} to {_points(over_images.high)}"
     )
-    return (BETTER if over_seeds.mean > 0 else WORSE), f"both 95 % intervals lie on one side of zero ({seen} points of AP)"
+    return (BETTER if over_seeds.mean > 0 else WORSE), f"both 95 % CIs are on the same side of zero ({intervals} points of AP)"
 
 
 def _points(value: float) -> str:
     return f"{100 * value:+.2f}".replace("-", "\u2212")
 
 
-def _measure(arm: VariantRuns, seeds: Sequence[int], truth: StoredMatches | None, weights: NDArray[np.int64]) -> tuple[_Arm, list[str]]:
-    """Measure the runs of an arm; those on other images or objects than `truth` are left out and named."""
-    scores, resampled, foreign = {}, {}, []
-    for s in arm.measured(seeds):
-        matches = arm.matches[s]
-        if truth is None or not matches.same_ground_truth(truth):
-            foreign.append(f"seed {s} of {arm.name} was measured on other images or objects")
+def _measure(
+    runs: VariantRuns, seeds: Sequence[int], reference: StoredMatches | None, weights: NDArray[np.int64]
+) -> tuple[_Measured, list[str]]:
+    """Measure the runs of a variant; those on other images or annotations than `reference` are left out and named."""
+    scores, resampled, mismatched = {}, {}, []
+    for s in runs.measured(seeds):
+        matches = runs.matches[s]
+        if reference is None or not matches.same_ground_truth(reference):
+            mismatched.append(f"seed {s} of {runs.name} was measured on other images or annotations")
             continue
         scores[s] = average_precision(matches)
         table = RankedDetections(matches).average_precision(weights)
         resampled[s] = np.column_stack((mean_ignoring_nan(table.reshape(len(table), -1)), table.mean(2)))
-    return _Arm(arm.name, scores, resampled), foreign
+    return _Measured(runs.name, scores, resampled), mismatched
 
 
-def _compare(baseline: _Arm, arm: _Arm, truth: StoredMatches | None) -> Comparison:
-    """Everything but Holm's adjustment and the verdict."""
-    images, nc = (len(truth.images), len(truth.names)) if truth else (0, 0)
-    seeds = tuple(s for s in arm.scores if s in baseline.scores)
-    pairs = [(arm.scores[s], baseline.scores[s]) for s in seeds]
+def _compare(baseline: _Measured, runs: _Measured, reference: StoredMatches | None) -> Comparison:
+    """Compute everything except Holm's adjustment and the verdict."""
+    images, nc = (len(reference.images), len(reference.names)) if reference else (0, 0)
+    seeds = tuple(s for s in runs.scores if s in baseline.scores)
+    pairs = [(runs.scores[s], baseline.scores[s]) for s in seeds]
     figures = {name: paired_t([getattr(a, name) - getattr(b, name) for a, b in pairs]) for name in FIGURES}
     classes = np.array([a.per_class - b.per_class for a, b in pairs]).reshape(len(seeds), nc)
     observed = float(np.mean([a.ap - b.ap for a, b in pairs])) if pairs else math.nan
     over_images: Interval | None = None
     class_images: list[Interval | None] = [None] * nc
     if len(seeds) > 1:
-        resampled = np.mean([arm.resampled[s] - baseline.resampled[s] for s in seeds], axis=0)
+        resampled = np.mean([runs.resampled[s] - baseline.resampled[s] for s in seeds], axis=0)
         over_images = bootstrap(observed, resampled[:, 0], images)
         class_images = [bootstrap(d, r, images) for d, r in zip(classes.mean(0).tolist(), resampled[:, 1:].T, strict=True)]
     over_seeds = figures["ap"]
     joint = combine(over_seeds, over_images) if over_seeds and over_images else None
     return Comparison(
-        name=arm.name,
+        name=runs.name,
         baseline=baseline.name,
         seeds=seeds,
         difference=observed,
@@ -244,23 +246,25 @@ def _compare(baseline: _Arm, arm: _Arm, truth: StoredMatches | None) -> Comparis
     )
 
 
-def _differences(baseline: VariantRuns, arm: VariantRuns, seeds: Sequence[int]) -> Iterator[str]:
-    """What is not the same in all runs of both arms, and where it first departs."""
-    runs = [(f"{a.name}, seed {s}", a.protocol.get(s, {})) for a in (baseline, arm) for s in a.measured(seeds)]
+def _differences(baseline: VariantRuns, variant: VariantRuns, seeds: Sequence[int]) -> Iterator[str]:
+    """What is not the same in all runs of both variants, and where it first differs."""
+    runs = [(f"{v.name}, seed {s}", v.protocol.get(s, {})) for v in (baseline, variant) for s in v.measured(seeds)]
     for key in sorted({key for _, protocol in runs for key in protocol}):
         first = runs[0][1].get(key, "unknown")
         for where, protocol in runs[1:]:
             if (value := protocol.get(key, "unknown")) != first:
-                yield f"{key} differs: {first} ({runs[0][0]}), {value} ({where})"
+                what = "the version of Attune's code" if key == "code" else key
+                yield f"{what} differs: {first} ({runs[0][0]}), {value} ({where})"
                 break
 
 
-def _summary(arm: _Arm) -> Summary:
-    scores = list(arm.scores.values())
-    figures = {name: _spread([getattr(s, name) for s in scores]) for name in FIGURES}
-    return Summary(arm.name, tuple(arm.scores), figures, tuple(_spread(column) for column in np.array([s.per_class for s in scores]).T))
+def _summary(variant: _Measured) -> Summary:
+    scores = list(variant.scores.values())
+    figures = {name: _mean_and_std([getattr(s, name) for s in scores]) for name in FIGURES}
+    per_class = tuple(_mean_and_std(column) for column in np.array([s.per_class for s in scores]).T)
+    return Summary(variant.name, tuple(variant.scores), figures, per_class)
 
 
-def _spread(values: Sequence[float] | NDArray[np.float64]) -> MeanAndStd:
+def _mean_and_std(values: Sequence[float] | NDArray[np.float64]) -> MeanAndStd:
     n = len(values)
     return MeanAndStd(float(np.mean(values)) if n else math.nan, float(np.std(values, ddof=1)) if n > 1 else math.nan, n)

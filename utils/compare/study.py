@@ -1,9 +1,4 @@
-"""A study as it lies in its folder: the plan, what each run measured, what each variant costs, and what follows from it.
-
-from utils.compare import load_study
-study = load_study("runs/compare/study")
-pandas.DataFrame(study.records())
-"""
+"""A study: the plan, the results of its runs, the costs of its variants, and their comparisons with the baseline."""
 
 from __future__ import annotations
 
@@ -27,16 +22,16 @@ FIGURES = ("ap", "ap50", "ap75", "small", "medium", "large")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One arm of the study.
+    """A model of the study.
 
     Attributes:
         name: unique in the study; the name of its folder.
-        cfg: the model YAML it was given by.
+        cfg: the model YAML as given.
         baseline: whether the others are compared with it.
         control_of: the variant whose capacity this widened baseline has, or None.
-        edits: what it changes against its base, a line each.
-        parameters: number of them, for the classes of the data; 0 where it cannot be built.
-        gflops: of one image of the study's size.
+        edits: what it changes against its base, one line each.
+        parameters: their number, for the classes of the dataset; 0 where it cannot be built.
+        gflops: for one image of the study's size.
         spec: the resolved model, as `models.spec.model_spec.ModelSpec.from_dict` reads it; in the study folder it is
             models/NAME.yaml. Empty where it cannot be built, or where that file is damaged.
         digest: SHA-256 of `spec`.
@@ -57,7 +52,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SplitPlan:
-    """A split of the data: its images, its objects, and a digest of both."""
+    """A split of the dataset: number of images and objects, and a digest of both."""
 
     images: int
     objects: int
@@ -66,14 +61,14 @@ class SplitPlan:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DataPlan:
-    """The data of the study.
+    """The dataset of the study.
 
     Attributes:
-        source: what ``--data`` names.
-        names: the classes.
-        splits: "train", "val", and "test" where there is one.
-        measured: the split whose figures are reported: "test" where there is one (epochs are selected on val), else "val".
-        overlap: measured images that are trained on too; no gain can be claimed on them.
+        source: path of the dataset's YAML.
+        names: the class names.
+        splits: "train", "val", and "test" if there is one.
+        measured: the split that figures are reported on: "test" if there is one (epochs are selected on val), else "val".
+        overlap: number of measured images that are also trained on; no gain can be claimed on them.
     """
 
     source: str
@@ -85,22 +80,22 @@ class DataPlan:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
-    """Everything that decides a study's figures.
+    """Everything that determines the figures of a study.
 
     Attributes:
         name: of the study.
-        command: the command line that began it.
+        command: the command line that started it.
         variants: the baseline first, then in the order given; controls last.
-        seeds: of the runs of each variant.
+        seeds: of each variant's runs.
         weights: start weights of all runs, or "".
         weights_digest: SHA-256 of that file.
-        flags: of train.py, those that decide what a run computes.
+        flags: the flags of train.py that affect a run's figures.
         hyp: hyper-parameters.
         plugins: the user's own modules, path -> SHA-256.
         metric: how AP is computed, in words.
-        threads: a run's CPU threads. They are fixed with the study: the last bits of a sum depend on them.
+        threads: CPU threads of a run, fixed for the study since the last bits of a sum depend on them.
         control: "params", "gflops", or "".
-        versions: of Attune's code (a digest), Python and the libraries, when the study began.
+        versions: Attune's code (a digest), Python and the libraries when the study began.
     """
 
     name: str
@@ -133,16 +128,16 @@ class RunResult:
     """One run: a variant trained with a seed.
 
     Attributes:
-        state: "done"; "failed": it diverged or cannot be built or trained, `error` says why; "missing": not finished yet.
-        split: what `last` and `best` were measured on.
-        epochs: trained.
-        last, best: figures of the last epoch's averaged weights, and of those of the epoch that was best on val; None unless done.
+        state: "done"; "failed" (see `error`): it diverged, or cannot be built or trained; "missing": not finished.
+        split: the split that `last` and `best` were measured on.
+        epochs: number of epochs trained.
+        last, best: figures of the EMA weights of the last epoch and of the epoch that was best on val; None unless done.
         best_epoch: that epoch, from 0.
-        curve: the rows of the run's own results.csv, an epoch each, by column.
-        train_seconds: time of the training, all its parts together; it was not alone on the machine.
-        train_memory_mb: peak memory of the training process, in 1e6 bytes; on CUDA, of the GPU.
-        made_with: versions, data and device of this run; runs that differ in it cannot be compared.
-        notes: what a reader should know: resumed, measured again, ...
+        curve: the rows of the run's own results.csv, one per epoch, by column.
+        train_seconds: total training time; other runs may have shared the machine.
+        train_memory_mb: peak memory of the training process in 1e6 bytes; on CUDA, of the GPU.
+        made_with: versions, data and device of this run; runs in which it differs are not compared.
+        notes: remarks for the reader, such as that the run was resumed.
         folder: the run folder, with weights/last.pt and weights/best.pt.
     """
 
@@ -165,19 +160,19 @@ class RunResult:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CostMeasurement:
-    """What a variant costs on the machine that measured it, on which nothing else of the study ran then.
+    """The cost of a variant on the machine that measured it, while no other process of the study was running.
 
     Attributes:
-        parameters: number of them.
-        gflops: 1e9 floating-point operations of one image of the study's size.
-        latency_ms, latency_p95_ms: median and 95th percentile of the time of one image, network only, norms folded.
-        images_per_second: throughput at `batch` images at once.
-        memory_mb: peak memory of inference at that batch beyond the bare program, in 1e6 bytes; on CUDA, of the GPU.
+        parameters: their number.
+        gflops: 1e9 floating-point operations for one image of the study's size.
+        latency_ms, latency_p95_ms: median and 95th percentile of the time of one image, network only, normalisation folded.
+        images_per_second: throughput with batches of `batch` images.
+        memory_mb: peak memory of inference with such batches beyond that of the idle process, in 1e6 bytes; on CUDA, of the GPU.
         train_memory_mb: peak memory of training at the study's batch size, likewise.
-        train_seconds: of a whole training, its steps alone: the median step times their number.
-        batch: images at once for the throughput.
+        train_seconds: of the steps of one training: their number times the median step.
+        batch: batch size of the throughput.
         device: GPU or processor.
-        threads: of the processor.
+        threads: CPU threads.
     """
 
     parameters: int
@@ -195,12 +190,12 @@ class CostMeasurement:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """A study folder that was read.
+    """The content of a study folder.
 
     Attributes:
-        runs: a result for each variant and seed of the plan, in that order, "missing" ones included.
-        costs: by variant; without those that were not measured (yet).
-        comparisons: by variant, without the baseline; empty until compare.py has compared these very runs.
+        runs: a result for each variant and seed of the plan, in that order, including "missing" ones.
+        costs: by variant, as far as measured.
+        comparisons: by variant, without the baseline; empty until compare.py has compared these runs.
     """
 
     folder: Path
@@ -211,7 +206,7 @@ class Study:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """The plan's."""
+        """The variants of the plan."""
         return self.plan.variants
 
     def run(self, variant: str, seed: int) -> RunResult:
@@ -223,7 +218,7 @@ class Study:
         return tuple(r for r in self.runs if r.variant == variant)
 
     def matches(self, variant: str, seed: int, which: str = "last") -> StoredMatches:
-        """Return what a finished run found in each image; `which` is "last" or "best".
+        """Return the matched detections of a finished run; `which` is "last" or "best".
 
         Raises:
             UserError: the run is not done, or the file is damaged.
@@ -232,11 +227,11 @@ class Study:
 
         run = self.run(variant, seed)
         if run.state != "done":
-            raise UserError(f"{variant}, seed {seed}: {run.state}{f' ({run.error})' if run.error else ''}, so there is nothing measured")
+            raise UserError(f"{variant}, seed {seed}: {run.state}{f' ({run.error})' if run.error else ''}, so it was not measured")
         return StoredMatches.load(run.folder / f"{which}.npz")
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a flat dict for each run, NaN and None where there is no value: ``pandas.DataFrame(study.records())``."""
+        """Return a flat dict per run, with NaN or None where there is no value: ``pandas.DataFrame(study.records())``."""
         return [self._record(run) for run in self.runs]
 
     def _record(self, run: RunResult) -> dict[str, Any]:
@@ -263,10 +258,10 @@ class Study:
 
 
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
-    """Where a run's files are."""
+    """The folder of a run."""
     return folder / "runs" / variant / f"seed{seed}"
 
 
 def model_file(folder: Path, variant: str) -> Path:
-    """Where a variant's resolved model is, for train.py's ``--cfg`` too."""
+    """The file of a variant's resolved model, also valid as train.py's ``--cfg``."""
     return folder / "models" / f"{variant}.yaml"

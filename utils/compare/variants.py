@@ -1,4 +1,4 @@
-"""The variants of a study, from the model YAMLs that are named."""
+"""The variants of a study, read from model YAMLs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CONTROL = "control-"
 
 
 def read_variants(cfgs: Sequence[str], names: dict[int, str], imgsz: int) -> list[Variant]:
-    """Read, build and measure each model; one that cannot be built stays in, with the reason.
+    """Read, build and measure each model; one that cannot be built is kept, with the reason.
 
     Args:
-        names: the data's classes.
-        imgsz: side of the image whose operations are counted.
+        names: class names.
+        imgsz: image size for counting operations.
 
     Raises:
-        UserError: no such file (with the nearest there is), or two models of one name.
+        UserError: no such file, or two models of one name.
     """
     taken: dict[str, str] = {}
     for cfg in cfgs:
@@ -47,12 +47,12 @@ def read_variants(cfgs: Sequence[str], names: dict[int, str], imgsz: int) -> lis
 
 
 def variant_name(cfg: str) -> str:
-    """What a variant is called: the file's name without its suffix, fit for a folder."""
+    """A variant's name: the file name without suffix, valid as a folder name."""
     path = Path(cfg)
     name = path.stem if path.suffix in (".yaml", ".yml") else path.name
     name = printable(name).replace("/", "?").strip()
     if not name or name.startswith((".", "-", CONTROL)):
-        raise UserError(f"--cfgs: {cfg}: a variant cannot be called {name!r}; rename the file")
+        raise UserError(f"--cfgs: {cfg}: invalid variant name {name!r}; rename the file")
     return name
 
 
@@ -65,10 +65,10 @@ def choose_baseline(wanted: str, variants: Sequence[Variant]) -> list[Variant]:
     names = [v.name for v in variants]
     name = variant_name(wanted) if wanted else names[0]
     if name not in names:
-        raise UserError(f"--baseline {wanted}: no such variant{nearest(name, names)} (there are {', '.join(names)})")
+        raise UserError(f"--baseline {wanted}: no such variant{nearest(name, names)} (available: {', '.join(names)})")
     chosen = next(v for v in variants if v.name == name)
     if chosen.error:
-        raise UserError(f"the baseline cannot be built, so there is nothing to compare with: {chosen.error}")
+        raise UserError(f"the baseline cannot be built: {chosen.error}")
     return [dataclasses.replace(chosen, baseline=True), *(v for v in variants if v.name != name)]
 
 
@@ -76,15 +76,15 @@ def _read(name: str, cfg: str, names: dict[int, str], imgsz: int) -> Variant:
     try:
         spec = ModelSpec.from_yaml(cfg)
         if spec.ch != 3:
-            raise UserError(f"{cfg}: reads {spec.ch} channels, and images are loaded with 3; set 'ch: 3'")
-        return measured(Variant(name=name, cfg=cfg, edits=list_edits(cfg), spec=spec_dict(spec)), names, imgsz)
+            raise UserError(f"{cfg}: has {spec.ch} input channels, but images have 3; set 'ch: 3'")
+        return with_capacity(Variant(name=name, cfg=cfg, edits=list_edits(cfg), spec=spec_dict(spec)), names, imgsz)
     except UserError as error:
-        LOG.warning("%s cannot be built, the others go on: %s", name, error)
+        LOG.warning("%s cannot be built; continuing with the other variants: %s", name, error)
         return Variant(name=name, cfg=cfg, error=str(error))
 
 
-def measured(variant: Variant, names: dict[int, str], imgsz: int) -> Variant:
-    """Count parameters and operations.
+def with_capacity(variant: Variant, names: dict[int, str], imgsz: int) -> Variant:
+    """Add the number of parameters and operations.
 
     Raises:
         UserError: the model cannot be built.
@@ -95,12 +95,12 @@ def measured(variant: Variant, names: dict[int, str], imgsz: int) -> Variant:
 
 
 def model_side(model: Detector, imgsz: int) -> int:
-    """The side that training takes for `imgsz`: a multiple of the model's stride, two at least."""
+    """The image size that training uses for `imgsz`: a multiple of the model's stride, at least two of them."""
     return max(-(-imgsz // model.max_stride), 2) * model.max_stride
 
 
 def spec_dict(spec: ModelSpec) -> dict[str, Any]:
-    """The resolved model as plain data. The weights that a row of a YAML loads are named there as well."""
+    """The resolved model as plain data, with absolute paths of the weights that its rows load."""
     content = spec.to_dict()
     rows = [*content["backbone"], *content["head"]]
     for row, plain in zip(spec.rows, rows, strict=True):
@@ -111,7 +111,7 @@ def spec_dict(spec: ModelSpec) -> dict[str, Any]:
 
 
 def list_edits(cfg: str | Path, folder: Path = Path()) -> tuple[str, ...]:
-    """What a variant's YAML changes against its base, and that against its own, a line each; empty for a classic file."""
+    """The edits of a variant's YAML and of its bases, one line each; empty for a classic file."""
     path, _ = find_model(Path(cfg), folder)
     content = read_yaml(path)
     base = content.get("base")
@@ -140,7 +140,7 @@ def _module(row: Sequence[Any]) -> str:
 
 
 def with_edits(variant: Variant, baseline: Variant) -> Variant:
-    """A variant whose YAML lists no edits gets those that lead from the baseline's rows to its own."""
+    """Add the differences to the baseline's rows to a variant whose YAML lists no edits."""
     if variant.edits or variant.error or variant.baseline or variant.control_of:
         return variant
     return dataclasses.replace(variant, edits=tuple(_row_changes(baseline.spec, variant.spec)))

@@ -1,4 +1,4 @@
-"""From the runs of a study to its comparisons, and where these are kept: the bootstrap is not for every look at a study."""
+"""Comparing the runs of a study, and saving the comparisons, since the bootstrap takes time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def compare(study: Study, resamples: int) -> Study:
-    """Compare all variants with the baseline, on the last epoch's averaged weights, and keep the outcome in the study folder.
+    """Compare all variants with the baseline, by the EMA weights of the last epoch, and save the comparisons.
 
     Raises:
         UserError: damaged matches, or the file cannot be written.
@@ -24,22 +24,22 @@ def compare(study: Study, resamples: int) -> Study:
     from utils.compare.statistics import compare_variants
 
     base, others = study.plan.baseline, [v for v in study.variants if not v.baseline]
-    result = compare_variants(_arm(study, base.name), [_arm(study, v.name) for v in others], study.plan.seeds, resamples=resamples)
-    comparisons = {c.name: _forbidden(c, study.plan) for c in result.comparisons}
+    result = compare_variants(_runs(study, base.name), [_runs(study, v.name) for v in others], study.plan.seeds, resamples=resamples)
+    comparisons = {c.name: _without_overlap(c, study.plan) for c in result.comparisons}
     content = {"of": _identity(study.plan, study.runs), "resamples": resamples}
     write_json(study.folder / COMPARISONS, {**content, "variants": {k: dataclasses.asdict(c) for k, c in comparisons.items()}})
     return dataclasses.replace(study, comparisons=comparisons)
 
 
-def _arm(study: Study, variant: str) -> VariantRuns:
+def _runs(study: Study, variant: str) -> VariantRuns:
     from utils.compare.statistics import VariantRuns
 
     done = [r for r in study.runs_of(variant) if r.state == "done"]
-    return VariantRuns(variant, _Stored(study, variant, tuple(r.seed for r in done)), {r.seed: r.made_with for r in done})
+    return VariantRuns(variant, _LazyMatches(study, variant, tuple(r.seed for r in done)), {r.seed: r.made_with for r in done})
 
 
-class _Stored(Mapping[int, "StoredMatches"]):
-    """A variant's matches by seed, read from their files when they are asked for."""
+class _LazyMatches(Mapping[int, "StoredMatches"]):
+    """A variant's matches by seed, read from file on access."""
 
     def __init__(self, study: Study, variant: str, seeds: tuple[int, ...]) -> None:
         self._study, self._variant, self._seeds = study, variant, seeds
@@ -56,25 +56,23 @@ class _Stored(Mapping[int, "StoredMatches"]):
         return len(self._seeds)
 
 
-def _forbidden(comparison: Comparison, plan: StudyPlan) -> Comparison:
-    """No verdict on images that were trained on."""
+def _without_overlap(comparison: Comparison, plan: StudyPlan) -> Comparison:
+    """Withdraw the verdict if measured images were trained on."""
     if not plan.data.overlap:
         return comparison
     count, total = plan.data.overlap, plan.data.splits[plan.data.measured].images
-    reason = (
-        f"{count} of the {total} images of the {plan.data.measured} split are trained on too, so nothing can be said about other images."
-    )
+    reason = f"{count} of the {total} images of the {plan.data.measured} split are also trained on, so no gain can be claimed"
     return dataclasses.replace(comparison, verdict="no verdict", reason=reason)
 
 
 def _identity(plan: StudyPlan, runs: tuple[RunResult, ...]) -> str:
-    """What the comparisons follow from."""
+    """Digest of everything the comparisons depend on."""
     rows = [[r.variant, r.seed, r.state, r.made_with, r.last.ap if r.last else None] for r in runs]
     return digest([rows, plan.baseline.name, plan.data.overlap, [v.name for v in plan.variants]])
 
 
 def read_comparisons(path: Path, plan: StudyPlan, runs: tuple[RunResult, ...]) -> dict[str, Comparison]:
-    """The comparisons of these very runs; none where they are of others, or damaged."""
+    """The saved comparisons; none if they are of other runs, or damaged."""
     content = read_json(path)
     if content is None or content["of"] != _identity(plan, runs):
         return {}

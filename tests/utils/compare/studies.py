@@ -205,8 +205,8 @@ def make_gallery(study: Study, scenes: int = 3) -> Gallery:
                 pictures=pictures,
             )
         )
-    focus = {v.name: CamEnergy(share=0.41 + 0.03 * i, images=48) for i, v in enumerate(shown)}
-    return Gallery(scenes=tuple(out), focus=focus, chance=0.187, seed=0)
+    energy = {v.name: CamEnergy(share=0.41 + 0.03 * i, images=48) for i, v in enumerate(shown)}
+    return Gallery(scenes=tuple(out), energy=energy, uniform_share=0.187, seed=0)
 
 
 def _jpeg(number: int, place: int, view: str) -> bytes:

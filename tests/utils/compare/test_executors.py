@@ -23,7 +23,7 @@ def test_a_zero_is_handed_over_and_what_is_off_is_not():
 
 def test_no_room_for_a_log_is_told(tmp_path):
     (tmp_path / "logs").touch()
-    with pytest.raises(UserError, match=r"v, seed 0: its process cannot be started \(File exists: .*logs\); the same command goes on"):
+    with pytest.raises(UserError, match=r"v, seed 0: its process cannot be started \(File exists: .*logs\); repeat the command"):
         LocalExecutor(1, {}, ["cpu"]).start(Task(tmp_path, "v", 0))
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.utils.compare.forked import settings, write_models
 from utils.compare.capacity_control import controls
 from utils.compare.checksummed_json import read_json, write_json
-from utils.compare.config import CompareConfig, decisive_flags, parse_seeds
+from utils.compare.config import CompareConfig, parse_seeds, result_flags
 from utils.compare.plan import make_plan, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
 from utils.compare.provenance import data_digest
@@ -20,7 +20,7 @@ from utils.compare.study import Study, model_file
 from utils.compare.variants import choose_baseline, list_edits, read_variants, variant_name, with_edits
 from utils.config import Hyp, TrainConfig
 from utils.data.config import load_data
-from utils.data.index import load_index
+from utils.data.scan import load_index
 from utils.errors import UserError
 
 NAMES = {0: "a", 1: "b"}
@@ -78,13 +78,13 @@ def test_a_variant_of_a_plan_lies_in_its_own_folder(plan, tmp_path, name):
     write_plan(tmp_path, plan)
     path = tmp_path / "study.yaml"
     path.write_text(path.read_text().replace("- name: tiny-se\n", f"- name: '{name}'\n"))
-    with pytest.raises(UserError, match="not the plan of a study"):
+    with pytest.raises(UserError, match="not a valid plan of a study"):
         read_plan(tmp_path)
 
 
 @pytest.mark.parametrize("cfg", ["./-x.yaml", "./.x.yaml", "control-x.yaml", " .yaml"])
 def test_a_name_that_is_no_folder_or_looks_like_a_flag_is_refused(cfg):
-    with pytest.raises(UserError, match="a variant cannot be called"):
+    with pytest.raises(UserError, match="invalid variant name"):
         variant_name(cfg)
 
 
@@ -116,7 +116,7 @@ def test_the_data_digest_sees_labels_and_pixels_but_no_places(tiny_dataset, tmp_
 
 
 def test_every_flag_of_train_is_decisive_local_or_refused():
-    decisive = decisive_flags(CompareConfig(cfgs=("a", "b")))
+    decisive = result_flags(CompareConfig(cfgs=("a", "b")))
     own = {"weights", "data", "hyp", "plugins", "project", "name", "device", "workers", "cache", "noplots", "save_period", "save_interval"}
     refused = {"cfg", "seed", "resume", "resume_anyway", "exist_ok", "nosave", "sync_bn", "local_rank"}
     assert decisive.keys() | own | refused == {f.name for f in dataclasses.fields(TrainConfig)}

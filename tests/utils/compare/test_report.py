@@ -17,7 +17,7 @@ import pytest
 from tests.utils.compare.studies import HOSTILE, LONG, make_gallery, make_study
 from utils.compare import report
 from utils.compare.page import sentences as words
-from utils.compare.page.choose_images import choose, evenly_spaced, right_minus_wrong
+from utils.compare.page.choose_images import choose, evenly_spaced, true_minus_false
 from utils.compare.page.escape import html as escaped
 from utils.compare.page.gallery_types import Gallery
 from utils.compare.page.report_data import build_report_data
@@ -31,7 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def page(study: Study) -> str:
-    return report.page(study, build_report_data(study), make_gallery(study))
+    return report.html_page(study, build_report_data(study), make_gallery(study))
 
 
 class Reader(html.parser.HTMLParser):
@@ -93,10 +93,10 @@ def test_no_other_curve_than_that_of_the_seeds(study: Study) -> None:
     [
         (("better", "worse"), "a is better than base by 1.00 AP; one is worse"),
         (("better", "better"), "All two variants are better than base"),
-        (("better", "better", "no verdict"), "Two of three variants are better than base; on one there is no verdict"),
-        (("not distinguishable",), "a cannot be told from base"),
-        (("not distinguishable",) * 3, "None of the three variants can be told from base"),
-        (("not distinguishable", "not distinguishable", "worse"), "Two of three variants cannot be told from base; one is worse"),
+        (("better", "better", "no verdict"), "Two of three variants are better than base; no verdict on one"),
+        (("not distinguishable",), "a is not distinguishable from base"),
+        (("not distinguishable",) * 3, "None of the three variants is distinguishable from base"),
+        (("not distinguishable", "not distinguishable", "worse"), "Two of three variants are not distinguishable from base; one is worse"),
         (("worse", "worse"), "All two variants are worse than base"),
         (("worse",), "a is worse than base"),
         (("no verdict",), "No verdict on a"),
@@ -112,14 +112,16 @@ def test_a_gain_that_size_alone_gives_too_is_called_that() -> None:
     price = {"ratio": dict.fromkeys(("parameters", "gflops", "latency_ms", "train_seconds"), math.nan)}
     gain = {"name": "ca", "word": "better", "reason": "", "control_of": None, "differences": {}, **price}
     control = {"name": "control-ca", "word": "better", "control_of": "ca"}
-    assert words.finding(gain, {"variants": [gain, control]}).endswith("is better, too: the gain may be one of size, not of the change.")
+    assert words.finding(gain, {"variants": [gain, control]}).endswith(
+        "is better as well: the gain may come from capacity, not from the change."
+    )
     control["word"] = "not distinguishable"
-    assert words.finding(gain, {"variants": [gain, control]}).endswith("the baseline made as large, is not distinguishable.")
+    assert words.finding(gain, {"variants": [gain, control]}).endswith("the baseline with equal capacity, is not distinguishable.")
 
 
 def test_images_that_are_trained_on_are_named_first(study: Study) -> None:
     notes = words.notes(build_report_data(study), study.runs, overlap=48)
-    assert notes[0].startswith("48 of the measured images are trained on too")
+    assert notes[0].startswith("48 of the measured images are also trained on")
 
 
 def test_the_page_loads_nothing_and_runs_only_what_its_policy_names(page: str) -> None:
@@ -150,7 +152,7 @@ def test_hostile_names_are_text_on_the_page(page: str) -> None:
 def test_a_name_that_looks_like_a_field_of_the_template_stays_a_name(tmp_path: Path) -> None:
     study = make_study(tmp_path, hostile=False)
     plan = dataclasses.replace(study.plan, name="{{data}}{{script}}")
-    page = report.page(dataclasses.replace(study, plan=plan), build_report_data(study), Gallery())
+    page = report.html_page(dataclasses.replace(study, plan=plan), build_report_data(study), Gallery())
     assert "<title>{{data}}{{script}} · study</title>" in page
     assert not re.search(r"\{\{(?!data|script)\w+\}\}", page)
 
@@ -196,11 +198,11 @@ def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None
         )
 
     arms = [found([0, 1, 2, 7, 7], []), found([0, 1], [2, 5])]
-    assert right_minus_wrong(arms[1]).tolist() == [1, 1, -1, 0, 0, -1, 0, 0, 0, 0]
-    chosen = choose(arms, differing=2, blind=2)
+    assert true_minus_false(arms[1]).tolist() == [1, 1, -1, 0, 0, -1, 0, 0, 0, 0]
+    chosen = choose(arms, differing=2, at_random=2)
     assert [(c.image, "differ" in c.why) for c in chosen[:2]] == [(12, True), (17, True)]
     assert len({c.image for c in chosen}) == 4
-    assert chosen == choose(arms, differing=2, blind=2)
+    assert chosen == choose(arms, differing=2, at_random=2)
     assert evenly_spaced(list(range(10)), 4) == [0, 2, 5, 7]
     assert evenly_spaced([3, 4], 4) == [3, 4]
 
@@ -224,12 +226,12 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     assert set(scene.pictures) == {"yolov5n", "yolov5n-ca"}
     assert all(p.jpeg[:3] == b"\xff\xd8\xff" for p in scene.pictures["yolov5n-ca"] if p.view != "attention")
     assert [p.view for p in scene.pictures["yolov5n"]][:2] == ["boxes", "cam"]
-    assert {f.images for f in shown.focus.values()} <= {0, 1, 2}
-    assert 0 < shown.chance < 1
-    assert "Images" in report.page(study, build_report_data(study), shown)
+    assert {f.images for f in shown.energy.values()} <= {0, 1, 2}
+    assert 0 < shown.uniform_share < 1
+    assert "Images" in report.html_page(study, build_report_data(study), shown)
     other = {"val": SplitPlan(images=4, objects=0, digest="another")}
     changed = dataclasses.replace(study, plan=dataclasses.replace(study.plan, data=dataclasses.replace(study.plan.data, splits=other)))
-    assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split is not the one that was measured",)
+    assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split has changed since it was measured",)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("utils.compare.page.gallery.attention_maps", _failing)
         assert build_gallery(study, focus_images=1).notes[1] == "Nothing of yolov5n-ca can be shown: an odd block"
@@ -254,7 +256,7 @@ def _failing(*_: object) -> None:
 def _trained(folder: Path, data: Path, build_model: object) -> Study:
     from utils.compare.provenance import data_digest
     from utils.data.config import load_data
-    from utils.data.index import load_index
+    from utils.data.scan import load_index
     from utils.training.checkpoint import save_checkpoint
 
     names = tuple(load_data(data).names.values())

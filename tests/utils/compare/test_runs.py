@@ -210,7 +210,7 @@ def test_a_disk_that_is_full_for_a_moment_fails_no_variant(cfgs, tiny_dataset, t
     config = settings(cfgs, tiny_dataset, tmp_path, epochs=1, seeds=(1,))
     with monkeypatch.context() as patch:
         patch.setattr("utils.compare.evaluate_run.load_model", full)
-        with pytest.raises(UserError, match=r"(?s)tiny, seed 0: best.npz: No space left on device; the same command tries again"):
+        with pytest.raises(UserError, match=r"(?s)tiny, seed 0: best.npz: No space left on device; repeat the command to try again"):
             study_of(config)
     assert [r.state for r in load_study(tmp_path / "study").runs] == ["missing"] * 2
 
@@ -219,7 +219,7 @@ def test_other_data_are_refused(copied, cfgs, tiny_dataset, tmp_path):
     data = Path(shutil.copytree(tiny_dataset.parent, tmp_path / "data"))
     label = min((data / "labels" / "val").glob("*.txt"), key=lambda p: -p.stat().st_size)
     label.write_text("")
-    with pytest.raises(UserError, match="the val split has other images or labels"):
+    with pytest.raises(UserError, match="the val split has other images or annotations"):
         study_of(settings(cfgs, data / "data.yaml", tmp_path))
     content = yaml.safe_load((data / "data.yaml").read_text())
     (data / "data.yaml").write_text(yaml.safe_dump({**content, "names": {**content["names"], 0: "disc"}}))
@@ -251,7 +251,7 @@ class Crash(Boom):
 
 
 def test_a_variant_that_fails_does_not_stop_the_others(cfgs, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.training.nonfinite.ROLLBACKS", 0)
+    monkeypatch.setattr("utils.training.nonfinite.MAX_RESTORES", 0)
     (tmp_path / "blocks.py").write_text(PLUGIN)
 
     def variant(name: str, block: str) -> str:
@@ -270,7 +270,7 @@ def test_a_variant_that_fails_does_not_stop_the_others(cfgs, tiny_dataset, tmp_p
     assert {study.comparisons[v].verdict for v in ("unknown", "diverging", "crashing")} == {"no verdict"}
     with (tmp_path / "study" / "results.csv").open() as file:
         assert [r["state"] for r in csv.DictReader(file)] == [r.state for r in study.runs]
-    variant("unknown", "ECA")  # the file is mended, and the same command goes on with it
+    variant("unknown", "ECA")  # the file is mended, and repeat the command to continue with it
     study_of(config)
     assert [r.state for r in load_study(tmp_path / "study").runs] == ["done", "done", "done", "failed", "failed"]
     study_of(dataclasses.replace(config, cfgs=(models[3], cfgs[0]), name="baseless"))
@@ -294,7 +294,7 @@ def test_no_verdict_on_images_that_were_trained_on(copied, cfgs, tiny_dataset, t
     study_of(settings(cfgs, tmp_path / "same.yaml", tmp_path, epochs=1, name="same"))
     comparison = load_study(tmp_path / "same").comparisons["tiny-se"]
     assert comparison.verdict == "no verdict"
-    assert "8 of the 8 images of the val split are trained on too" in comparison.reason
+    assert "8 of the 8 images of the val split are also trained on" in comparison.reason
 
 
 def test_runs_of_other_code_are_not_compared(copied):
@@ -306,6 +306,21 @@ def test_runs_of_other_code_are_not_compared(copied):
     study = compare(load_study(copied), 100)
     assert study.comparisons["tiny-se"].verdict == "no verdict"
     assert "torch" in study.comparisons["tiny-se"].reason
+
+
+def test_other_code_is_announced_and_restarts_interrupted_runs(copied, cfgs, tiny_dataset, monkeypatch, capsys):
+    from utils.compare.checksummed_json import read_json, write_json
+
+    planned, interrupted = load_study(copied).plan.versions, copied / "runs" / "tiny" / "seed1"
+    (interrupted / "result.json").unlink()
+    write_json(interrupted / "parts.json", {**(read_json(interrupted / "parts.json") or {}), "code": "earlier"})
+    monkeypatch.setattr("utils.compare.main.versions", lambda: {**planned, "code": "later"})
+    study_of(settings(cfgs, tiny_dataset, copied.parent))
+    said = capsys.readouterr().out
+    assert f"the study began with other versions (code {planned['code']}, now later). Finished runs are kept" in said
+    notes = load_study(copied).run("tiny", 1).notes
+    assert notes[0].startswith("begun with another version of Attune's code (earlier, now ")
+    assert notes[0].endswith("; trained again from epoch 0")
 
 
 def test_two_in_one_folder(copied, cfgs, tiny_dataset):
@@ -322,7 +337,7 @@ def test_a_full_disk_leaves_the_run_to_be_done_later(cfgs, tiny_dataset, tmp_pat
     config = settings(cfgs, tiny_dataset, tmp_path, epochs=1, seeds=(1,))
     with monkeypatch.context() as patch:
         patch.setattr(measure, "match_detections", full)
-        with pytest.raises(UserError, match=r"(?s)2 runs are not finished; the same command tries again:.*tiny, seed 0: .*No space left"):
+        with pytest.raises(UserError, match=r"(?s)2 runs are not finished; repeat the command.*:.*tiny, seed 0: .*No space left"):
             study_of(config)
     assert [r.state for r in load_study(tmp_path / "study").runs] == ["missing"] * 2
     study_of(config)
@@ -331,21 +346,21 @@ def test_a_full_disk_leaves_the_run_to_be_done_later(cfgs, tiny_dataset, tmp_pat
 
 def test_a_run_that_is_killed_each_time_is_given_up(cfgs, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(ForkExecutor, "kills", (0.0,) * 99)
-    with pytest.raises(UserError, match="ended with signal 9 8 times without getting further"):
+    with pytest.raises(UserError, match="ended with signal 9 8 times without progress"):
         study_of(settings(cfgs, tiny_dataset, tmp_path, seeds=(1,)))
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"cfgs": ("tiny.yaml",)}, "one variant only"),
+        ({"cfgs": ("tiny.yaml",)}, "only one variant"),
         ({"cfgs": ("yolov5n", "yolov5n-cotnett")}, "yolov5n-cotnett"),
         ({"cfgs": ("yolov5n", "yolov5n")}, "yolov5n is given twice"),
         ({"cfgs": ("yolov5n", "yolov5s"), "baseline": "yolov5m"}, "no such variant; did you mean"),
         ({"cfgs": ("yolov5n", "yolov5s"), "data": "nowhere.yaml"}, "nowhere.yaml"),
         ({"cfgs": ("yolov5n", "yolov5s"), "weights": "nowhere.pt"}, "no weights 'nowhere.pt'"),
         ({"cfgs": ("yolov5n", "yolov5s"), "plugins": ("nowhere.py",)}, "no such file"),
-        ({"cfgs": ("yolov5n", "yolov5s"), "name": "full"}, "holds files and no study"),
+        ({"cfgs": ("yolov5n", "yolov5s"), "name": "full"}, "not empty, but holds no study"),
         ({"cfgs": ("yolov5n", "yolov5s"), "name": "x" * 300}, "File name too long"),
     ],
 )
@@ -362,5 +377,5 @@ def test_bad_input_is_told_before_anything_is_written(tiny_dataset, cfgs, tmp_pa
 def test_stop_error_is_what_a_signal_raises(cfgs, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(ForkExecutor, "start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setattr(ForkExecutor, "wait", lambda *_: [])
-    with pytest.raises(StopError, match="the same command goes on"):
+    with pytest.raises(StopError, match="repeat the command to continue"):
         study_of(settings(cfgs, tiny_dataset, tmp_path))

@@ -49,8 +49,8 @@ def test_a_large_gain_is_better_a_large_loss_worse_and_none_neither(baseline: Va
     assert (up.over_seeds.n, up.over_images.n) == (3, 150)
     assert up.p_better is not None
     assert up.p_better > 0.97
-    assert "one side of zero" in up.reason
-    assert "could make this difference" in same.reason
+    assert "the same side of zero" in up.reason
+    assert "contains zero" in same.reason
     assert up.smallest_visible is not None
     assert 0 < up.smallest_visible < up.difference
 
@@ -69,7 +69,7 @@ def test_the_numbers_are_those_of_scipy(baseline: VariantRuns, scenes: Scenes) -
         want = stats.ttest_rel([s.per_class[k] for s in ours], [s.per_class[k] for s in theirs])
         assert interval
         assert interval.p == pytest.approx(want.pvalue, rel=1e-6)
-    base, own = result.arms
+    base, own = result.summaries
     assert (base.name, own.name, own.seeds) == ("base", "up", SEEDS)
     assert own.figures["ap"].mean == pytest.approx(np.mean([s.ap for s in ours]))
     assert own.figures["ap"].sd == pytest.approx(np.std([s.ap for s in ours], ddof=1))
@@ -114,7 +114,7 @@ def test_p_is_adjusted_for_the_number_of_variants(baseline: VariantRuns, scenes:
 def test_figures_without_objects_have_no_interval(baseline: VariantRuns, scenes: Scenes) -> None:
     result = compare_variants(baseline, [arm("up", 0.7, scenes)], SEEDS, resamples=20)
     assert result.comparisons[0].figures["small"] is None
-    assert np.isnan(result.arms[0].figures["small"].mean)
+    assert np.isnan(result.summaries[0].figures["small"].mean)
 
 
 def test_one_seed_says_nothing(baseline: VariantRuns, scenes: Scenes) -> None:
@@ -168,7 +168,7 @@ def test_other_images_forbid_the_verdict_and_the_numbers(baseline: VariantRuns) 
     other = draw_scenes(np.random.default_rng(9), 150, 2.0)
     (got,) = compare(baseline, arm("up", 1.1, other))
     assert got.verdict == "no verdict"
-    assert "seed 0 of up was measured on other images or objects" in got.reason
+    assert "seed 0 of up was measured on other images or annotations" in got.reason
     assert (got.over_seeds, got.over_images) == (None, None)
 
 
@@ -199,11 +199,11 @@ def interval(low: float, high: float) -> Interval:
 @pytest.mark.parametrize(
     ("seeds", "images", "p", "want", "because"),
     [
-        ((0.01, 0.03), (0.01, 0.03), 0.05, "better", "one side"),
-        ((-0.03, -0.01), (-0.03, -0.01), 0.01, "worse", "one side"),
-        ((0.01, 0.03), (0.01, 0.03), 0.0501, "not distinguishable", "seeds and images together"),
-        ((-0.01, 0.05), (0.01, 0.03), 0.01, "not distinguishable", "other seeds alone could make this difference (\u22121.00 to +5.00"),
-        ((0.01, 0.03), (0.0, 0.04), 0.01, "not distinguishable", "other images alone could make this difference (+0.00 to +4.00"),
+        ((0.01, 0.03), (0.01, 0.03), 0.05, "better", "same side"),
+        ((-0.03, -0.01), (-0.03, -0.01), 0.01, "worse", "same side"),
+        ((0.01, 0.03), (0.01, 0.03), 0.0501, "not distinguishable", "seeds and images combined"),
+        ((-0.01, 0.05), (0.01, 0.03), 0.01, "not distinguishable", "95 % CI over seeds contains zero (\u22121.00 to +5.00"),
+        ((0.01, 0.03), (0.0, 0.04), 0.01, "not distinguishable", "95 % CI over images contains zero (+0.00 to +4.00"),
     ],
 )
 def test_the_verdict_follows_from_the_intervals(
@@ -216,7 +216,7 @@ def test_the_verdict_follows_from_the_intervals(
 
 def test_the_same_runs_twice_are_not_distinguishable(baseline: VariantRuns) -> None:
     (got,) = compare(baseline, dataclasses.replace(baseline, name="twin"))
-    assert (got.verdict, got.reason) == ("not distinguishable", "both measured exactly the same")
+    assert (got.verdict, got.reason) == ("not distinguishable", "both have exactly the same AP")
     assert (got.difference, got.p_holm, got.p_better, got.smallest_visible) == (0, 1, 0.5, 0)
 
 

@@ -22,7 +22,7 @@ const sign = (text) => text.replace("-", "−");
 const points = (x, digits = 2) => (known(x) ? sign((100 * x).toFixed(digits)) : "–");
 const signed = (x, digits = 2) => (known(x) ? (100 * x > 0 ? "+" : "") + points(x, digits) : "–");
 const range = (pair) => (pair && known(pair[0]) && known(pair[1]) ? `${signed(pair[0])} to ${signed(pair[1])}` : "–");
-const chance = (p) => (!known(p) ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
+const pValue = (p) => (!known(p) ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
 const fixed = (x, digits) => (known(x) ? sign(x.toFixed(digits)) : "–");
 const short = (text, most = 22) => (text.length > most ? `${text.slice(0, most - 9)}…${text.slice(-8)}` : text);
 const colour = (v) => `var(--s${v.index % 10})`;

@@ -2,7 +2,7 @@ function drawForest() {
   const rows = others.map((v) => ({ v, d: gap(v) }));
   const ends = rows.flatMap(({ d }) => [d.mean, ...(d.images || []), ...(d.seeds || [])]).filter(known);
   const reach = rows.map(({ d }) => Math.max(Math.abs(d.mean || 0), ...((d.images || []).filter(known).map(Math.abs))));
-  const limit = Math.max(0.002, 2.2 * Math.max(...reach, 0));  /* an interval of three seeds can be so wide that nothing else would be seen */
+  const limit = Math.max(0.002, 2.2 * Math.max(...reach, 0));  /* an interval of three seeds can be very wide */
   let low = Math.max(Math.min(0, ...ends), -limit), high = Math.min(Math.max(0, ...ends), limit);
   const room = 0.06 * (high - low || 0.02);
   low -= room; high += room;
@@ -18,13 +18,13 @@ function drawForest() {
   const tone = (v) => (v.tone === "better" || v.tone === "worse" ? `var(--${v.tone})` : "var(--ink)");
   find("forest").replaceChildren(...rows.map(({ v, d }) => {
     const text = known(d.mean)
-      ? `${v.name}: ${signed(d.mean)} ${metricLabel()} points; over seeds ${range(d.seeds)}; over images ${range(d.images)}` : `${v.name}: no difference can be given`;
-    const seen = known(d.visible) ? svg("rect", { x: at(-d.visible), width: `${(100 * (Math.min(d.visible, high) - Math.max(-d.visible, low)) / (high - low)).toFixed(3)}%`, y: 4, height: 44, fill: "url(#hatch)" }) : "";
-    const drawing = svg("svg", { height: 52, role: "img", "aria-label": text }, seen, lines(),
+      ? `${v.name}: ${signed(d.mean)} ${metricLabel()} points; over seeds ${range(d.seeds)}; over images ${range(d.images)}` : `${v.name}: no difference available`;
+    const undetectable = known(d.visible) ? svg("rect", { x: at(-d.visible), width: `${(100 * (Math.min(d.visible, high) - Math.max(-d.visible, low)) / (high - low)).toFixed(3)}%`, y: 4, height: 44, fill: "url(#hatch)" }) : "";
+    const drawing = svg("svg", { height: 52, role: "img", "aria-label": text }, undetectable, lines(),
       svg("line", { x1: at(0), x2: at(0), y1: 0, y2: 52, class: "zero" }),
       bar(d.seeds, 19, tone(v), 3), bar(d.images, 36, "var(--faint)", 1.5),
       known(d.mean) ? [svg("circle", { cx: at(d.mean), cy: 19, r: 5.5, css: { fill: tone(v) } }),
-        svg("svg", { x: at(d.mean), y: 36, overflow: "visible" }, svg("rect", { x: -4, y: -4, width: 8, height: 8, "stroke-width": 1.5, css: { fill: "var(--card)", stroke: "var(--faint)" } }))] : svg("text", { x: "50%", y: 31, "text-anchor": "middle" }, "no difference can be given"));
+        svg("svg", { x: at(d.mean), y: 36, overflow: "visible" }, svg("rect", { x: -4, y: -4, width: 8, height: 8, "stroke-width": 1.5, css: { fill: "var(--card)", stroke: "var(--faint)" } }))] : svg("text", { x: "50%", y: 31, "text-anchor": "middle" }, "no difference available"));
     for (const arrow of drawing.querySelectorAll(".arrow")) arrow.replaceWith(svg("svg", { x: arrow.classList.contains("right") ? "100%" : "0", overflow: "visible" }, arrow.cloneNode()));
     return html("div", { class: "forest-row", on: tells(text) }, html("div", { class: "name" }, v.name, html("small", {}, v.word)), drawing,
       html("div", { class: "value" }, html("b", {}, signed(d.mean)), html("small", {}, `seeds ${range(d.seeds)}`), html("small", {}, `images ${range(d.images)}`)));
@@ -47,14 +47,14 @@ function frame(width, height, xs, ys, titles, describe) {
     svg("text", { x: width - space.right, y: height - 5, "text-anchor": "end" }, titles[0]), svg("text", { x: 4, y: 13 }, titles[1]));
   return { picture, x, y };
 }
-/* The ends of an axis for these values: some room, and no less than `least` in all. */
-function spread(values, share, least = 0) {
+/* The limits of an axis for these values, with a margin and a span of at least `minimum`. */
+function spread(values, share, minimum = 0) {
   const low = Math.min(...values), high = Math.max(...values);
-  const room = Math.max(share * (high - low), (least - (high - low)) / 2) || share * Math.abs(high) || 1;
+  const room = Math.max(share * (high - low), (minimum - (high - low)) / 2) || share * Math.abs(high) || 1;
   return [low - room, high + room];
 }
 
-const axes = [["parameters", "Parameters", "million parameters", 1e-6], ["gflops", "GFLOPs", "GFLOPs an image", 1], ["latency_ms", "Latency", "ms an image, median", 1]];
+const axes = [["parameters", "Parameters", "million parameters", 1e-6], ["gflops", "GFLOPs", "GFLOPs per image", 1], ["latency_ms", "Latency", "ms per image, median", 1]];
 
 function place(items, width) {
   const taken = items.map((i) => [i.x - 7, i.y - 7, i.x + 7, i.y + 7]);
@@ -95,7 +95,7 @@ function drawPareto() {
   });
 }
 
-/* The second half of the epochs, where the variants differ, or all of them. */
+/* The second half of the epochs or all of them. */
 function late(band) {
   const from = state.late ? Math.floor(band.epoch.length / 2) : 0;
   return Object.fromEntries(Object.entries(band).map(([name, row]) => [name, row.slice(from)]));
@@ -105,12 +105,12 @@ function drawCurves() {
   const host = find("chart");
   const series = data.curves.series.find((s) => s.key === state.series);
   const lines = series ? data.variants.filter((v) => !state.off.has(v.index) && data.curves.values[v.index] && data.curves.values[v.index][series.key]).map((v) => ({ v, ...late(data.curves.values[v.index][series.key]) })).filter((l) => l.mean.some(known)) : [];
-  if (!lines.length) { host.replaceChildren(html("p", { class: "small" }, series ? "No variant is chosen." : "No run has left a learning curve.")); return; }
+  if (!lines.length) { host.replaceChildren(html("p", { class: "small" }, series ? "No variant is selected." : "No learning curves available.")); return; }
   const factor = series.points ? 100 : 1;
   const width = Math.max(host.clientWidth - 34, 260), height = Math.round(Math.min(Math.max(0.36 * width, 260), 430));
   const all = lines.flatMap((l) => [...l.low, ...l.high]).filter(known).map((z) => factor * z);
   const most = Math.max(...lines.map((l) => l.epoch[l.epoch.length - 1]), 1);
-  const { picture, x, y } = frame(width, height, [Math.min(...lines.map((l) => l.epoch[0])), most], spread(all, 0.04), ["epoch", series.label], `${series.label} over the epochs, a line for each of ${lines.length} variants`);
+  const { picture, x, y } = frame(width, height, [Math.min(...lines.map((l) => l.epoch[0])), most], spread(all, 0.04), ["epoch", series.label], `${series.label} over the epochs of ${lines.length} variants`);
   const path = (l, row) => l.epoch.map((e, i) => (known(row[i]) ? `${i && known(row[i - 1]) ? "L" : "M"}${x(e).toFixed(1)} ${y(factor * row[i]).toFixed(1)}` : "")).join("");
   for (const l of lines) {
     const there = l.epoch.map((e, i) => i).filter((i) => known(l.low[i]) && known(l.high[i]));
@@ -141,19 +141,19 @@ function drawLegend() {
 }
 
 function drawClasses() {
-  const few = 12;
+  const maximum = 12;
   const spreadOf = (v, c) => points(v.class_ap[c], 1) + (known(v.class_sd[c]) ? ` ± ${points(v.class_sd[c], 1)}` : "");
   const rows = data.classes.map((name, c) => ({ name, c, most: Math.max(...others.map((v) => Math.abs(v.classes[c] || 0)), 0) })).sort((a, b) => b.most - a.most);
-  const kept = state.all ? rows : rows.slice(0, few);
+  const kept = state.all ? rows : rows.slice(0, maximum);
   const limit = Math.max(...rows.map((r) => r.most), 0.005);
   find("heat").replaceChildren(
     html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "Class"), html("th", { scope: "col" }, short(base.name, 40), html("small", {}, "AP")), others.map((v) => html("th", { scope: "col" }, short(v.name, 40))))),
     html("tbody", {}, kept.map((r) => html("tr", {}, html("th", { scope: "row" }, r.name), html("td", { class: "dim" }, spreadOf(base, r.c)), others.map((v) => {
       const value = v.classes[r.c];
       const strength = known(value) ? Math.round(62 * Math.min(Math.abs(value) / limit, 1)) : 0;
-      return html("td", { title: known(value) ? `over seeds ${range(v.class_intervals[r.c][0])}, over images ${range(v.class_intervals[r.c][1])}; not adjusted for the number of classes` : null, css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
+      return html("td", { title: known(value) ? `95 % CI over seeds ${range(v.class_intervals[r.c][0])}, over images ${range(v.class_intervals[r.c][1])}; not adjusted for the number of classes` : null, css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
     })))));
   const more = find("more");
-  more.hidden = rows.length <= few;
-  more.textContent = state.all ? `Show the ${few} with the largest differences` : `Show all ${rows.length} classes`;
+  more.hidden = rows.length <= maximum;
+  more.textContent = state.all ? `Show the ${maximum} with the largest differences` : `Show all ${rows.length} classes`;
 }

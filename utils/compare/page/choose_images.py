@@ -1,4 +1,4 @@
-"""Which images of a study are shown: those on which the variants disagree most, and some picked blindly."""
+"""Choosing the images shown in a report: those on which the variants differ most, and some at random."""
 
 from __future__ import annotations
 
@@ -11,48 +11,47 @@ from numpy.typing import NDArray
 from utils.compare.match_store import StoredMatches
 
 SHOWN_CONF = 0.25
-"""Detections below are neither drawn nor counted."""
-_HALF = 0  # of the ten IoU thresholds: 0.50
-_ANY = 0  # of the four areas: all
+"""Detections below this confidence are neither drawn nor counted."""
+_IOU_50, _ALL_AREAS = 0, 0  # indices into the IoU thresholds and areas of the matches
 
 
 class ChosenImage(NamedTuple):
-    """An image to show: its number in the index, and why it was chosen."""
+    """An image to show: its index in the dataset, and why it was chosen."""
 
     image: int
     why: str
 
 
-def choose(matches: Sequence[StoredMatches], *, differing: int = 4, blind: int = 2) -> list[ChosenImage]:
-    """Choose images, always the same of the same matches.
+def choose(matches: Sequence[StoredMatches], *, differing: int = 4, at_random: int = 2) -> list[ChosenImage]:
+    """Choose images; equal matches give equal images.
 
     Args:
         matches: of the variants, on the same images.
-        differing: how many of those on which right minus wrong detections at IoU 0.5 differ most between the variants.
-        blind: how many of the rest, drawn with a fixed seed.
+        differing: number of images on which true minus false positives at IoU 0.5 differ most between the variants.
+        at_random: number of other images, chosen with a fixed seed.
     """
     images = matches[0].images
-    scores = np.stack([right_minus_wrong(m) for m in matches if m.same_ground_truth(matches[0])])
+    scores = np.stack([true_minus_false(m) for m in matches if m.same_ground_truth(matches[0])])
     gap = scores.max(0) - scores.min(0)
     ranked = np.argsort(-gap, kind="stable")
     first = [int(i) for i in ranked[:differing] if gap[i] > 0]
     rest = np.setdiff1d(np.arange(len(images)), first)
-    drawn = np.random.default_rng(0).permutation(rest)[: blind + differing - len(first)]
+    drawn = np.random.default_rng(0).permutation(rest)[: at_random + differing - len(first)]
     return [
         *(ChosenImage(int(images[i]), "chosen because the variants differ most on it") for i in first),
-        *(ChosenImage(int(images[i]), "drawn by lot") for i in np.sort(drawn).tolist()),
+        *(ChosenImage(int(images[i]), "chosen at random") for i in np.sort(drawn).tolist()),
     ]
 
 
-def right_minus_wrong(matches: StoredMatches) -> NDArray[np.int64]:
-    """Right minus wrong detections in each image, (n,)."""
+def true_minus_false(matches: StoredMatches) -> NDArray[np.int64]:
+    """True minus false positives in each image, (n,)."""
     shown = matches.score >= SHOWN_CONF
-    right, neither = matches.matched[:, _HALF, _ANY], matches.ignored[:, _HALF, _ANY]
+    right, neither = matches.matched[:, _IOU_50, _ALL_AREAS], matches.ignored[:, _IOU_50, _ALL_AREAS]
     value = np.where(right, 1, -1) * (shown & ~neither)
     return np.bincount(matches.image, weights=value, minlength=len(matches.images)).astype(np.int64)
 
 
-def evenly_spaced(images: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the images, evenly over their order."""
-    step = max(len(images) / most, 1.0)
-    return [images[int(k * step)] for k in range(min(len(images), most))]
+def evenly_spaced(images: Sequence[int], maximum: int) -> list[int]:
+    """At most `maximum` of the images, evenly spaced in their order."""
+    step = max(len(images) / maximum, 1.0)
+    return [images[int(k * step)] for k in range(min(len(images), maximum))]

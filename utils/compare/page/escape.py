@@ -1,7 +1,7 @@
-"""Names, labels and paths come from files of strangers: one escape for each language that a study's files are written in.
+"""Escapes untrusted text (names, paths) for each language that a study's files are written in.
 
-Each takes any text and returns what shows as that text, and as nothing else, where the docstring says. Characters that are
-not printable (line breaks, terminal codes, marks that turn the direction of writing) become ``?`` in all of them.
+Each function takes any text and returns markup that shows as that text and has no other effect. Non-printable characters (line breaks,
+terminal codes, bidirectional controls) become ``?``.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028
 
 
 def html(text: object) -> str:
-    """For the text of an HTML element and for an attribute's value in quotes."""
+    """For the text of an HTML element and for a quoted attribute."""
     return "".join(_HTML.get(c, c) for c in printable(str(text)))
 
 
 def csv_cell(text: object) -> str:
-    """For a cell of a CSV file that a spreadsheet may open: what it would take for a formula gets an apostrophe in front.
+    """For a cell of a CSV file that may be opened in a spreadsheet: text that looks like a formula is prefixed with an apostrophe.
 
-    Numbers of ours are written as they are, without this function; commas and quotes are the csv module's affair.
+    Commas and quotes are left to the csv module.
     """
     return cell(printable(str(text)))
 
 
 def markdown(text: object) -> str:
-    """For running text and for the cell of a table, in GitHub's Markdown: no markup, link, HTML or cell border comes out of it."""
+    """For text and table cells in GitHub's Markdown: produces no markup, link, HTML or cell border."""
     plain = re.sub(
         r"([\\`*_\[\]#|~$@]|(?<=www)\.|:(?=//)|^[-+>=]|(?<=^\d)[.)])", r"\\\1", printable(str(text)).strip(), flags=re.IGNORECASE
     )
@@ -52,12 +52,12 @@ def markdown(text: object) -> str:
 
 
 def latex(text: object) -> str:
-    """For running text and table cells in LaTeX. Characters beyond ASCII are left to the engine's input encoding."""
+    """For text and table cells in LaTeX. Non-ASCII characters are left to the input encoding of the engine."""
     commands = "".join(_LATEX.get(c, c) for c in printable(str(text)))
     return re.sub("-(?=-)", "-{}", commands)  # two hyphens would make a dash
 
 
 def json_script(data: Any) -> str:
-    """JSON for a script element: it holds no ``<``, so it can neither end the element nor begin a comment."""
+    """JSON for a script element: contains no ``<``, so it can neither end the element nor begin a comment."""
     text = json.dumps(finite(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return "".join(_IN_SCRIPT.get(c, c) for c in text)

@@ -1,4 +1,4 @@
-"""The figures of a study as files, PNG and SVG, for papers and slides. Equal studies give equal files."""
+"""The figures of a study as PNG and SVG files, for papers and slides. Equal studies give equal files."""
 
 from __future__ import annotations
 
@@ -16,22 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#3c4450", "#0072b2", "#d55e00", "#009e73", "#b0569c", "#a67c00", "#2aa1d6", "#7a5195", "#ad2e4f", "#5e8c31")
-"""By the variant's place, as in report.html."""
+"""By the index of the variant, as in report.html."""
 TONES = {"better": "#00705a", "worse": "#b3401a"}
 _SOFT, _GRID = "#8a919c", "#e3e1dc"
 _STYLES = ("-", "--", ":")
-_AXES = (("parameters", "million parameters", 1e-6), ("gflops", "GFLOPs an image", 1.0), ("latency_ms", "ms an image (median)", 1.0))
-_MOST_CLASSES = 30
+_AXES = (("parameters", "million parameters", 1e-6), ("gflops", "GFLOPs per image", 1.0), ("latency_ms", "ms per image (median)", 1.0))
+_MAX_CLASSES = 30
 
 
 def write_figures(folder: Path, data: ReportData) -> list[Path]:
-    """Write forest, pareto, curves and classes as .png and .svg.
-
-    Returns:
-        The files.
+    """Write forest, pareto, curves and classes as .png and .svg, and return the paths.
 
     Raises:
-        UserError: one cannot be written.
+        UserError: a file cannot be written.
     """
     import matplotlib as mpl
 
@@ -73,10 +70,10 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def plain(text: str, most: int = 34) -> str:
-    """A name as matplotlib shall set it: no formula, one line, not too long."""
+def plain(text: str, maximum: int = 34) -> str:
+    """A name for matplotlib: without formulas, in one line, abbreviated."""
     text = printable(text)
-    text = text if len(text) <= most else f"{text[: most - 12]}…{text[-11:]}"
+    text = text if len(text) <= maximum else f"{text[: maximum - 12]}…{text[-11:]}"
     return text.replace("\\", "\\\\").replace("$", r"\$")
 
 
@@ -88,17 +85,17 @@ def _frame(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
     ax.tick_params(length=0)
 
 
-def _nothing(ax: Axes, text: str) -> None:
+def _write_message(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=_SOFT)
 
 
 def colour(variant: ReportData) -> str:
-    """A variant's own."""
+    """The colour of a variant."""
     return COLOURS[variant["index"] % len(COLOURS)]
 
 
 def forest(data: ReportData) -> Figure:
-    """Differences in AP with their intervals over seeds and over images."""
+    """Forest plot: differences in AP with their 95 % CIs over seeds and over images."""
     rows = [v for v in data["variants"] if not v["baseline"]]
     figure = _figure(8, 1.7 + 0.55 * len(rows))
     ax = figure.add_subplot()
@@ -116,17 +113,17 @@ def forest(data: ReportData) -> Figure:
                 values += across if key == "images" else []
         if math.isnan(mean):
             ax.annotate(
-                "no difference can be given", (0, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=_SOFT
+                "no difference available", (0, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=_SOFT
             )
             continue
         ax.plot(mean, y - 0.13, "o", color=shade, markersize=6.5)
         ax.plot(mean, y + 0.17, "s", markerfacecolor="white", markeredgecolor=_SOFT, markersize=5)
         values.append(mean)
-    limit = max(2.2 * max(map(abs, values)), 0.2)  # an interval of three seeds can be so wide that nothing else would be seen
+    limit = max(2.2 * max(map(abs, values)), 0.2)  # an interval of three seeds can be very wide
     low, high = ax.get_xlim()
     ax.set(xlim=(max(low, -limit), min(high, limit)), ylim=(len(rows) - 0.4, -0.6))
     ax.set_yticks(range(len(rows)), [plain(v["name"]) for v in rows])
-    ax.set_xlabel(f"Difference in AP to {plain(data['baseline'])}, points")
+    ax.set_xlabel(f"Difference in AP from {plain(data['baseline'])}, points")
     figure.legend(handles=_forest_keys(), loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     return figure
 
@@ -134,13 +131,13 @@ def forest(data: ReportData) -> Figure:
 def _forest_keys() -> list[Any]:
     from matplotlib.lines import Line2D
 
-    seeds = Line2D([], [], color="black", linewidth=2.4, marker="o", label=f"{LEVEL} over seeds (Student's t)")
-    images = Line2D([], [], color=_SOFT, linewidth=1.2, marker="s", markerfacecolor="white", label=f"{LEVEL} over images (bootstrap)")
+    seeds = Line2D([], [], color="black", linewidth=2.4, marker="o", label=f"{LEVEL} CI over seeds (Student's t)")
+    images = Line2D([], [], color=_SOFT, linewidth=1.2, marker="s", markerfacecolor="white", label=f"{LEVEL} CI over images (bootstrap)")
     return [seeds, images]
 
 
 def pareto(data: ReportData) -> Figure:
-    """AP against parameters, GFLOPs and latency, with the front of the variants that none beats in both."""
+    """AP against parameters, GFLOPs and latency, with the Pareto front."""
     figure = _figure(13, 4.6)
     handles: dict[str, Any] = {}
     for ax, (key, label, factor) in zip(figure.subplots(1, 3, sharey=True), _AXES, strict=True):
@@ -149,7 +146,7 @@ def pareto(data: ReportData) -> Figure:
         dots = [(v["cost"][key] * factor, 100 * v["scores"]["ap"]["mean"], v) for v in data["variants"]]
         dots = [d for d in dots if not math.isnan(d[0]) and not math.isnan(d[1])]
         if not dots:
-            _nothing(ax, "not measured")
+            _write_message(ax, "not measured")
             continue
         front = sorted((c, m) for c, m, _ in dots if not any(c2 <= c and m2 >= m and (c2, m2) != (c, m) for c2, m2, _ in dots))
         ax.step(*zip(*front, strict=True), where="post", color=_SOFT, linestyle="--", linewidth=1.2, zorder=1)
@@ -166,14 +163,14 @@ def pareto(data: ReportData) -> Figure:
             )
             handles.setdefault(plain(v["name"]), bar)
         ax.margins(0.15)
-    figure.axes[0].set_ylabel("AP, points (mean ± sd over seeds)")
+    figure.axes[0].set_ylabel("AP, points (mean ± SD over seeds)")
     if handles:
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
     return figure
 
 
 def curves(data: ReportData) -> Figure:
-    """AP and AP50 over the epochs: the mean over the seeds, and a band from the worst to the best seed."""
+    """AP and AP50 over the epochs: mean over seeds, with a band from the worst to the best seed."""
     figure = _figure(12, 4.8)
     handles: dict[str, Any] = {}
     for ax, (key, label) in zip(
@@ -191,27 +188,27 @@ def curves(data: ReportData) -> Figure:
             (line,) = ax.plot(band["epoch"], mean, style, color=colour(v), linewidth=2.4 if v["baseline"] else 1.7)
             handles.setdefault(plain(v["name"]), line)
         if not ax.lines:
-            _nothing(ax, "no run has left a learning curve")
+            _write_message(ax, "no learning curves available")
     if handles:
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
     return figure
 
 
 def classes(data: ReportData) -> Figure:
-    """Differences in AP class by class; of many classes those that differ most."""
+    """Differences in AP by class; of many classes, those that differ most."""
     import numpy as np
 
     rows = [v for v in data["variants"] if v["classes"]]
     table = np.array([v["classes"] for v in rows], float).reshape(len(rows), len(data["classes"])) * 100
-    most = np.nan_to_num(np.abs(table)).max(0) if len(rows) else np.zeros(0)
-    chosen = np.sort(np.argsort(-most, kind="stable")[:_MOST_CLASSES])
+    largest = np.nan_to_num(np.abs(table)).max(0) if len(rows) else np.zeros(0)
+    chosen = np.sort(np.argsort(-largest, kind="stable")[:_MAX_CLASSES])
     figure = _figure(3.4 + 1.05 * max(len(rows), 2), 1.9 + 0.3 * max(len(chosen), 3))
     ax = figure.add_subplot()
     if not chosen.size:
         ax.set_axis_off()
-        _nothing(ax, "no differences can be given")
+        _write_message(ax, "no differences available")
         return figure
-    limit = max(float(most.max()), 0.5)
+    limit = max(float(largest.max()), 0.5)
     shown = table[:, chosen].T
     picture = ax.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for y, x in zip(*np.nonzero(~np.isnan(shown)), strict=True):
@@ -229,5 +226,5 @@ def classes(data: ReportData) -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     figure.colorbar(picture, ax=ax, shrink=0.7, label="points")
-    ax.set_title(f"Difference in AP to {plain(data['baseline'], 24)}", fontsize=10, loc="left")
+    ax.set_title(f"Difference in AP from {plain(data['baseline'], 24)}", fontsize=10, loc="left")
     return figure

@@ -1,4 +1,4 @@
-"""Through the eyes of each variant: detections, LayerCAM and attention maps of chosen images, and where the maps' energy lies."""
+"""What each variant sees: detections, LayerCAM and attention maps of chosen images, and the energy of LayerCAM inside boxes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from utils.data.index import GroundTruth, Index
 from utils.data.scan import load_index
 from utils.errors import UserError
 from utils.explain.cam import Chosen, attention_maps, energy_inside, layer_cam
+from utils.geometry import ceil_to_stride, iou
 from utils.images import letterbox
 from utils.images.drawing import draw_boxes
 from utils.images.reading import ImageError, read_image
@@ -32,21 +33,21 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 Map = NDArray[np.float32]
 SIDE = 320
-"""Of a picture, in pixels, at most."""
+"""Maximum side of a picture, in pixels."""
 BUDGET = 6_000_000
-"""Bytes of all pictures together; scenes beyond it are left out."""
+"""Maximum total size of the pictures in bytes; further scenes are left out."""
 FOCUS_IMAGES = 100
-"""Images, at most, over which the energy inside true boxes is averaged."""
+"""Maximum number of images for the mean energy inside ground-truth boxes."""
 BLOCKS = 3
-"""Attention blocks of a variant whose maps are shown, at most: the first, the last and one between."""
+"""Maximum number of attention blocks of a variant that are shown: the first, the last and one between."""
 _QUALITY = 82
-_SAME = 0.5  # IoU from which a detection counts as right
+_MIN_IOU = 0.5  # of a true positive
 
 
 def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
     """Run the finished models of one seed on chosen images of the measured split.
 
-    Nothing of it is a reason to have no report: what cannot be shown is said in the notes.
+    Errors do not prevent the report: what cannot be shown is stated in the notes.
     """
     seed = max(study.plan.seeds, key=lambda s: (sum(r.seed == s and r.state == "done" for r in study.runs), -s))
     variants = [v for v in study.variants if study.run(v.name, seed).state == "done"]
@@ -59,43 +60,44 @@ def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
         images = [read_image(index.paths[c.image]) for c in known]
     except UserError as error:
         return Gallery(seed=seed, notes=(f"No images can be shown: {error}",))
-    painter = _GalleryBuilder(study, seed, index)
+    builder = _GalleryBuilder(study, seed, index)
     for variant in variants:
-        painter.add(variant, known, images, focus_images)
-    return painter.gallery(known, images)
+        builder.add(variant, known, images, focus_images)
+    return builder.gallery(known, images)
 
 
 def _index(study: Study) -> Index:
     data, flags, split = load_data(study.plan.data.source), study.plan.flags, study.plan.data.measured
     index = load_index(data, split, single_cls=bool(flags.get("single_cls")), classes=flags.get("classes"))
     if data_digest(index) != study.plan.data.splits[split].digest:
-        raise UserError(f"{study.plan.data.source}: the {split} split is not the one that was measured")
+        raise UserError(f"{study.plan.data.source}: the {split} split has changed since it was measured")
     return index
 
 
 class _GalleryBuilder:
-    """Collects the pictures, variant by variant, so that one model is in memory at a time."""
+    """Collects the pictures variant by variant, so that only one model is in memory at a time."""
 
     def __init__(self, study: Study, seed: int, index: Index) -> None:
         self._study, self._seed, self._index = study, seed, index
         self._side = int(study.plan.flags.get("imgsz", 640))
         self._pictures: dict[int, dict[str, list[Picture]]] = {}
-        self._focus: dict[str, CamEnergy] = {}
-        self._chance: list[float] = []
+        self._energy: dict[str, CamEnergy] = {}
+        self._uniform_shares: list[float] = []
         self._notes: list[str] = []
 
     def add(self, variant: Variant, choices: Sequence[ChosenImage], images: Sequence[Image], focus_images: int) -> None:
-        """Load a variant's model and draw what it sees."""
+        """Load a variant's model and draw its pictures."""
         path = self._study.run(variant.name, self._seed).folder / "weights" / "last.pt"
         try:
             model = load_model(path)
             for number, (choice, image) in enumerate(zip(choices, images, strict=True)):
-                views = list(self._views(model, image, self._index.truth(choice.image)))
+                views = list(self._views(model, image, self._index.ground_truth(choice.image)))
                 self._pictures.setdefault(number, {})[variant.name] = views
-            self._focus[variant.name] = self._measured(model, focus_images)
-        except (UserError, RuntimeError) as error:  # torch's own: a block that cannot do what the pictures ask of it, or no memory
-            some = "Not all" if any(variant.name in views for views in self._pictures.values()) else "Nothing"
-            self._notes.append(f"{some} of {variant.name} can be shown: {' '.join(str(error).split())[:300]}")
+            self._energy[variant.name] = self._mean_energy(model, focus_images)
+        except (UserError, RuntimeError) as error:  # RuntimeError: a block without gradients, or out of memory
+            partly = any(variant.name in views for views in self._pictures.values())
+            reason = " ".join(str(error).split())[:300]
+            self._notes.append(f"{variant.name} cannot be {'completely ' if partly else ''}shown: {reason}")
 
     def _views(self, model: Detector, image: Image, truth: GroundTruth) -> Iterator[Picture]:
         found = model.predict(image, imgsz=self._side, conf=SHOWN_CONF)[0]
@@ -104,7 +106,7 @@ class _GalleryBuilder:
         labels = [f"{printable(found.name(int(c)))} {p:.2f}" for c, p in zip(found.cls, found.conf, strict=True)]
         drawn = draw_boxes(small, found.xyxy[::-1] * np.float32(scale), labels[::-1], found.cls[::-1], line_width=2)
         yield Picture(view="boxes", jpeg=_jpeg(drawn), caption=count_found(found.xyxy, found.cls, truth))
-        explained = _explained(truth)
+        explained = _largest_object(truth)
         if explained is None:
             yield Picture(view="cam", jpeg=b"", caption="no object to explain")
         else:
@@ -119,7 +121,7 @@ class _GalleryBuilder:
     def _cam(
         self, model: Detector, image: Image, truth: GroundTruth, explained: int
     ) -> tuple[Map, letterbox.Letterbox, NDArray[np.float32]]:
-        """LayerCAM of an object, the letterbox it lies in, and the true boxes of the object's class in it."""
+        """LayerCAM of an object, its letterbox, and the ground-truth boxes of the object's class in it."""
         box = _letterbox(model, image, self._side)
         tensor = to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
         boxes = box.from_source(truth.xyxy)
@@ -139,30 +141,30 @@ class _GalleryBuilder:
             caption = f"row {printable(label)}, {values.min():.3g} to {values.max():.3g}"
             yield Picture(view="attention", jpeg=_jpeg(_overlay(small, _stretched(shown), None)), caption=caption)
         if not maps:
-            yield Picture(view="attention", jpeg=b"", caption="no block of it shows a map")
+            yield Picture(view="attention", jpeg=b"", caption="this model has no attention maps")
 
-    def _measured(self, model: Detector, most: int) -> CamEnergy:
-        """The mean share of the LayerCAM's energy inside true boxes, and, once, what a flat map would have there."""
-        with_objects = [i for i in range(len(self._index)) if _explained(self._index.truth(i)) is not None]
-        shares, flat = [], []
+    def _mean_energy(self, model: Detector, most: int) -> CamEnergy:
+        """The mean share of LayerCAM energy inside ground-truth boxes; once, also that of a uniform map."""
+        with_objects = [i for i in range(len(self._index)) if _largest_object(self._index.ground_truth(i)) is not None]
+        shares, uniform = [], []
         for i in evenly_spaced(with_objects, most):
-            truth = self._index.truth(i)
+            truth = self._index.ground_truth(i)
             try:
                 image = read_image(self._index.paths[i])
             except ImageError as error:
-                LOG.warning("%s: left out of the mean over LayerCAMs (%s)", self._index.paths[i], error)
+                LOG.warning("%s: left out of the mean LayerCAM energy (%s)", self._index.paths[i], error)
                 continue
-            explained = _explained(truth)
-            assert explained is not None, "chosen for its objects"
+            explained = _largest_object(truth)
+            assert explained is not None, "only images with objects are chosen"
             cam, _, seen = self._cam(model, image, truth, explained)
             shares.append(energy_inside(cam, seen))
-            flat.append(energy_inside(np.ones_like(cam), seen))
-        self._chance = self._chance or flat
+            uniform.append(energy_inside(np.ones_like(cam), seen))
+        self._uniform_shares = self._uniform_shares or uniform
         known = [s for s in shares if not math.isnan(s)]
         return CamEnergy(share=sum(known) / len(known) if known else math.nan, images=len(known))
 
     def gallery(self, choices: Sequence[ChosenImage], images: Sequence[Image]) -> Gallery:
-        """Everything drawn so far, as far as the budget reaches."""
+        """The pictures drawn so far, up to the budget."""
         scenes: list[GalleryScene] = []
         spent = 0
         for number, (choice, image) in enumerate(zip(choices, images, strict=True)):
@@ -170,11 +172,11 @@ class _GalleryBuilder:
             spent += len(scene.truth) + sum(len(p.jpeg) for views in scene.pictures.values() for p in views)
             if scene.pictures and (spent <= BUDGET or not scenes):
                 scenes.append(scene)
-        chance = sum(self._chance) / len(self._chance) if self._chance else math.nan
-        return Gallery(scenes=tuple(scenes), focus=self._focus, chance=chance, seed=self._seed, notes=tuple(self._notes))
+        uniform_share = sum(self._uniform_shares) / len(self._uniform_shares) if self._uniform_shares else math.nan
+        return Gallery(scenes=tuple(scenes), energy=self._energy, uniform_share=uniform_share, seed=self._seed, notes=tuple(self._notes))
 
     def _scene(self, number: int, choice: ChosenImage, image: Image) -> GalleryScene:
-        truth, small = self._index.truth(choice.image), _small(image)
+        truth, small = self._index.ground_truth(choice.image), _small(image)
         labels = [printable(self._index.names[int(c)]) for c in truth.cls]
         drawn = draw_boxes(small, truth.xyxy * np.float32(min(SIDE / max(image.shape[:2]), 1.0)), labels, truth.cls, line_width=2)
         count = int((~truth.crowd).sum())
@@ -189,33 +191,26 @@ class _GalleryBuilder:
 
 
 def count_found(xyxy: NDArray[np.float32], cls: NDArray[np.int64], truth: GroundTruth) -> str:
-    """Count what was found: most confident first, each detection takes the object of its class that it overlaps best, from IoU 0.5 on."""
+    """Count true and false positives at IoU 0.5: most confident first, each takes the free object of its class it overlaps most."""
     free = ~truth.crowd
     objects, right = int(free.sum()), 0
     for box, c in zip(xyxy, cls, strict=True):
-        overlap = np.where(free & (truth.cls == c), _iou(box, truth.xyxy), 0)
-        if overlap.size and overlap.max() >= _SAME:
+        overlap = np.where(free & (truth.cls == c), iou(box, truth.xyxy), 0)
+        if overlap.size and overlap.max() >= _MIN_IOU:
             free[overlap.argmax()] = False
             right += 1
     wrong = len(xyxy) - right
     return f"{right} of {objects} found" + (f", {wrong} wrong" if wrong else "")
 
 
-def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    inner = np.clip(high - low, 0, None).prod(1)
-    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - inner
-    return np.asarray(inner / np.maximum(union, 1e-9), np.float32)
-
-
-def _explained(truth: GroundTruth) -> int | None:
-    """The largest object's number; None in an image without one."""
+def _largest_object(truth: GroundTruth) -> int | None:
+    """Index of the largest object; None in an image without objects."""
     area = np.where(truth.crowd, -1, truth.area)
     return int(area.argmax()) if area.size and area.max() > 0 else None
 
 
 def _letterbox(model: Detector, image: Image, side: int) -> letterbox.Letterbox:
-    shape = math.ceil(side / model.max_stride) * model.max_stride
+    shape = ceil_to_stride(side, model.max_stride)
     return letterbox.fit((image.shape[0], image.shape[1]), (shape, shape), stride=model.max_stride)
 
 
@@ -228,7 +223,7 @@ def _few(count: int) -> list[int]:
 
 
 def _stretched(values: Map) -> Map:
-    """The map from its least to its largest value; one that is all but flat keeps looking flat."""
+    """The map scaled to its minimum and maximum; a nearly uniform map keeps looking uniform."""
     low, high = float(values.min()), float(values.max())
     span = max(high - low, 0.1 * abs(high), 1e-9)
     return (0.5 + (values - (low + high) / 2) / span).astype(np.float32)
@@ -241,7 +236,7 @@ def _small(image: Image) -> Image:
 
 
 def _overlay(small: Image, values: Map, box: NDArray[np.floating] | None) -> Image:
-    """A map in colours over a grey image; the explained object's box in white."""
+    """A colour map over a grey image; the box of the explained object in white."""
     grown = np.asarray(cv2.resize(values, small.shape[1::-1], interpolation=cv2.INTER_LINEAR))
     colours = cv2.applyColorMap((grown.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO).astype(np.float32)
     grey = small.mean(2, keepdims=True) * 0.6
@@ -254,10 +249,10 @@ def _overlay(small: Image, values: Map, box: NDArray[np.floating] | None) -> Ima
 
 
 def _energy(name: str, share: float) -> str:
-    return f"{name}: no pixel speaks for it" if math.isnan(share) else f"{name}: {100 * share:.0f} % inside true boxes"
+    return f"{name}: no positive evidence" if math.isnan(share) else f"{name}: {100 * share:.0f} % inside ground-truth boxes"
 
 
 def _jpeg(image: Image) -> bytes:
     ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
-    assert ok, "an image of at most 320 pixels a side can be encoded"
+    assert ok, "an image of at most 320 pixels per side can be encoded"
     return bytes(data.tobytes())

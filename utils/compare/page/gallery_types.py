@@ -1,4 +1,4 @@
-"""What the report shows of images, as plain pictures: scenes, a tile for each variant, and how much of its maps lies on objects."""
+"""The pictures of a report: for each image one per variant, and the share of LayerCAM energy on objects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ VIEWS = {"boxes": "Detections", "cam": "LayerCAM", "attention": "Attention maps"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A picture of an image through a variant's eyes.
+    """A picture of what a variant makes of an image.
 
     Attributes:
         view: key of `VIEWS`.
-        jpeg: the file's bytes; empty where there is nothing to show, `caption` then says why.
-        caption: a short text below it.
+        jpeg: file content; empty if there is nothing to show, for the reason in `caption`.
+        caption: short text below the picture.
     """
 
     view: str
@@ -25,14 +25,14 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GalleryScene:
-    """An image of the data set with its true boxes, and what each variant makes of it.
+    """An image of the dataset with its ground truth, and the pictures of each variant.
 
     Attributes:
         name: the image's file name.
-        why: how it was chosen.
+        why: why it was chosen.
         size: (height, width) of the pictures.
-        truth: JPEG with the true boxes.
-        pictures: by the variant's name.
+        truth: JPEG with the ground-truth boxes.
+        pictures: by variant.
     """
 
     name: str
@@ -45,11 +45,11 @@ class GalleryScene:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CamEnergy:
-    """The share of a variant's LayerCAM energy inside true boxes, mean over images.
+    """The share of a variant's LayerCAM energy inside ground-truth boxes, mean over images.
 
     Attributes:
-        share: 0..1; NaN where no map has any energy.
-        images: that the mean is over.
+        share: 0..1; NaN if no map has any energy.
+        images: number of images.
     """
 
     share: float
@@ -58,22 +58,22 @@ class CamEnergy:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
-    """All scenes of a report.
+    """All pictures of a report.
 
     Attributes:
-        focus: by the variant's name.
-        chance: the share that a map without any focus would have: the boxes' share of the image area, mean over the same images.
-        seed: whose runs are shown.
+        energy: by variant.
+        uniform_share: the share of a uniform map: the boxes' share of the image area, mean over the same images.
+        seed: seed of the runs shown.
         notes: what could not be shown, and why.
     """
 
     scenes: tuple[GalleryScene, ...] = ()
-    focus: dict[str, CamEnergy] = dataclasses.field(default_factory=dict)
-    chance: float = float("nan")
+    energy: dict[str, CamEnergy] = dataclasses.field(default_factory=dict)
+    uniform_share: float = float("nan")
     seed: int = 0
     notes: tuple[str, ...] = ()
 
 
 def data_uri(jpeg: bytes) -> str:
-    """A JPEG as the address of an image that lies in the page itself."""
+    """A JPEG as data URI."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

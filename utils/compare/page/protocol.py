@@ -1,4 +1,4 @@
-"""The full protocol of a study, as rows of a name and a text."""
+"""The protocol of a study, as pairs of name and text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rows = list[tuple[str, str]]
 
 
 def plan_rows(study: Study) -> Rows:
-    """What decides the figures, in the order a reader asks for it."""
+    """Everything that determines the figures."""
     plan, data = study.plan, study.plan.data
     resamples = (read_json(study.folder / COMPARISONS) or {}).get("resamples", "no")
     done = sum(run.state == "done" for run in study.runs)
@@ -26,15 +26,18 @@ def plan_rows(study: Study) -> Rows:
         *((f"Split {name}", f"{s.images} images, {s.objects} objects, digest {s.digest}") for name, s in data.splits.items()),
         (
             "Measured on",
-            f"{data.measured}; " + ("epochs selected on val" if data.measured == "test" else "the best epoch is selected on it, too"),
+            f"{data.measured}; " + ("best epoch selected on val" if data.measured == "test" else "the best epoch is selected on it, too"),
         ),
         ("Classes", f"{len(data.names)}: {', '.join(data.names)}"),
         ("Start weights", f"{plan.weights}, SHA-256 {plan.weights_digest}" if plan.weights else "none: trained from scratch"),
-        ("Pairing", "runs of one seed share the order of samples, the augmentation, and the initial weights of the layers they share"),
+        ("Pairing", "runs with the same seed have the same order of samples, augmentation, and initial weights of shared layers"),
         ("Metric", plan.metric),
-        ("Interval over seeds", "95 %, Student's t of the paired differences"),
-        ("Interval over images", f"95 %, paired bootstrap of the seeds' mean, {resamples} resamples of the images, the same for all runs"),
-        ("Correction", "Holm's, over the variants"),
+        ("Interval over seeds", "95 % CI, Student's t of the paired differences"),
+        (
+            "Interval over images",
+            f"95 % CI, paired bootstrap of the mean over seeds, {resamples} resamples of the images, shared by all runs",
+        ),
+        ("Correction", "Holm, over the variants"),
         ("Threads of a run", str(plan.threads)),
         ("Equal-capacity control", plan.control or "none"),
     ]
@@ -45,11 +48,11 @@ def _cost_rows(costs: Mapping[str, CostMeasurement]) -> Rows:
     if not costs:
         return [("Costs", "not measured")]
     first = next(iter(costs.values()))
-    return [("Costs measured on", f"{first.device}, {first.threads} threads, batches of {first.batch}; one variant after another")]
+    return [("Costs measured on", f"{first.device}, {first.threads} threads, batch size {first.batch}; one variant after another")]
 
 
 def tables(study: Study) -> dict[str, Rows]:
-    """Longer lists: settings, hyper-parameters, versions, plug-ins, and what each run was made with."""
+    """Longer lists: settings, hyper-parameters, versions, plug-ins and runs."""
     plan = study.plan
     out = {
         "Settings of the training": _rows(plan.flags),
@@ -71,7 +74,7 @@ def _rows(values: Mapping[str, Any]) -> Rows:
 
 
 def kicker(plan: StudyPlan) -> str:
-    """The line above the verdict: data, seeds, epochs."""
+    """The line above the headline: data, seeds, epochs."""
     epochs, imgsz = plan.flags.get("epochs"), plan.flags.get("imgsz")
     split = plan.data.splits.get(plan.data.measured)
     count = len(plan.variants) - 1

@@ -1,4 +1,4 @@
-"""A study as plain data, computed once: the page, the tables, the figures and results.json all show these numbers."""
+"""A study as plain data, the common source of the page, the tables, the figures and results.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ReportData = dict[str, Any]
 
 
 class Metric(NamedTuple):
-    """A figure of merit: its key in `Scores`, its short and its full name."""
+    """A metric: its key in `Scores`, its label and its full name."""
 
     key: str
     label: str
@@ -55,14 +55,14 @@ SERIES = (
     ("val/obj_loss", "Object loss, validation", False),
     ("val/cls_loss", "Class loss, validation", False),
 )
-"""Columns of a run's results.csv, their names here, and whether they are shown in points (of 100)."""
+"""Columns of a run's results.csv, their labels, and whether they are shown in points (of 100)."""
 COSTS = ("parameters", "gflops", "latency_ms", "latency_p95_ms", "images_per_second", "memory_mb", "train_memory_mb", "train_seconds")
 TONES = {"better": "better", "worse": "worse", "not distinguishable": "open", "no verdict": "none", "baseline": "base"}
-"""How a verdict is coloured."""
+"""CSS class of each verdict."""
 
 
 def build_report_data(study: Study) -> ReportData:
-    """The whole study as plain data: text, numbers (NaN where there is none), lists and dicts. AP is a fraction of 1."""
+    """Return the study as text, numbers (NaN where there is none), lists and dicts. AP is in 0..1."""
     order = sorted(study.variants, key=lambda v: not v.baseline)
     base = study.costs.get(study.plan.baseline.name)
     return {
@@ -70,7 +70,7 @@ def build_report_data(study: Study) -> ReportData:
         "metric": HEADLINE,
         "level": LEVEL,
         "metrics": [m._asdict() for m in METRICS],
-        "explain": {"p_better": "Probability that the variant is the better one, given the noise of seeds and of images"},
+        "explain": {"p_better": "Posterior probability that the variant is better, given the variance over seeds and over images"},
         "baseline": study.plan.baseline.name,
         "measured": study.plan.data.measured,
         "classes": list(study.plan.data.names),
@@ -92,7 +92,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "cfg": variant.cfg,
         "baseline": variant.baseline,
         "control_of": variant.control_of,
-        "subtitle": f"as large as {variant.control_of}, without its change" if variant.control_of else "",
+        "subtitle": f"same capacity as {variant.control_of}, without its change" if variant.control_of else "",
         "edits": list(variant.edits),
         "word": word,
         "tone": TONES.get(word, "open"),
@@ -114,7 +114,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation (n - 1), number and the values themselves; NaN where there are too few."""
+    """Mean, standard deviation (n - 1), number and values; NaN where there are too few."""
     values = [float(v) for v in values if math.isfinite(v)]
     mean = statistics.fmean(values) if values else math.nan
     return {"mean": mean, "sd": statistics.stdev(values) if len(values) > 1 else math.nan, "n": len(values), "values": values}
@@ -173,7 +173,7 @@ def _drop_empty(values: dict[str, ReportData]) -> dict[str, ReportData]:
 
 
 def _band(runs: Sequence[RunResult], key: str) -> ReportData:
-    """Mean, lowest and highest value over the seeds, epoch by epoch."""
+    """Mean, minimum and maximum over the seeds, epoch by epoch."""
     columns: dict[int, list[float]] = {}
     for run in runs:
         for row in run.curve:

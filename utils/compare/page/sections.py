@@ -1,4 +1,4 @@
-"""The parts of report.html that are written once: verdict, notes, changes, protocol, pictures. Every text of strangers is escaped here."""
+"""The static parts of report.html: verdicts, notes, changes, protocol and pictures. Untrusted text is escaped here."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from utils.compare.page.report_data import ReportData
 
 
 def verdict(data: ReportData) -> str:
-    """A line for each variant with the chip of its verdict."""
+    """A line for each variant with its verdict."""
     return f'<ul class="findings">{"".join(_finding(v, data) for v in data["variants"] if not v["baseline"])}</ul>'
 
 
 def _finding(variant: ReportData, data: ReportData) -> str:
     chip = f'<span class="chip {html(variant["tone"])}">{html(variant["word"])}</span>'
-    text = f"<b>{html(variant['name'])}</b>: {html(words.finding(variant, data))}<small>{html(words.price(variant))}</small>"
+    text = f"<b>{html(variant['name'])}</b>: {html(words.finding(variant, data))}<small>{html(words.cost_ratios(variant))}</small>"
     return f"<li>{chip}<p>{text}</p></li>"
 
 
 def notes(lines: Sequence[str]) -> str:
-    """A box with what limits the study; nothing where nothing does."""
+    """A box with the limitations of the study, if any."""
     if not lines:
         return ""
     rows = "".join(f"<li>{html(line)}</li>" for line in lines)
     few = f"<ul>{rows}</ul>" if len(lines) <= 6 else f"<details><summary>{len(lines)} notes</summary><ul>{rows}</ul></details>"
-    return f'<aside class="warning" aria-labelledby="notes-title"><h2 id="notes-title">To be kept in mind</h2>{few}</aside>'
+    return f'<aside class="warning" aria-labelledby="notes-title"><h2 id="notes-title">Limitations</h2>{few}</aside>'
 
 
 def changes(data: ReportData) -> str:
-    """For each variant the lines that it changes against its base."""
+    """The edits of each variant."""
     return f'<div class="changes">{"".join(_change(v) for v in data["variants"])}</div>'
 
 
@@ -41,16 +41,16 @@ def _change(variant: ReportData) -> str:
         lines = "".join(f"<li><code>{html(edit)}</code></li>" for edit in variant["edits"])
         body = f"<ul>{lines}</ul>"
     elif variant["baseline"]:
-        body = '<p class="small">The base of the comparison.</p>'
+        body = '<p class="small">The baseline of the comparison.</p>'
     elif variant["control_of"]:
-        body = f'<p class="small">The baseline, made as large as {html(variant["control_of"])}.</p>'
+        body = f'<p class="small">The baseline, widened to the capacity of {html(variant["control_of"])}.</p>'
     else:
-        body = '<p class="small">A model file of its own; it lists no changes.</p>'
+        body = '<p class="small">A complete model file, without a list of changes.</p>'
     return f'<article class="change"><h3>{html(variant["name"])}</h3><p class="small">{html(variant["cfg"])}</p>{body}</article>'
 
 
 def protocol(command: str, rows: Iterable[tuple[str, str]], tables: Mapping[str, Iterable[tuple[str, str]]]) -> str:
-    """The command line, a list of the plan, and longer lists that open on demand."""
+    """The command line, the plan, and collapsed longer lists."""
     parts = [f"<pre><code>{html(command)}</code></pre>", _list(rows)]
     parts += [f"<details><summary>{html(title)}</summary>{_list(content)}</details>" for title, content in tables.items()]
     return "".join(parts)
@@ -61,16 +61,16 @@ def _list(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def gallery(shown: Gallery, data: ReportData) -> str:
-    """The section of images: controls, a scene for each image, and the dialog that wipes between two variants."""
+    """The image section: controls, a scene for each image, and the dialog that overlays two pictures."""
     if not shown.scenes:
         return ""
     scenes = "".join(_scene(scene, number, data) for number, scene in enumerate(shown.scenes))
     return f"""<section id="gallery" aria-labelledby="gallery-title">
 <h2 id="gallery-title">What each variant sees</h2>
-<p class="lead">Images of the {html(data["measured"])} split, through the runs of seed {shown.seed}. LayerCAM shows which pixels
-the score of one object, the same for all variants, rests on; attention maps are what the blocks themselves compute.
-Choose a picture to lay it over another one.</p>
-{_focus(shown, data)}
+<p class="lead">Images of the {html(data["measured"])} split, in the runs with seed {shown.seed}. LayerCAM shows which pixels contribute
+to the score of one object, the same for all variants; attention maps are computed by the attention blocks themselves.
+Click a picture to overlay it on another one.</p>
+{_energy_table(shown, data)}
 <div class="controls" id="gallery-controls" hidden>
 <fieldset class="segments" id="views"><legend>Show</legend>{_views(shown)}</fieldset>
 <label>Image <select id="scene"></select></label>
@@ -86,7 +86,7 @@ Choose a picture to lay it over another one.</p>
 _DIALOG = """<dialog id="pair" aria-labelledby="pair-title">
 <div class="dialog-head"><h3 id="pair-title"></h3><button type="button" class="quiet" id="close">Close</button></div>
 <div class="wipe"><img alt=""><img alt=""></div>
-<input type="range" id="wipe" min="0" max="100" value="50" aria-label="Where the left picture ends and the right one begins, in per cent">
+<input type="range" id="wipe" min="0" max="100" value="50" aria-label="Boundary between the left and the right picture, in per cent">
 <div class="controls ends"><label>Left <select id="left"></select></label><label>Right <select id="right"></select></label></div>
 </dialog>"""
 
@@ -102,8 +102,8 @@ def _views(shown: Gallery) -> str:
 
 def _scene(scene: GalleryScene, number: int, data: ReportData) -> str:
     truth = (
-        f'<figure class="tile">{_image(scene.truth, scene, f"{scene.name}: the true boxes")}'
-        f"<figcaption><b>Truth</b><small>{html(scene.truth_caption)}</small></figcaption></figure>"
+        f'<figure class="tile">{_image(scene.truth, scene, f"{scene.name}: ground truth")}'
+        f"<figcaption><b>Ground truth</b><small>{html(scene.truth_caption)}</small></figcaption></figure>"
     )
     tiles = "".join(_tiles(scene.pictures.get(v["name"], []), scene, v) for v in data["variants"])
     hidden = " hidden" if number else ""
@@ -123,11 +123,11 @@ def _tiles(pictures: Sequence[Picture], scene: GalleryScene, variant: ReportData
 
 
 def _tile(picture: Picture, scene: GalleryScene, variant: ReportData, number: int) -> str:
-    """A variant's picture; `number` tells those of one view apart."""
+    """A variant's picture; `number` counts those of the same view."""
     name = variant["name"]
     alt = f"{scene.name}: {VIEWS[picture.view].lower()} of {name}"
     shown = (
-        f'<button type="button" aria-label="{html(alt)}; lay it over another one">{_image(picture.jpeg, scene, alt)}</button>'
+        f'<button type="button" aria-label="{html(alt)}; overlay it on another picture">{_image(picture.jpeg, scene, alt)}</button>'
         if picture.jpeg
         else '<div class="nothing">nothing to show</div>'
     )
@@ -144,22 +144,22 @@ def _image(jpeg: bytes, scene: GalleryScene, alt: str) -> str:
     return f'<img src="{data_uri(jpeg)}" alt="{html(alt)}" width="{width}" height="{height}" decoding="async">'
 
 
-def _focus(shown: Gallery, data: ReportData) -> str:
-    """The table of the energy inside true boxes."""
-    if not shown.focus:
+def _energy_table(shown: Gallery, data: ReportData) -> str:
+    """The table of LayerCAM energy inside ground-truth boxes."""
+    if not shown.energy:
         return ""
-    count = max(f.images for f in shown.focus.values())
+    count = max(f.images for f in shown.energy.values())
     rows = "".join(
         f'<tr><th scope="row">{html(v["name"])}</th><td>{_meter(f.share)}{_percent(f.share)}</td><td>{f.images}</td></tr>'
         for v in data["variants"]
-        if (f := shown.focus.get(v["name"]))
+        if (f := shown.energy.get(v["name"]))
     )
     return (
-        '<details open><summary>How much of the LayerCAM lies inside true boxes</summary><div class="scroll focus-table"><table>'
-        '<thead><tr><th scope="col">Variant</th><th scope="col">Energy inside true boxes</th><th scope="col">Images</th></tr></thead>'
+        '<details open><summary>LayerCAM energy inside ground-truth boxes</summary><div class="scroll focus-table"><table>'
+        '<thead><tr><th scope="col">Variant</th><th scope="col">Energy inside boxes</th><th scope="col">Images</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        f'<p class="small">Mean over {count} images of the measured split; of each the largest object is explained, and the energy inside '
-        f"the boxes of its class counts. A map without any focus would have {_percent(shown.chance)}.</p></details>"
+        f'<p class="small">Mean over {count} images of the measured split; in each, the largest object is explained, and the energy inside '
+        f"the boxes of its class is counted. A uniform map would have {_percent(shown.uniform_share)}.</p></details>"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a study says, in sentences: every claim is made from the verdicts and the intervals, none by hand."""
+"""The sentences of a report, all derived from the verdicts and intervals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ NOTHING = "–"
 
 
 def points(value: float | None, digits: int = 2) -> str:
-    """AP in points of 100."""
+    """AP in points (0 to 100)."""
     return NOTHING if value is None or math.isnan(value) else f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A difference in AP in points, with its sign."""
+    """A difference in AP in points, with sign."""
     return NOTHING if value is None or math.isnan(value) else ("+" if 100 * value > 0 else "") + points(value, digits)
 
 
@@ -26,29 +26,29 @@ def ends(pair: Sequence[float] | None) -> str:
     return NOTHING if pair is None or any(map(math.isnan, pair)) else f"{signed(pair[0])} to {signed(pair[1])}"
 
 
-def chance(p: float | None) -> str:
+def p_value(p: float | None) -> str:
     """A p-value."""
     return NOTHING if p is None or math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def headline(data: ReportData) -> str:
-    """The study's answer in one sentence, as plain text."""
-    arms = [v for v in data["variants"] if not v["baseline"]]
-    base, total = data["baseline"], len(arms)
-    words = {word: [v for v in arms if v["word"] == word] for word in ("better", "worse", "not distinguishable", "no verdict")}
-    better, worse, alike, silent = words.values()
-    if len(silent) == total:
-        return f"No verdict on {arms[0]['name'] if total == 1 else f'any of the {_number(total)} variants'}"
+    """The main result of the study in one sentence of plain text."""
+    variants = [v for v in data["variants"] if not v["baseline"]]
+    base, total = data["baseline"], len(variants)
+    words = {word: [v for v in variants if v["word"] == word] for word in ("better", "worse", "not distinguishable", "no verdict")}
+    better, worse, alike, undecided = words.values()
+    if len(undecided) == total:
+        return f"No verdict on {variants[0]['name'] if total == 1 else f'any of the {_number(total)} variants'}"
     if len(better) == 1:
         start = f"{better[0]['name']} is better than {base} by {points(better[0]['differences']['ap']['mean'])} AP"
     elif better:
         start = f"{_subject(better, total)} are better than {base}"
     elif alike:
-        start = f"{_none(alike, total)} be told from {base}"
+        start = f"{_not_distinguishable(alike, total)} distinguishable from {base}"
     else:
         start, worse = f"{_subject(worse, total)} {_is(worse)} worse than {base}", []
     tail = [f"{_number(len(worse))} {_is(worse)} worse"] if worse else []
-    tail += [f"on {_number(len(silent))} there is no verdict"] if silent else []
+    tail += [f"no verdict on {_number(len(undecided))}"] if undecided else []
     return "; ".join([start, *tail])
 
 
@@ -58,10 +58,10 @@ def _subject(rows: Sequence[ReportData], total: int) -> str:
     return f"All {_number(total)} variants" if len(rows) == total else f"{_number(len(rows)).capitalize()} of {_number(total)} variants"
 
 
-def _none(rows: Sequence[ReportData], total: int) -> str:
+def _not_distinguishable(rows: Sequence[ReportData], total: int) -> str:
     if len(rows) == 1 or len(rows) < total:
-        return f"{_subject(rows, total)} cannot"
-    return f"None of the {_number(total)} variants can"
+        return f"{_subject(rows, total)} {_is(rows)} not"
+    return f"None of the {_number(total)} variants is"
 
 
 def _is(rows: Sequence[ReportData]) -> str:
@@ -75,7 +75,7 @@ def _number(count: int) -> str:
 
 
 def finding(variant: ReportData, data: ReportData) -> str:
-    """What was found of one variant, in a few sentences of plain text."""
+    """The result of one variant, in a few sentences of plain text."""
     gap = variant["differences"].get("ap", {})
     sentences = []
     if gap and not math.isnan(gap["mean"]):
@@ -91,8 +91,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def price(variant: ReportData) -> str:
-    """What a variant costs, as ratios to the baseline."""
+def cost_ratios(variant: ReportData) -> str:
+    """The cost of a variant, as ratios to the baseline."""
     named = (("parameters", "parameters"), ("gflops", "GFLOPs"), ("latency_ms", "latency"), ("train_seconds", "training time"))
     parts = [f"{name} × {variant['ratio'][key]:.2f}" for key, name in named if not math.isnan(variant["ratio"][key])]
     return " · ".join(parts)
@@ -102,41 +102,41 @@ def _control(variant: ReportData, control: ReportData) -> str:
     if control["word"] == "no verdict" or variant["word"] == "no verdict":
         return ""
     word = (
-        {"better": "better, too", "worse": "worse"}.get(control["word"], control["word"])
+        {"better": "better as well", "worse": "worse"}.get(control["word"], control["word"])
         if variant["word"] == "better"
         else control["word"]
     )
-    text = f"Its control {control['name']}, the baseline made as large, is {word}"
-    return text + (": the gain may be one of size, not of the change." if variant["word"] == control["word"] == "better" else ".")
+    text = f"Its control {control['name']}, the baseline with equal capacity, is {word}"
+    return text + (": the gain may come from capacity, not from the change." if variant["word"] == control["word"] == "better" else ".")
 
 
 def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
-    """What limits this study: failed and missing runs, what was noted of finished ones, images that are trained on too."""
+    """The limitations of a study: images trained on, failed and missing runs, and notes on finished ones."""
     out = []
     if overlap:
-        out.append(f"{overlap} of the measured images are trained on too: what is measured on them is memory, and no gain can be claimed.")
-    told: dict[tuple[str, str], list[str]] = {}
+        out.append(f"{overlap} of the measured images are also trained on, so no gain can be claimed.")
+    by_note: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         state = [] if run.state == "done" else ["failed" if run.state == "failed" else "not finished"]
         for text in [*([": ".join([*state, run.error]) if run.error else state[0]] if state else []), *run.notes]:
-            told.setdefault((run.variant, text), []).append(str(run.seed))
-    out += [f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {text}" for (name, text), seeds in told.items()]
+            by_note.setdefault((run.variant, text), []).append(str(run.seed))
+    out += [f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {text}" for (name, text), seeds in by_note.items()]
     out += [f"{v['name']}: its costs were not measured" for v in data["variants"] if math.isnan(v["cost"]["latency_ms"])]
     return out
 
 
 def legend(data: ReportData) -> str:
-    """What the table's columns mean, for below it."""
+    """The legend of the table."""
     visible = [
         v["differences"]["ap"]["visible"]
         for v in data["variants"]
         if v["differences"] and not math.isnan(v["differences"]["ap"]["visible"])
     ]
     sizes = sorted({points(size) for size in (min(visible, default=0.0), max(visible, default=0.0))}, key=float)
-    seen = f" This study could see differences of about {' to '.join(sizes)} AP." if max(visible, default=0.0) >= 0.0001 else ""
+    effect = f" The minimum detectable effect of this study is {' to '.join(sizes)} AP." if max(visible, default=0.0) >= 0.0001 else ""
     return (
-        "The verdict rests on AP alone: better or worse only where both intervals, and the p-value corrected by Holm for the number of "
-        "variants, say so. The interval over images and the p-value against both sources of noise are given for AP; the p-value of another "
-        "metric is the t-test's over seeds. × is the ratio to the baseline. Best epoch: optimistic where the epoch was selected on the "
-        f"measured images.{seen}"
+        "The verdict is based on AP alone: better or worse requires both 95 % CIs on the same side of zero and p (Holm) of at most 0.05. "
+        "The CI over images and the p-value for both sources of variance are given for AP; the p-value of another metric is that of the "
+        "t-test over seeds. × is the ratio to the baseline. Best epoch: optimistic if the epoch was selected on the "
+        f"measured images.{effect}"
     )

@@ -1,4 +1,4 @@
-"""A study's table for a README (Markdown) and for a paper (LaTeX, booktabs)."""
+"""The table of a study for a README (Markdown) and for a paper (LaTeX, booktabs)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Row = list[str]
 
 
 def markdown_table(study: Study, data: ReportData) -> str:
-    """The answer in a sentence, the table of the headline metric, a second one of all metrics, and what they mean."""
+    """The headline, a table of the main metric, a table of all metrics, and notes."""
     variants = data["variants"]
     main = [
         [
             "Variant",
             "AP",
             "Difference",
-            "95 % over seeds",
-            "95 % over images",
+            "95 % CI over seeds",
+            "95 % CI over images",
             "p (Holm)",
             "P(better)",
             "Verdict",
@@ -60,7 +60,7 @@ def _main(v: ReportData, escape: Callable[[object], str]) -> Row:
         words.signed(gap.get("mean")),
         words.ends(gap.get("seeds")),
         words.ends(gap.get("images")),
-        words.chance(gap.get("p_holm")),
+        words.p_value(gap.get("p_holm")),
         words.NOTHING if math.isnan(better) else f"{100 * better:.1f} %",
         v["word"],
         _cost(v, "parameters", 1e-6, "{:.2f} M"),
@@ -89,21 +89,21 @@ def _pipes(rows: Sequence[Row]) -> str:
 
 
 def latex_table(study: Study, data: ReportData) -> str:
-    r"""Make a table for ``booktabs``: AP, AP50, AP75, the difference with its intervals and mark, parameters, GFLOPs, latency."""
+    r"""The table for ``booktabs``: AP, AP50, AP75, difference with its intervals and marks, parameters, GFLOPs, latency."""
     head = [
         r"Variant",
         "AP",
         r"AP\textsubscript{50}",
         r"AP\textsubscript{75}",
         r"$\Delta$AP",
-        r"95\,\% seeds",
-        r"95\,\% images",
+        r"95\,\% CI seeds",
+        r"95\,\% CI images",
         "Params (M)",
         "GFLOPs",
         "Latency (ms)",
     ]
     lines = [
-        "% Made by compare.py. Needs \\usepackage{booktabs} and, for its width, \\usepackage{graphicx}.",
+        "% Made by compare.py. Needs \\usepackage{booktabs} and \\usepackage{graphicx}.",
         r"\begin{table*}[t]",
         r"  \centering",
         f"  \\caption{{{_caption(study, data, latex)} {_MARKS}}}",
@@ -123,7 +123,7 @@ def latex_table(study: Study, data: ReportData) -> str:
 
 _MARKS = (
     r"Mean $\pm$ standard deviation over seeds. $\Delta$AP: mean of the paired differences. "
-    r"$^{*}$\,$p<0.05$, $^{**}$\,$p<0.01$, $^{***}$\,$p<0.001$ against both sources of noise, after Holm's correction; "
+    r"$^{*}$\,$p<0.05$, $^{**}$\,$p<0.01$, $^{***}$\,$p<0.001$ for both sources of variance, after Holm's correction; "
     r"$\uparrow$ better, $\downarrow$ worse, unmarked: not distinguishable, $\circ$ no verdict."
 )
 _ARROWS = {"better": r"\uparrow", "worse": r"\downarrow", "no verdict": r"\circ"}
@@ -164,7 +164,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _label(name: str) -> str:
-    """A name that LaTeX can refer to."""
+    """A name valid as a LaTeX label."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)
 
 
@@ -175,4 +175,4 @@ def _caption(study: Study, data: ReportData, escape: Callable[[object], str]) ->
     epochs = f"{plan.flags['epochs']} epochs" if "epochs" in plan.flags else "epochs as planned"
     images = f" ({split.images} images of {data['measured']})" if split else ""
     where = f"Variants of {data['baseline']} on {Path(plan.data.source).name}{images}"
-    return escape(f"{where}: seeds {seeds}; {epochs}; figures of the last epoch; AP in points of 100.")
+    return escape(f"{where}: seeds {seeds}; {epochs}; figures of the last epoch; AP in points (0 to 100).")
