@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from utils.explain.attention_sheets import Explainer
+    from utils.explain.attention_sheets import AttentionSheets
     from utils.inference.frame import Frame, Source
     from utils.inference.outputs import OutputOptions
     from utils.inference.predictor import Predictor
@@ -126,15 +126,15 @@ def draw(results: Results, cfg: DetectConfig) -> NDArray[np.uint8]:
     return results.plot(line_width=cfg.line_thickness, labels=not cfg.hide_labels, conf=not cfg.hide_conf)
 
 
-def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> Explainer | None:
+def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> AttentionSheets | None:
     """What writes the sheets of --attention."""
     if not cfg.attention:
         return None
     from models.detector import Detector
-    from utils.explain.attention_sheets import Explainer
+    from utils.explain.attention_sheets import AttentionSheets
 
     assert isinstance(predictor.model, Detector), "the flags allow one file of weights"
-    return Explainer(folder, predictor.model, predictor.shape, cfg.attention)
+    return AttentionSheets(folder, predictor.model, predictor.shape, cfg.attention)
 
 
 def wanted(cfg: DetectConfig) -> OutputOptions:

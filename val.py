@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,9 +109,10 @@ def measure(bench: Bench, settings: Settings, *, imgsz: int, rect: bool = True, 
     from utils.data.loading.loader import val_loader
     from utils.evaluation.evaluate import evaluate
     from utils.evaluation.metrics import Evaluator
+    from utils.geometry import ceil_to_stride
 
     cfg, stride = bench.cfg, bench.model.max_stride
-    size = math.ceil(imgsz / stride) * stride
+    size = ceil_to_stride(imgsz, stride)
     if size != imgsz:
         LOG.info("--imgsz %d is no multiple of the model's stride %d; taking %d", imgsz, stride, size)
     evaluator = Evaluator(bench.index.names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +19,7 @@ from models.registry import Row
 from models.spec.anchors import parse_anchors
 from models.spec.model_spec import ModelSpec, parse_names
 from utils.errors import UserError
+from utils.geometry import ceil_to_stride
 
 if TYPE_CHECKING:
     from utils.inference.results import Results
@@ -158,7 +158,7 @@ def _scaled(x: Tensor, ratio: float, stride: int) -> Tensor:
         return x
     H, W = x.shape[2:]
     y = F.interpolate(x, (int(H * ratio), int(W * ratio)), mode="bilinear", align_corners=False)
-    height, width = (math.ceil(side * ratio / stride) * stride for side in (H, W))
+    height, width = (ceil_to_stride(side * ratio, stride) for side in (H, W))
     return F.pad(y, (0, width - y.shape[3], 0, height - y.shape[2]), value=0.447)
 
 

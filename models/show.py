@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils import cli
 from utils.errors import UserError
+from utils.geometry import ceil_to_stride
 from utils.log import LOG, start_log
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         LOG.info("\n".join(list_modules()))
         return
     model = build_model(config.cfg, config.nc or None)
-    side = -(-config.imgsz // model.max_stride) * model.max_stride
+    side = ceil_to_stride(config.imgsz, model.max_stride)
     (_show_cost if config.cost else _show)(config, model, side)
     for line in differences(model.spec.rows):
         LOG.info(line)

@@ -130,7 +130,7 @@ def test_broken_files_are_reported_and_the_others_go_on(run, images, tmp_path, o
     (folder / "c.mp4").write_bytes(b"no video")
     text = run("--source", folder)
     assert "2 of 3 sources could not be read:" in text
-    assert f"{folder}/a.jpg: not an image" in text
+    assert f"{folder}/a.jpg: damaged, or not an image" in text
     assert f"{folder}/c.mp4: not a video" in text
     assert tree(out) == {"b.jpg"}
 
@@ -139,7 +139,7 @@ def test_nothing_readable_is_an_error(run, tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="no source could be read"):
         run("--source", tmp_path / "a.jpg")
-    assert "a.jpg: not an image" in capsys.readouterr().out
+    assert "a.jpg: damaged, or not an image" in capsys.readouterr().out
 
 
 def test_a_second_run_gets_a_folder_of_its_own_and_exist_ok_replaces(run, images, out):

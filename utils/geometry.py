@@ -28,6 +28,6 @@ def iou(a: A, b: A) -> A:
     return inter / (area(a) + area(b) - inter).clip(1e-12, None)
 
 
-def whole_strides(pixels: float, stride: int) -> int:
-    """Round a side up to a multiple of the stride."""
-    return math.ceil(pixels / stride) * stride
+def ceil_to_stride(pixels: float, stride: int, pad: float = 0.0) -> int:
+    """Return a side plus `pad` strides, rounded up to a multiple of the stride."""
+    return math.ceil(pixels / stride + pad) * stride

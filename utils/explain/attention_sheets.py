@@ -1,4 +1,4 @@
-"""What detect.py --attention writes: one sheet a picture with the chosen detection, its LayerCAM, and the maps of the attention blocks."""
+"""The sheets of detect.py --attention: per image the chosen detection, its LayerCAM, and the maps of the attention blocks."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 CELL = 400
-"""Longest side of a sheet's pictures."""
+"""Longest side of a sheet's tiles."""
 TEXT, BAR, GAP = 14, 38, 4
-"""Size of the letters, height of the two lines above each picture, and white between pictures, in pixels."""
+"""Font size, height of the two lines above each tile, and space between tiles, in pixels."""
 
 
 class Tile(NamedTuple):
-    """A picture of a sheet and the two lines above it."""
+    """An image of a sheet and the two lines above it."""
 
     title: str
     note: str
     image: Image
 
 
-class Explainer:
-    """Writes ``attention/{key}.jpg`` for each image, and for the first frame of each video or stream in which something is found."""
+class AttentionSheets:
+    """Writes ``attention/{key}.jpg`` for each image, and for the first frame with detections of each video or stream."""
 
     def __init__(self, folder: Path, model: Detector, shape: tuple[int, int], nth: int) -> None:
-        """Explain the `nth` most confident detection, from 1, of pictures fitted into a (height, width) `shape`."""
+        """Explain the `nth` most confident detection, from 1, of images fitted into a (height, width) `shape`."""
         self.folder, self.model, self.shape, self.nth = folder / "attention", model, shape, nth
         self._done: set[str] = set()
 
     def add(self, frame: Frame, results: Results) -> None:
-        """Write the sheet of a frame, unless its video has one.
+        """Write the sheet of a frame, unless its video has one already.
 
         Raises:
             UserError: the file cannot be written.
@@ -57,26 +57,26 @@ class Explainer:
             return
         self._done.add(frame.key)
         if len(results) < self.nth:
-            LOG.info("%s: %d detections, no number %d to explain", frame.title, len(results), self.nth)
+            LOG.info("%s: %d detections, none has number %d", frame.title, len(results), self.nth)
         path = self.folder / f"{frame.key}.jpg"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{path.parent}: cannot be written to ({error.strerror or error})") from error
+            raise UserError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
         write_image(path, sheet(explain(self.model, results, self.shape, self.nth - 1)))
 
 
 def explain(model: Detector, results: Results, shape: tuple[int, int], index: int = 0) -> list[Tile]:
-    """The pictures that tell what a detection rests on.
+    """The tiles that explain a detection.
 
     Args:
-        model: what found `results`.
+        model: that found `results`.
         results: of one image.
         shape: (height, width) of the rectangle the image is fitted into; multiples of the stride.
-        index: of the detection. Where there is none of that number, the blocks' maps are shown for no place in particular.
+        index: of the detection. If there is none, the blocks' maps are averages over all queries.
 
     Returns:
-        The image with the detection, LayerCAM and then a map of each attention block, all of one size.
+        The image with the detection, LayerCAM, and a map of each attention block, all of one size.
     """
     image = results.image
     box = letterbox.fit((image.shape[0], image.shape[1]), shape, stride=model.max_stride)
@@ -84,27 +84,27 @@ def explain(model: Detector, results: Results, shape: tuple[int, int], index: in
     pixels = to_tensor(fitted, next(model.parameters()).device)
     view = _View(box, fitted)
     if index >= len(results):
-        return [Tile("no detection", "", view.picture), *(view.tile(*shown) for shown in attention_maps(model, pixels))]
+        return [Tile("no detection", "", view.image), *(view.tile(*shown) for shown in attention_maps(model, pixels))]
     xyxy = box.from_source(results.xyxy[index : index + 1])[0]
     cls = int(results.cls[index])
     label = f"{printable(results.name(cls))} {results.conf[index]:.2f}"
     cam = layer_cam(model, pixels, Chosen(xyxy.tolist(), cls))
     maps = attention_maps(model, pixels, (float(xyxy[0] + xyxy[2]) / 2, float(xyxy[1] + xyxy[3]) / 2))
-    inside = f"{energy_inside(cam, xyxy):.0%} inside the box" if cam.any() else "nothing speaks for it"
-    tiles = [Tile(label, "", view.picture), Tile("LayerCAM", inside, view.glowing(cam)), *(view.tile(*shown) for shown in maps)]
+    inside = f"{energy_inside(cam, xyxy):.0%} inside the box" if cam.any() else "no positive evidence"
+    tiles = [Tile(label, "", view.image), Tile("LayerCAM", inside, view.glowing(cam)), *(view.tile(*shown) for shown in maps)]
     return [tile._replace(image=view.framed(tile.image, xyxy, cls)) for tile in tiles]
 
 
 class _View:
-    """The part of a letterboxed image that holds the picture, at the size of a sheet's cell."""
+    """The source image inside a letterboxed one, scaled to a tile."""
 
     def __init__(self, box: letterbox.Letterbox, fitted: Image) -> None:
         self._box = box
         self._scale = CELL / max(box.size)
-        self.picture = self._cut(fitted)
+        self.image = self._cut(fitted)
 
     def _cut(self, canvas: NDArray[np.generic]) -> Image:
-        """Cut (H, W, 3) in letterboxed pixels down to the picture."""
+        """Crop (H, W, ...) in letterboxed pixels to the source image, and scale it."""
         box = self._box
         part = canvas[box.top : box.top + box.size[0], box.left : box.left + box.size[1]]
         size = (max(round(box.size[1] * self._scale), 1), max(round(box.size[0] * self._scale), 1))
@@ -112,11 +112,11 @@ class _View:
         return cv2.resize(np.ascontiguousarray(part), size, interpolation=way).astype(np.uint8)
 
     def tile(self, label: str, heat: Map) -> Tile:
-        """The map of a block, with its range: the colours run from its least value to its largest."""
+        """The map of a block; the colours span its range, which the note gives."""
         return Tile(label, f"{heat.min():.3g} to {heat.max():.3g}", self.blended(heat))
 
     def _coloured(self, heat: Map) -> tuple[Image, Map]:
-        """A map stretched to 0..1 and enlarged to the picture: its colours, and itself."""
+        """A map normalized to 0..1 and resized to the tile: its colours, and its values."""
         low, high = float(heat.min()), float(heat.max())
         level = (heat - low) / (high - low) if high > low else np.full_like(heat, 0.5)
         height, width = self._box.shape
@@ -125,27 +125,27 @@ class _View:
         return cv2.applyColorMap(cut, cv2.COLORMAP_TURBO).astype(np.uint8), np.divide(cut[..., None], 255, dtype=np.float32)
 
     def blended(self, heat: Map) -> Image:
-        """Colours of a map over the picture in grey."""
+        """Colours of a map over the grey image."""
         colours, _ = self._coloured(heat)
         return cv2.addWeighted(self._grey(), 0.45, colours, 0.55, 0).astype(np.uint8)
 
     def glowing(self, cam: Map) -> Image:
-        """Colours where a map is high, the picture in grey where it is low."""
+        """Colours where a map is high, the grey image where it is low."""
         colours, level = self._coloured(cam)
         share = 0.75 * np.sqrt(level)
         return (self._grey() * (1 - share) + colours * share).astype(np.uint8)
 
     def _grey(self) -> Image:
-        return cv2.cvtColor(cv2.cvtColor(self.picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.uint8)
+        return cv2.cvtColor(cv2.cvtColor(self.image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.uint8)
 
-    def framed(self, picture: Image, xyxy: NDArray[np.float32], cls: int) -> Image:
-        """The chosen box, in letterboxed pixels, drawn on a picture."""
+    def framed(self, image: Image, xyxy: NDArray[np.float32], cls: int) -> Image:
+        """Draw the chosen box, in letterboxed pixels, on an image."""
         moved = (xyxy - np.array([self._box.left, self._box.top] * 2, np.float32)) * np.float32(self._scale)
-        return draw_boxes(picture, moved[None], [""], [cls], line_width=2)
+        return draw_boxes(image, moved[None], [""], [cls], line_width=2)
 
 
 def sheet(tiles: list[Tile]) -> Image:
-    """Lay pictures of one size out in rows, as near to a 3 by 2 sheet as they go, each under its two lines."""
+    """Arrange tiles of one size in rows, as close to 3:2 as possible, each below its two lines."""
     height, width = tiles[0].image.shape[:2]
     columns = min(max(round(math.sqrt(len(tiles) * 1.5 * (height + BAR) / width)), 1), len(tiles))
     rows = math.ceil(len(tiles) / columns)

@@ -1,4 +1,4 @@
-"""Where a detector looks: the maps that its attention blocks compute, and what a detection's score rests on."""
+"""Where a detector looks: the maps of its attention blocks, and LayerCAM of a detection."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 Map = NDArray[np.float32]
 
-SAME_BOX = 0.9
-"""Of the boxes that overlap a detection's at least so much of the best overlap, the most confident is taken for it."""
+IOU_SHARE = 0.9
+"""Among the predictions whose IoU with the box is at least this share of the best one's, the most confident stands for the box."""
 
 
 class Chosen(NamedTuple):
-    """The detection, or the object, that a map explains: a box (left, top, right, bottom) in pixels of the network's image, and a class."""
+    """The detection or object to explain: a box (left, top, right, bottom) in pixels of the network's input, and a class id."""
 
     xyxy: Sequence[float]
     cls: int
@@ -39,27 +39,28 @@ def layer_cam(
 ) -> Map:
     """LayerCAM (Jiang et al., IEEE TIP 2021) of one detection, over several rows of the model.
 
-    The target is the score, object times class, that the cell of the chosen box gives before NMS. Of each row's output A the
-    map is relu(sum over channels of relu(dY/dA) * A), divided by its maximum and enlarged to the image. Rows that the score
-    does not depend on add nothing.
+    The target Y is the score, objectness times class probability, of the chosen box's prediction before NMS. The map of each row's
+    output A is relu(sum over channels of relu(dY/dA) * A), divided by its maximum and resized to the image. Rows that the score
+    does not depend on are left out.
 
     Args:
-        model: folded or not, in any mode; it is asked in evaluation mode, in float32, and left as it was.
+        model: fused or not, in any mode; it runs in eval mode, in float32, and is left unchanged.
         image: (1, ch, H, W) in 0..1, sides multiples of the stride.
         chosen: what to explain.
-        rows: whose outputs to look at; None takes `cam_rows`.
-        fuse: how the rows' maps become one; a maximum keeps more of the faint ones.
+        rows: whose outputs to use; None takes `cam_rows`.
+        fuse: how to combine the rows' maps; "max" keeps more of the weak ones.
 
     Returns:
         (H, W) in 0..1; zeros where no row has a positive influence.
     """
     rows = cam_rows(model) if rows is None else rows
     with evaluating(model), torch.inference_mode(False), torch.enable_grad(), _outputs(model, rows) as outputs:
-        pixels = image.detach().clone().requires_grad_()  # so that there is a graph in a frozen model, too
+        pixels = image.detach().clone().requires_grad_()  # so that a frozen model has a graph, too
         prediction = model.head.decode(model.maps(pixels))[0]
         grads = torch.autograd.grad(_score(prediction, chosen), outputs, allow_unused=True)
     size = (int(image.shape[2]), int(image.shape[3]))
-    maps = [_enlarged((g.relu() * a.detach()).sum(1).relu()[0], size) for a, g in zip(outputs, grads, strict=True) if g is not None]
+    cams = [(g.relu() * a.detach()).sum(1, keepdim=True).relu() for a, g in zip(outputs, grads, strict=True) if g is not None]
+    maps = [F.interpolate(cam, size, mode="bilinear", align_corners=False)[0, 0].cpu().numpy() for cam in cams]
     maps = [m / m.max() for m in maps if m.max() > 0]
     if not maps:
         return np.zeros(size, np.float32)
@@ -68,9 +69,9 @@ def layer_cam(
 
 
 def cam_rows(model: Detector) -> list[int]:
-    """The rows that `layer_cam` looks at: those the head reads, and those that are read again further on, the ends of a scale.
+    """The rows that `layer_cam` uses: those the head reads, and those read again by a later row, the last ones of a scale.
 
-    Of a backbone or neck with several outputs it is the rows that pick one.
+    For a backbone or neck with several outputs, these are the rows that pick one.
     """
     rows = model.spec.rows
     again = {s for row in rows for s in row.sources if 0 <= s != row.index - 1}
@@ -79,18 +80,18 @@ def cam_rows(model: Detector) -> list[int]:
 
 
 def _score(prediction: Tensor, chosen: Chosen) -> Tensor:
-    """The object-times-class score of the (N, 5 + K) row that stands for a box."""
+    """Objectness times class probability of the (N, 5 + K) prediction that stands for a box."""
     with torch.no_grad():
         scores = prediction[:, 4] * prediction[:, 5 + chosen.cls]
         target = torch.as_tensor(np.asarray(chosen.xyxy, np.float32), device=prediction.device)[None]
         overlap = iou(cxcywh_to_xyxy(prediction[:, :4]), target)
-        row = scores.masked_fill(overlap < SAME_BOX * overlap.max(), -1).argmax()
+        row = scores.masked_fill(overlap < IOU_SHARE * overlap.max(), -1).argmax()
     return prediction[row, 4] * prediction[row, 5 + chosen.cls]
 
 
 @contextlib.contextmanager
 def _outputs(model: Detector, rows: Sequence[int]) -> Iterator[list[Tensor]]:
-    """The outputs of rows, in their order, once the model was called inside."""
+    """Collect the outputs of rows, in order, of a call inside."""
     outputs: list[Tensor] = []
     with contextlib.ExitStack() as stack:
         for row in sorted(set(rows)):
@@ -99,32 +100,28 @@ def _outputs(model: Detector, rows: Sequence[int]) -> Iterator[list[Tensor]]:
         yield outputs
 
 
-def _enlarged(cam: Tensor, size: tuple[int, int]) -> Map:
-    return F.interpolate(cam[None, None], size, mode="bilinear", align_corners=False)[0, 0].cpu().numpy()
-
-
 def attention_maps(model: Detector, image: Tensor, at: tuple[float, float] | None = None) -> list[tuple[str, Map]]:
     """The maps that the model's attention blocks compute for an image.
 
     A block is any module with a method ``attention(x)`` or ``attention(x, at)``: it takes what ``forward`` takes and returns
-    the gate or the shares that forward uses, (B, maps, h, w). The mean over the maps is shown. A gate of one number a channel,
-    (B, C, 1, 1), has no place of its own; of it is shown what it lets through: sum(gate * |x|) / sum(|x|) over the channels.
+    the gate or the attention weights that forward uses, (B, maps, h, w). The result is the mean over the maps. A gate per channel,
+    (B, C, 1, 1), has no spatial extent; its map is the share it lets through: sum(gate * |x|) / sum(|x|) over the channels.
 
     Args:
-        model: folded or not, in any mode; it is asked in evaluation mode and left as it was.
+        model: fused or not, in any mode; it runs in eval mode and is left unchanged.
         image: (1, ch, H, W) in 0..1, sides multiples of the stride.
-        at: x and y of a place in pixels of the image. Blocks in which each place attends to others show what this one attends to;
-            without it, what all attend to on average.
+        at: x and y of a query position in pixels of the image. Blocks in which each position attends to others show what this one
+            attends to; without it, the average over all queries.
 
     Returns:
-        (label, (h, w) map) of each block, in the order in which they compute; a map is as large as its block's, and not normalised.
+        (label, (h, w) map) of each block, in the order of computation; a map has its block's size and is not normalized.
 
     Raises:
-        UserError: a block's method returns something else.
+        UserError: a block's method returns another shape.
     """
     found: list[tuple[str, Map]] = []
     names = {module: name for name, module in model.model.named_modules() if callable(getattr(module, "attention", None))}
-    inside = False  # a block may ask its own parts
+    inside = False  # a block may call its own parts
 
     def collect(module: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
         nonlocal inside
@@ -147,7 +144,7 @@ def _map(module: nn.Module, x: Tensor, name: str, cell: tuple[int, int] | None) 
     gate = method(x, cell) if len(inspect.signature(method).parameters) > 1 else method(x)
     if not isinstance(gate, Tensor) or gate.dim() != 4 or len(gate) != len(x):
         shown = tuple(gate.shape) if isinstance(gate, Tensor) else type(gate).__name__
-        raise UserError(f"model.{name} ({type(module).__name__}): attention(x) returns (B, maps, h, w), not {shown}")
+        raise UserError(f"model.{name} ({type(module).__name__}): attention(x) must return (B, maps, h, w), got {shown}")
     gate = gate[0].float()
     if gate.shape[1:] == (1, 1) and len(gate) == x.shape[1] > 1:
         strength = x[0].float().abs()
@@ -156,7 +153,7 @@ def _map(module: nn.Module, x: Tensor, name: str, cell: tuple[int, int] | None) 
 
 
 def _cell(at: tuple[float, float] | None, image: Tensor, x: Tensor) -> tuple[int, int] | None:
-    """Row and column, in a block's input, of a place in the image."""
+    """Row and column, in a block's input, of a position in the image."""
     if at is None:
         return None
     H, W = x.shape[2:]
@@ -165,7 +162,7 @@ def _cell(at: tuple[float, float] | None, image: Tensor, x: Tensor) -> tuple[int
 
 
 def _label(model: Detector, name: str) -> str:
-    """A block's row, that row's module, and the way inside it: ``9 CoordAtt``, ``8 C3CoT m.0.cot``."""
+    """A block's row, that row's module, and the path inside it: ``9 CoordAtt``, ``8 C3CoT m.0.cot``."""
     index, _, inner = name.partition(".")
     gate = getattr(model.model[int(index)], "g", None)  # models.gate.Gate
     inner = inner.removeprefix("block").removeprefix(".") if gate is not None else inner
@@ -177,8 +174,8 @@ def energy_inside(cam: NDArray[np.floating], xyxy: NDArray[np.floating] | Sequen
     """The share of a map's energy inside boxes, the energy-based pointing game (Wang et al., Score-CAM, CVPRW 2020).
 
     Args:
-        cam: (H, W), not negative.
-        xyxy: one box or several, in pixels of the map; a pixel belongs to a box that its centre lies in.
+        cam: (H, W), non-negative.
+        xyxy: one box or several, in pixels of the map; a pixel belongs to a box that contains its centre.
 
     Returns:
         0..1; NaN for a map of zeros.

@@ -1,4 +1,4 @@
-"""Letterbox: an image scaled into a rectangle with its aspect kept, and the way back for boxes."""
+"""Letterbox: an image scaled into a rectangle with its aspect ratio kept, and the inverse mapping of boxes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import math
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from utils.geometry import ceil_to_stride
 
 GREY = 114
 
@@ -53,9 +55,8 @@ def fit(
 ) -> Letterbox:
     """Place a (height, width) source in a (height, width) shape.
 
-    With `stride`, the shape shrinks to the least multiple of it that holds the scaled source. Without `enlarge` a source
-    that is smaller than the shape keeps its size. With `size`, the source is first brought to that (height, width), as data
-    loading does, and what follows applies to it.
+    With `stride`, the shape shrinks to the minimum multiple of it that holds the scaled source. Without `enlarge` a source that is
+    smaller than the shape keeps its size. With `size`, the source is first resized to that (height, width), as data loading does.
     """
     inner = size or source
     ratio = min(shape[0] / inner[0], shape[1] / inner[1])
@@ -63,8 +64,8 @@ def fit(
         ratio = min(ratio, 1.0)
     size = (max(round(inner[0] * ratio), 1), max(round(inner[1] * ratio), 1))
     if stride:
-        shape = (math.ceil(size[0] / stride) * stride, math.ceil(size[1] / stride) * stride)
-    # The -0.1 sends an odd padding's extra pixel to the right and the bottom, as YOLOv5 does.
+        shape = (ceil_to_stride(size[0], stride), ceil_to_stride(size[1], stride))
+    # The -0.1 puts the extra pixel of odd padding on the right and the bottom, as YOLOv5 does.
     left, top = round((shape[1] - size[1]) / 2 - 0.1), round((shape[0] - size[0]) / 2 - 0.1)
     return Letterbox(source, shape, size, left, top)
 

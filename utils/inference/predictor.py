@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from utils.config import MAX_IMGSZ
 from utils.device import clock
 from utils.errors import UserError
-from utils.geometry import whole_strides
+from utils.geometry import ceil_to_stride
 from utils.images import letterbox
 from utils.images.reading import ImageError
 from utils.inference.nms import non_max_suppression
@@ -100,7 +100,7 @@ class Predictor:
     @property
     def shape(self) -> tuple[int, int]:
         """`imgsz` rounded up to multiples of the stride."""
-        height, width = (whole_strides(side, self.model.max_stride) for side in self.imgsz)
+        height, width = (ceil_to_stride(side, self.model.max_stride) for side in self.imgsz)
         return height, width
 
     @torch.inference_mode()

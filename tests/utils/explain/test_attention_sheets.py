@@ -11,7 +11,7 @@ import pytest
 from models import build_model
 from models.detector import Detector
 from utils.errors import UserError
-from utils.explain.attention_sheets import BAR, CELL, GAP, Explainer, Tile, explain, sheet
+from utils.explain.attention_sheets import BAR, CELL, GAP, AttentionSheets, Tile, explain, sheet
 from utils.images.drawing import colour
 from utils.inference.frame import Frame
 from utils.inference.results import Results
@@ -72,7 +72,7 @@ def test_a_thin_image_has_a_sheet(model: Detector, shape: tuple[int, int]) -> No
 
 
 def test_each_image_gets_a_sheet_and_a_video_its_first_frame_with_something(model: Detector, tmp_path: Path) -> None:
-    explainer = Explainer(tmp_path, model, (64, 96), 1)
+    explainer = AttentionSheets(tmp_path, model, (64, 96), 1)
     nothing, one = found(0), found(1)
     for frame, results in [
         (Frame(nothing.image, Path("empty.png"), "empty", ""), nothing),
@@ -95,4 +95,4 @@ def test_a_folder_that_cannot_be_written_is_told(model: Detector, tmp_path: Path
     (tmp_path / "attention").write_text("", encoding="utf-8")
     one = found()
     with pytest.raises(UserError, match="attention: cannot be written"):
-        Explainer(tmp_path, model, (64, 96), 1).add(Frame(one.image, Path("a.png"), "a", ""), one)
+        AttentionSheets(tmp_path, model, (64, 96), 1).add(Frame(one.image, Path("a.png"), "a", ""), one)

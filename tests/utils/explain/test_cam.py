@@ -233,7 +233,7 @@ def test_a_method_that_returns_something_else_is_refused() -> None:
     model.model[9].attention = lambda x: x[:, 0]
     # forward asks for it as well: a plug-in's own forward need not
     model.model[9].forward = lambda x: x
-    with pytest.raises(UserError, match=r"model\.9 \(SE\): attention\(x\) returns \(B, maps, h, w\), not \(1, 2, 2\)"):
+    with pytest.raises(UserError, match=r"model\.9 \(SE\): attention\(x\) must return \(B, maps, h, w\), got \(1, 2, 2\)"):
         attention_maps(model, torch.rand(1, 3, 64, 64))
 
 

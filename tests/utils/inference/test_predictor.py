@@ -159,7 +159,7 @@ def test_a_model_of_grey_images_is_refused(image):
 
 def test_files_that_are_no_images(fresh, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no")
-    with pytest.raises(UserError, match=r"a\.jpg: not an image"):
+    with pytest.raises(UserError, match=r"a\.jpg: damaged, or not an image"):
         predict(fresh, tmp_path / "a.jpg")
     (tmp_path / "a.mp4").write_bytes(b"no")
     with pytest.raises(UserError, match="takes images"):

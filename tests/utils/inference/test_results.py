@@ -83,7 +83,7 @@ def test_plot_draws_on_a_copy():
 def test_save(tmp_path):
     path = results().save(tmp_path / "out.png", line_width=2)
     assert np.array_equal(cv2.imread(str(path)), results().plot(line_width=2))
-    with pytest.raises(UserError, match=r"written as \.bmp"):
+    with pytest.raises(UserError, match=r"writable formats are \.bmp"):
         results().save(tmp_path / "out.xyz")
     with pytest.raises(UserError, match="cannot be written"):
         results().save(tmp_path / "no" / "such" / "folder.png")

@@ -1,28 +1,28 @@
-"""Which images make which batch: plain functions of the seed and the epoch, whatever the number of ranks or workers."""
+"""The sampler: which images make which batch, as a function of seed and epoch, whatever the number of ranks or workers."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.index import Index
+from utils.geometry import ceil_to_stride
 
 Size = tuple[int, int]
 Ints = NDArray[np.int64]
 
 CHUNK = 32
-"""Consecutive images of an epoch's order that share mosaics, so that one decoding serves four of them."""
+"""Consecutive images of an epoch's order that share mosaics, so that each is decoded once for four of them."""
 
-
-_MOST = CHUNK * 1024**2  # pixels of a piece of work that is more than one batch
+_MAX_PIXELS = CHUNK * 1024**2
+"""Of a plan of more than one batch."""
 
 
 def generator(*key: int) -> np.random.Generator:
-    """Return a random stream of its own for each key of non-negative numbers."""
+    """Return an independent random stream for each key of non-negative numbers."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
@@ -31,9 +31,9 @@ class Sample:
     """One sample to load.
 
     Attributes:
-        index: of the image in the data set.
+        index: of the image in the dataset.
         occurrence: how often the image came before in the epoch; 0 unless images are drawn with replacement.
-        pool: images its mosaic takes partners from.
+        pool: images that its mosaic may be made of.
     """
 
     index: int
@@ -42,16 +42,19 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Work:
-    """Consecutive batches for one worker to load in one go: all of one (height, width) shape."""
+class BatchPlan:
+    """Consecutive batches of one (height, width) shape, loaded by one worker at once.
+
+    Attributes:
+        batches: number of images of each batch.
+        slot: shared memory that the images go to; -1 without.
+    """
 
     epoch: int
     shape: Size
     samples: tuple[Sample, ...]
     batches: tuple[int, ...]
-    """Images of each batch."""
     slot: int = -1
-    """Shared memory that the images go to; -1 is none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,10 +62,10 @@ class EpochOrder:
     """The order of an epoch, cut into global batches.
 
     Attributes:
-        order: (n,) images of the data set.
+        order: (n,) images of the dataset.
         bounds: (b, 2) first and last + 1 position of each batch in the order.
         shapes: (height, width) of each batch.
-        pooled: whether samples come with a pool of partners.
+        pooled: whether samples have a pool for mosaics.
     """
 
     order: Ints
@@ -70,22 +73,22 @@ class EpochOrder:
     shapes: Sequence[Size]
     pooled: bool
 
-    def most_pixels(self, world: int = 1) -> int:
-        """Return the pixels of a rank's largest piece of work."""
+    def max_pixels(self, world: int = 1) -> int:
+        """Return the pixels of a rank's largest plan."""
         each = -(-(self.bounds[:, 1] - self.bounds[:, 0]) // world)
         return max((h * w * n for (h, w), n in zip(self.shapes, each.tolist(), strict=True)), default=0) * self._group()
 
     def _group(self) -> int:
-        """Return how many batches make a piece of work: a chunk's, if that does not take too much memory."""
+        """Return the number of batches of a plan: those of a chunk, within `_MAX_PIXELS`."""
         if not self.pooled or not len(self.bounds):
             return 1
         size, pixels = int(self.bounds[0, 1] - self.bounds[0, 0]), self.shapes[0][0] * self.shapes[0][1]
-        return max(min(CHUNK // size, _MOST // (size * pixels)), 1)
+        return max(min(CHUNK // size, _MAX_PIXELS // (size * pixels)), 1)
 
-    def work(self, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[Work]:
-        """Yield a rank's share from batch `start` on.
+    def plans(self, epoch: int, *, start: int = 0, rank: int = 0, world: int = 1) -> Iterator[BatchPlan]:
+        """Yield a rank's plans from batch `start` on.
 
-        Every rank gets equally many samples; a batch that does not divide is filled up from its own beginning.
+        Every rank gets equally many samples; a batch that is not divisible is filled up from its own beginning.
         """
         occurrence = occurrences(self.order)
         group, first = self._group(), start
@@ -96,7 +99,7 @@ class EpochOrder:
             samples = tuple(
                 Sample(int(self.order[p]), int(occurrence[p]), pools.get(int(p) // CHUNK, ())) for share in shares for p in share
             )
-            yield Work(epoch, self.shapes[first], samples, tuple(len(share) for share in shares))
+            yield BatchPlan(epoch, self.shapes[first], samples, tuple(len(share) for share in shares))
             first = last
 
     def _share(self, batch: int, rank: int, world: int) -> Ints:
@@ -110,7 +113,7 @@ class EpochOrder:
 
 
 def occurrences(order: Ints) -> Ints:
-    """Return for each entry how many equal ones come before it."""
+    """Return for each entry the number of equal ones before it."""
     by_value = np.argsort(order, kind="stable")
     values = order[by_value]
     first = np.searchsorted(values, values)
@@ -123,7 +126,7 @@ def shuffled(count: int, batch: int, imgsz: int, seed: int, epoch: int, weights:
     """Order an epoch of square batches at random; with `weights`, images are drawn with replacement in proportion to them.
 
     Args:
-        batch: images of a global batch, that is, of all ranks.
+        batch: global batch size, that is, of all ranks.
     """
     rng = generator(seed, epoch)
     order = rng.permutation(count) if weights is None else rng.choice(count, count, p=weights / weights.sum())
@@ -132,7 +135,7 @@ def shuffled(count: int, batch: int, imgsz: int, seed: int, epoch: int, weights:
 
 
 def shuffled_rect(sizes: NDArray[np.int32], batch: int, imgsz: int, stride: int, seed: int, epoch: int) -> EpochOrder:
-    """Put images of like aspect into batches of a shape that fits them; like ones mix, and the batches come in random order."""
+    """Batch images of similar aspect ratio in a shape that fits them; equal ones and the batches are shuffled."""
     rng = generator(seed, epoch)
     order = np.lexsort((rng.random(len(sizes)), sizes[:, 0] / sizes[:, 1]))
     bounds = _bounds(len(sizes), batch)
@@ -141,22 +144,22 @@ def shuffled_rect(sizes: NDArray[np.int32], batch: int, imgsz: int, stride: int,
 
 
 def in_order(sizes: NDArray[np.int32], batch: int, imgsz: int, stride: int, pad: float, *, rect: bool) -> EpochOrder:
-    """Order a validation: sorted by aspect in batches of a fitting shape, or as they are in squares."""
+    """Order a validation: sorted by aspect ratio in batches of a fitting shape, or in dataset order in squares."""
     bounds = _bounds(len(sizes), batch)
     if not rect:
-        side = math.ceil(imgsz / stride) * stride
+        side = ceil_to_stride(imgsz, stride)
         return EpochOrder(np.arange(len(sizes)), bounds, [(side, side)] * len(bounds), pooled=False)
-    # numpy's default sort, as in YOLOv5: of images of one aspect it decides which share a batch with larger ones and are padded
-    # more, and that moves AP by up to 0.002.
+    # NumPy's default sort, as in YOLOv5: among images of one aspect ratio it decides which share a batch with larger ones and get
+    # more padding, which changes AP by up to 0.002.
     order = np.argsort(sizes[:, 0] / sizes[:, 1])
     return EpochOrder(order, bounds, [rect_shape(sizes[order[a:b]], imgsz, stride, pad) for a, b in bounds], pooled=False)
 
 
 def rect_shape(sizes: NDArray[np.int32], imgsz: int, stride: int, pad: float = 0.0) -> Size:
-    """Return the least (height, width) in multiples of the stride for images scaled to a longest side of `imgsz`; `pad` more strides."""
+    """Return the minimum (height, width) in multiples of `stride` for images scaled to a longest side of `imgsz`, plus `pad` strides."""
     aspect = sizes[:, 0] / sizes[:, 1]
     height, width = min(float(aspect.max()), 1.0), min(1 / float(aspect.min()), 1.0)
-    return math.ceil(height * imgsz / stride + pad) * stride, math.ceil(width * imgsz / stride + pad) * stride
+    return ceil_to_stride(height * imgsz, stride, pad), ceil_to_stride(width * imgsz, stride, pad)
 
 
 def _bounds(count: int, batch: int) -> Ints:
@@ -168,12 +171,12 @@ def class_counts(index: Index) -> NDArray[np.int64]:
     """Return the number of boxes of each class in each image, (images, classes)."""
     counts = np.zeros((len(index), index.nc), np.int64)
     owner = np.repeat(np.arange(len(index)), np.diff(index.starts))
-    np.add.at(counts, (owner[~index.crowds], index.rows[~index.crowds, 0].astype(np.int64)), 1)
+    np.add.at(counts, (owner[~index.crowds], index.annotations[~index.crowds, 0].astype(np.int64)), 1)
     return counts
 
 
 def image_weights(counts: NDArray[np.int64], ap: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Return how much each image is worth learning from: rare classes and classes of low AP weigh more.
+    """Return the sampling weight of each image: rare classes and classes of low AP weigh more.
 
     Args:
         counts: (images, classes) boxes, see `class_counts`.
