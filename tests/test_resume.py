@@ -104,7 +104,7 @@ def strike(patch: pytest.MonkeyPatch, owner: Any, name: str, count: int, number:
         (engine, "prepare", 2, 0, 2),
         (engine, "prepare", 7, 1, 3),
         (engine, "prepare", 8, 1, 4),
-        (evaluate, "_Stage", 1, 0, 4),
+        (evaluate, "_BatchDetector", 1, 0, 4),
         (Evaluator, "add", 2, 1, 0),
         (session, "open_splits", 1, 0, 0),
     ],

@@ -1,4 +1,4 @@
-"""Several processes that train one model: who is who, and the few things they tell each other."""
+"""Several processes that train one model: their ranks, and the collective operations between them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-_PATIENCE = datetime.timedelta(hours=3)  # a rank may wait for another that scans a large data set
+_TIMEOUT = datetime.timedelta(hours=3)  # a rank may wait for another that scans a large dataset
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among those of the run."""
+    """The rank of this process."""
 
     rank: int = 0
     world_size: int = 1
@@ -27,7 +27,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and talks."""
+        """Whether this is the process that writes and logs."""
         return self.rank == 0
 
 
@@ -35,7 +35,7 @@ SINGLE = Ranks()
 
 
 def ranks_from(environment: Mapping[str, str]) -> Ranks:
-    """Read what torchrun has put into the environment; without it, a single process."""
+    """Read torchrun's environment variables; without them, a single process."""
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         return SINGLE
     rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
@@ -43,16 +43,16 @@ def ranks_from(environment: Mapping[str, str]) -> Ranks:
 
 
 def join(device: torch.device) -> Ranks:
-    """Join the process group that torchrun announces: nccl on CUDA, gloo elsewhere. A single process joins nothing."""
+    """Join torchrun's process group: nccl on CUDA, gloo elsewhere. A single process joins none."""
     ranks = ranks_from(os.environ)
     if ranks.world_size > 1 and not distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        store, rank, world = next(distributed.rendezvous("env://", timeout=_PATIENCE))  # type: ignore[attr-defined]
-        # torchrun's store outlives a restart, and processes must not find the addresses of those before them in it
+        store, rank, world = next(distributed.rendezvous("env://", timeout=_TIMEOUT))  # type: ignore[attr-defined]
+        # torchrun's store survives a restart, and processes must not find the addresses of their predecessors in it
         store = distributed.PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
         backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=_PATIENCE, store=store, rank=rank, world_size=world)
+        distributed.init_process_group(backend, timeout=_TIMEOUT, store=store, rank=rank, world_size=world)
     return ranks
 
 
@@ -63,21 +63,21 @@ def leave(ranks: Ranks) -> None:
 
 
 def await_ranks(minutes: float, ranks: Ranks) -> None:
-    """From now on let an operation of all ranks fail when one of them does not take part within so many minutes."""
+    """From now on, let collective operations fail when a rank does not take part within so many minutes."""
     if ranks.world_size > 1:
-        # Public since 2.14. Where there is neither, a lost rank is noticed after _PATIENCE.
+        # Public since 2.14. Where there is neither, a lost rank is noticed after _TIMEOUT.
         limit = getattr(distributed, "set_timeout", None) or getattr(distributed.distributed_c10d, "_set_pg_timeout", None)
         if limit is not None:
             limit(datetime.timedelta(minutes=minutes))
 
 
 def rank_is_lost(error: BaseException) -> bool:
-    """Whether an operation of all ranks has failed because one of them is gone or hangs."""
+    """Whether a collective operation has failed because a rank is gone or hangs."""
     return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def silent_ranks(ranks: Ranks, seconds: float = 3.0) -> list[int]:
-    """Ask which ranks are there no more: those that do not ask the same within some seconds. Empty if that cannot be told."""
+    """Find the ranks that are gone: those that do not call this too within some seconds. Empty if that is unknown."""
     try:
         store = distributed.distributed_c10d._get_default_store()
         store.set(f"asking/{ranks.rank}", "1")
@@ -87,12 +87,12 @@ def silent_ranks(ranks: Ranks, seconds: float = 3.0) -> list[int]:
             time.sleep(0.2)
             silent = [rank for rank in silent if not store.check([f"asking/{rank}"])]
     except (RuntimeError, ValueError, AttributeError):
-        return []  # the store is gone too, or this PyTorch does not give it away
+        return []  # the store is gone too, or private in this PyTorch
     return silent
 
 
 def barrier(ranks: Ranks) -> None:
-    """Wait until every rank is here."""
+    """Wait for all ranks."""
     if ranks.world_size > 1:
         distributed.barrier()
 
@@ -106,17 +106,17 @@ def sum_over_ranks(counts: Sequence[float], device: torch.device, ranks: Ranks) 
     return [float(v) for v in total.tolist()]
 
 
-def largest_over_ranks(number: int, device: torch.device, ranks: Ranks) -> int:
-    """Return the largest `number` of all ranks."""
+def max_over_ranks(number: int, device: torch.device, ranks: Ranks) -> int:
+    """Return the maximum `number` of all ranks."""
     if ranks.world_size == 1:
         return number
-    largest = torch.tensor(number, device=device)
-    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
-    return int(largest.item())
+    maximum = torch.tensor(number, device=device)
+    distributed.all_reduce(maximum, distributed.ReduceOp.MAX)
+    return int(maximum.item())
 
 
 def gather(value: Any, ranks: Ranks) -> list[Any]:
-    """Return every rank's `value` (anything that pickles), in order of rank, on every rank."""
+    """Return every rank's `value` (anything that can be pickled), in order of rank, on every rank."""
     if ranks.world_size == 1:
         return [value]
     values: list[Any] = [None] * ranks.world_size
@@ -133,7 +133,7 @@ def share(tensors: Iterable[Tensor], ranks: Ranks) -> None:
 
 
 def replicate(model: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
-    """Wrap `model` so that its gradients are averaged over the ranks; a single process gets it back as it is."""
+    """Wrap `model` so that its gradients are averaged over the ranks; a single process gets it back unchanged."""
     if ranks.world_size == 1:
         return model
     ids = [device.index] if device.type == "cuda" else None

@@ -26,7 +26,7 @@ def test_a_signal_is_noted(name, capfd):
         send("SIGUSR1")
         assert request.by == name
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
-    assert capfd.readouterr().err == f"\n{name}: stopping as soon as everything is saved; Ctrl-C twice ends at once\n"
+    assert capfd.readouterr().err == f"\n{name}: stopping as soon as everything is saved; Ctrl-C twice exits at once\n"
 
 
 def test_the_second_interrupt_ends_at_once(capfd):

@@ -18,8 +18,8 @@ class Precision:
     """How a training step computes.
 
     Attributes:
-        device: where.
-        dtype: the lower precision of convolutions and matrix products; None computes all in float32.
+        device: the device.
+        dtype: of convolutions and matrix products; None is float32 throughout.
     """
 
     device: torch.device
@@ -38,10 +38,10 @@ class Precision:
 
 
 def choose_precision(mode: str, device: torch.device) -> Precision:
-    """Turn ``auto``, ``off``, ``bf16`` or ``fp16`` into what `device` can do.
+    """Return the precision of ``auto``, ``off``, ``bf16`` or ``fp16`` on `device`.
 
     Raises:
-        UserError: the device cannot do what is asked.
+        UserError: the device does not support it.
     """
     kind = device.type
     if mode == "auto":
@@ -52,21 +52,21 @@ def choose_precision(mode: str, device: torch.device) -> Precision:
         return Precision(device, torch.float16)
     if mode == "off":
         return Precision(device)
-    raise UserError(f"--amp {mode}: not possible on {kind}; use --amp auto")
+    raise UserError(f"--amp {mode}: not supported on {kind}; use --amp auto")
 
 
 def _cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware, and PyTorch may use it; emulated, it would be slower than float32."""
-    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # all that it has, or masked off by ATEN_CPU_CAPABILITY
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # or limited to it by ATEN_CPU_CAPABILITY
         return False
-    # Not public; where a PyTorch has neither, the CPU counts as one without.
+    # Not public; where PyTorch has neither, assume no support.
     tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(test() for test in tests if test is not None)
 
 
 @torch.no_grad()
 def verified(precision: Precision, model: nn.Module, imgsz: int) -> Precision:
-    """Compare float32 and mixed output of `model` on CUDA once, and fall back to float32 where the GPU gets it wrong.
+    """Compare float32 and mixed-precision output of `model` on CUDA once, and fall back to float32 where they differ.
 
     Some GPUs (GTX 16xx) return NaN in float16.
     """
@@ -82,5 +82,5 @@ def verified(precision: Precision, model: nn.Module, imgsz: int) -> Precision:
     model.train(training)
     if bool(mixed.isfinite().all()) and torch.allclose(exact[..., 4:], mixed[..., 4:].float(), atol=0.1):
         return precision
-    LOG.warning("mixed precision is wrong on this GPU; going on in float32 (as --amp off does)")
+    LOG.warning("mixed precision gives wrong results on this GPU; using float32 (as with --amp off)")
     return Precision(precision.device)

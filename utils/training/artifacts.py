@@ -1,4 +1,4 @@
-"""The pictures and tables that a training run leaves beside its weights."""
+"""The plots and tables of a training run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from utils.evaluation.metrics import Metrics
 
 _BATCHES = 3
-"""Training batches of which a picture is drawn."""
+"""Number of training batches that are drawn."""
 
 
 def draw_labels(folder: Path, index: Index) -> None:
-    """Draw labels.jpg: the classes, places and sizes of the training boxes."""
+    """Draw labels.jpg: classes, positions and sizes of the training boxes."""
     from utils.evaluation.charts import plot_labels
 
     with optional_output():
@@ -31,7 +31,7 @@ def draw_labels(folder: Path, index: Index) -> None:
 
 
 def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, str]) -> None:
-    """Draw train_batch0.jpg to train_batch2.jpg: what the first batches look like once augmented."""
+    """Draw train_batch0.jpg to train_batch2.jpg: the first batches, augmented."""
     if number < _BATCHES:
         from utils.evaluation.batch_plots import plot_batch
 
@@ -40,7 +40,7 @@ def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, s
 
 
 def write_tables(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
-    """Write per_class.csv, confusion_matrix.csv and, last and in one step, metrics.json of the best weights."""
+    """Write per_class.csv, confusion_matrix.csv and, last and atomically, metrics.json of the best weights."""
     write_per_class(folder / "per_class.csv", metrics)
     write_confusion(folder / "confusion_matrix.csv", metrics.confusion, list(names.values()))
     write_text(folder / "metrics.json", json.dumps(metrics.summary(), indent=2) + "\n")

@@ -1,26 +1,22 @@
-"""Do the anchors suit the boxes of a data set, and if not, which would.
+"""How well anchors fit the boxes of a dataset, and better ones.
 
-Letters: N boxes, A anchors in all, nl levels, na anchors a level; sizes are (width, height) in pixels of the training image.
+Letters: N boxes, A anchors in total, nl levels, na anchors per level; sizes are (width, height) in pixels of the training image.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.data.index import Index
 from utils.errors import UserError
 from utils.log import LOG
 
-if TYPE_CHECKING:
-    import torch
-
-    from utils.data.index import Index
-
-_ENOUGH = 0.98
-"""Share of reachable boxes with which the anchors stay as they are."""
+_MIN_RECALL = 0.98
+"""Best possible recall above which the anchors are kept."""
 _GENERATIONS = 1000
 
 Sizes = NDArray[np.float64]
@@ -28,12 +24,12 @@ Sizes = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fit:
-    """How anchors suit boxes.
+    """How well anchors fit boxes.
 
     Attributes:
-        recall: best possible recall, the share of boxes that at least one anchor can be stretched to.
-        per_box: how many anchors can, on average.
-        quality: mean over boxes of the best ratio of sides (1 is a perfect anchor), 0 where no anchor reaches.
+        recall: best possible recall, the share of boxes that match at least one anchor.
+        per_box: mean number of matching anchors.
+        quality: mean over boxes of the best ratio of sides (1 is a perfect anchor), 0 where no anchor matches.
     """
 
     recall: float
@@ -47,15 +43,15 @@ def ratios(boxes: Sizes, anchors: Sizes) -> Sizes:
     return np.minimum(r, 1 / r).min(2)
 
 
-def fit(boxes: Sizes, anchors: Sizes, limit: float) -> Fit:
+def measure_fit(boxes: Sizes, anchors: Sizes, limit: float) -> Fit:
     """Measure `anchors` (A, 2) on `boxes` (N, 2), N >= 1; `limit` is anchor_t."""
     r = ratios(boxes, anchors)
-    best, least = r.max(1), 1 / limit
-    return Fit(float((best > least).mean()), float((r > least).sum(1).mean()), float((best * (best > least)).mean()))
+    best, minimum = r.max(1), 1 / limit
+    return Fit(float((best > minimum).mean()), float((r > minimum).sum(1).mean()), float((best * (best > minimum)).mean()))
 
 
 def box_sizes(index: Index, imgsz: int, seed: int) -> Sizes:
-    """Sizes (N, 2) of all boxes of the index when its images are scaled to `imgsz`, each image by up to 10 % more or less."""
+    """Sizes (N, 2) of all boxes of the index when its images are scaled to `imgsz`, with a jitter of 10 %."""
     found = [(size, index.annotations_of(i)[:, 3:5]) for i, size in enumerate(index.sizes)]
     rng = np.random.default_rng([seed, imgsz])
     jitter = rng.uniform(0.9, 1.1, len(found))
@@ -82,20 +78,20 @@ def kmeans(points: Sizes, k: int, rng: np.random.Generator, *, rounds: int = 30)
 
 def evolve(boxes: Sizes, anchors: Sizes, limit: float, rng: np.random.Generator) -> Sizes:
     """Improve `anchors` by random mutation, keeping each change that raises the quality."""
-    best = fit(boxes, anchors, limit).quality
+    best = measure_fit(boxes, anchors, limit).quality
     for _ in range(_GENERATIONS):
         change = np.ones(anchors.shape)
         while (change == 1).all():
             mutated = rng.random(anchors.shape) < 0.9
             change = np.clip(1 + mutated * rng.random() * rng.standard_normal(anchors.shape) * 0.1, 0.3, 3)
         candidate = np.maximum(anchors * change, 2.0)
-        quality = fit(boxes, candidate, limit).quality
+        quality = measure_fit(boxes, candidate, limit).quality
         if quality > best:
             best, anchors = quality, candidate
     return anchors
 
 
-def fitted(boxes: Sizes, count: int, limit: float, seed: int) -> Sizes:
+def fit_anchors(boxes: Sizes, count: int, limit: float, seed: int) -> Sizes:
     """Fit `count` anchors to `boxes`, smallest area first.
 
     Raises:
@@ -104,7 +100,7 @@ def fitted(boxes: Sizes, count: int, limit: float, seed: int) -> Sizes:
     usable = boxes[(boxes >= 2).any(1)]
     if len(usable) < count:
         raise UserError(
-            f"{len(usable)} boxes of 2 pixels or more are too few to fit {count} anchors; label more, or write anchors into the model YAML"
+            f"{len(usable)} boxes of 2 pixels or more are too few to fit {count} anchors; annotate more, or set anchors in the model YAML"
         )
     rng = np.random.default_rng([seed, count])
     spread = np.where(usable.std(0) > 0, usable.std(0), 1.0)
@@ -113,15 +109,15 @@ def fitted(boxes: Sizes, count: int, limit: float, seed: int) -> Sizes:
 
 
 def check_anchors(index: Index, model: Any, imgsz: int, *, limit: float, seed: int, refit: bool = False) -> None:
-    """Measure the model's anchors on the data, log the figures, and put better ones into the model if theirs are poor.
+    """Measure the model's anchors on the data, and replace them if their recall is poor.
 
     Args:
-        index: the training images and labels.
+        index: the training images and annotations.
         model: its `head` has `anchors` (nl, na, 2) in cells, `stride` (nl,) and `set_anchors` (pixels).
         imgsz: training size in pixels.
         limit: hyper-parameter anchor_t.
-        seed: makes the result repeat.
-        refit: fit anchors whatever the figures, as the hyper-parameter `anchors` asks.
+        seed: makes the result reproducible.
+        refit: fit anchors in any case, as the hyper-parameter `anchors` asks.
     """
     head = model.head
     pixels = (head.anchors * head.stride.to(head.anchors).view(-1, 1, 1)).double().cpu()
@@ -129,24 +125,19 @@ def check_anchors(index: Index, model: Any, imgsz: int, *, limit: float, seed: i
     boxes = box_sizes(index, imgsz, seed)
     if not len(boxes):
         return
-    now = fit(boxes, old, limit)
+    now = measure_fit(boxes, old, limit)
     LOG.info(f"AutoAnchor: {now.per_box:.2f} anchors/target, {now.recall:.3f} best possible recall (BPR)")
-    if now.recall > _ENOUGH and not refit:
+    if now.recall > _MIN_RECALL and not refit:
         return
     if len(boxes) < len(old) and not refit:
-        LOG.info(f"AutoAnchor: {len(boxes)} boxes are too few to fit {len(old)} anchors, the old ones stay")
+        LOG.info(f"AutoAnchor: {len(boxes)} boxes are too few to fit {len(old)} anchors, keeping the old ones")
         return
-    new = fitted(boxes, len(old), limit, seed)
-    then = fit(boxes, new, limit)
+    new = fit_anchors(boxes, len(old), limit, seed)
+    then = measure_fit(boxes, new, limit)
     if then.recall <= now.recall and not refit:
-        LOG.info(f"AutoAnchor: fitted anchors reach {then.recall:.3f} and are no better, the old ones stay")
+        LOG.info(f"AutoAnchor: fitted anchors reach {then.recall:.3f} and are no better, keeping the old ones")
         return
-    head.set_anchors(_levels(new, pixels, head.stride))
+    finest_first = pixels.new_tensor(new).view(pixels.shape).float()
+    head.set_anchors(finest_first[head.stride.argsort().argsort().cpu()])
     shown = "  ".join(f"{w:.0f}x{h:.0f}" for w, h in new)
     LOG.info(f"AutoAnchor: new anchors {shown}: {then.per_box:.2f} anchors/target, {then.recall:.3f} BPR")
-
-
-def _levels(anchors: Sizes, like: torch.Tensor, stride: torch.Tensor) -> torch.Tensor:
-    """Deal out (A, 2) anchors, smallest first, to the levels (nl, na, 2), the smallest to the finest stride."""
-    finest_first = like.new_tensor(anchors).view(like.shape).float()
-    return finest_first[stride.argsort().argsort().cpu()]

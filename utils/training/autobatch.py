@@ -17,20 +17,20 @@ _FALLBACK = 16
 
 
 def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precision: Precision) -> int:
-    """Measure the memory of real training steps of growing batches, and return the batch that fills 80 % of what is free.
+    """Measure the memory of training steps with growing batches, and return the batch size that fills 80 % of the free memory.
 
     Args:
-        model: the detector, on the GPU; its gradients are cleared, its batch-norm statistics put back.
-        hyp: of the loss that is run.
+        model: the detector, on the GPU; its gradients are cleared, its batch-norm statistics restored.
+        hyp: of the loss.
         nc: number of classes.
-        imgsz: the largest side of a training batch in pixels.
+        imgsz: the maximum image size of a training batch in pixels.
         precision: as in training.
 
     Raises:
         UserError: not on CUDA, or not even one image fits.
     """
     if precision.device.type != "cuda":
-        raise UserError(f"--batch-size -1 measures the memory of a GPU; on {precision.device.type} give a number")
+        raise UserError(f"--batch-size -1 measures the memory of a GPU; on {precision.device.type} set a batch size")
     state = {k: v.clone() for k, v in model.state_dict().items()}
     criterion = DetectionLoss(model.head, hyp, imgsz, nc)  # type: ignore[arg-type]
     free, _ = torch.cuda.mem_get_info(precision.device)
@@ -45,12 +45,12 @@ def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precis
     model.load_state_dict(state)
     torch.cuda.empty_cache()
     if not used:
-        raise UserError(f"--batch-size -1: not even one image of {imgsz} pixels fits this GPU; lower --imgsz or take a smaller model")
+        raise UserError(f"--batch-size -1: not even one image of {imgsz} pixels fits this GPU; lower --imgsz or choose a smaller model")
     return _solve(used, free)
 
 
 def _step_memory(model: torch.nn.Module, criterion: DetectionLoss, batch: int, imgsz: int, precision: Precision) -> int:
-    """Peak bytes of a forward and backward pass with a crowded batch."""
+    """Peak bytes of a forward and backward pass with 40 boxes per image."""
     device = precision.device
     torch.cuda.reset_peak_memory_stats(device)
     images = torch.rand(batch, 3, imgsz, imgsz, device=device)
@@ -65,12 +65,12 @@ def _step_memory(model: torch.nn.Module, criterion: DetectionLoss, batch: int, i
 
 
 def _solve(used: list[tuple[int, int]], free: int) -> int:
-    """Fit a line through (batch, bytes) and solve it for the share of the free bytes."""
+    """Fit a line through (batch, bytes) and solve it for 80 % of the free bytes."""
     if len(used) < 2:
         return used[0][0]
     slope, offset = np.polyfit([b for b, _ in used], [m for _, m in used], 1)
     batch = int((free * _SHARE - offset) / slope) if slope > 0 else _FALLBACK
     if not 1 <= batch <= 1024:
         batch = min(_FALLBACK, used[-1][0])
-    LOG.info(f"AutoBatch: batch size {batch} takes {(offset + slope * batch) / 2**30:.1f} of {free / 2**30:.1f} GiB free")
+    LOG.info(f"AutoBatch: batch size {batch} needs {(offset + slope * batch) / 2**30:.1f} of {free / 2**30:.1f} GiB free")
     return batch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.detector import Detector
-from utils.distributed import gather, largest_over_ranks
+from utils.distributed import gather, max_over_ranks
 from utils.errors import StopError, StorageError
 from utils.evaluation.evaluate import Evaluation
 from utils.signals import StopRequest
@@ -74,7 +74,7 @@ class CheckpointScheduler:
         """
         run = self._run
         wish = _STOP if self._request.by else _SAVE if save else 0
-        wish = largest_over_ranks(wish, run.state.precision.device, run.ranks)
+        wish = max_over_ranks(wish, run.state.precision.device, run.ranks)
         if wish and self._unsaved:
             self._save()
         if wish == _STOP:

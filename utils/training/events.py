@@ -1,4 +1,4 @@
-"""What went wrong in a run and what was done about it: events.jsonl in the run folder, a line an event."""
+"""Faults of a run and how they were handled: events.jsonl in the run folder, one line per event."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from utils.log import LOG
 
 
 class Events:
-    """Appends events to a file; without one they go to the log only.
+    """Appends events to a file and to the log.
 
     Args:
-        path: the file; None where there is no run folder.
-        silent: neither logs nor writes, as is right for all ranks but the first.
+        path: the file; None writes to the log only.
+        silent: neither logs nor writes, for all ranks but the first.
     """
 
     def __init__(self, path: Path | None = None, *, silent: bool = False) -> None:
         self._path, self._silent = path, silent
 
     def record(self, kind: str, message: str, **facts: object) -> None:
-        """Warn with `message`, and append a line with the time, the kind of event and its `facts`; a full disk costs the line only."""
+        """Warn with `message`, and append a line with time, kind and `facts`; a line that cannot be written is only warned of."""
         if self._silent:
             return
         LOG.warning("%s", message)
@@ -33,4 +33,4 @@ class Events:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            LOG.warning("%s: cannot be written (%s)", self._path, error.strerror or error)
+            LOG.warning("%s: cannot write (%s)", self._path, error.strerror or error)

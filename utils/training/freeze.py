@@ -1,4 +1,4 @@
-"""Rows of a model that keep what they have learnt."""
+"""Freezing rows of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def frozen_rows(freeze: Sequence[int], rows: int) -> frozenset[int]:
     """Read ``--freeze``: one number N means rows 0 to N-1, several mean those rows.
 
     Raises:
-        UserError: a row the model does not have, or none left to train.
+        UserError: a row that the model does not have, or no row left to train.
     """
     rest = frozenset(range(rows))
     chosen = frozenset(range(freeze[0]) if len(freeze) == 1 and freeze[0] >= 0 else freeze)
@@ -22,7 +22,7 @@ def frozen_rows(freeze: Sequence[int], rows: int) -> frozenset[int]:
     if outside:
         raise UserError(f"--freeze: no row {outside[0]}; the model has rows 0 to {rows - 1}")
     if chosen == rest:
-        raise UserError(f"--freeze: all {rows} rows frozen, nothing is left to train")
+        raise UserError(f"--freeze: all {rows} rows are frozen, nothing is left to train")
     return chosen
 
 

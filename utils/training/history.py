@@ -1,4 +1,4 @@
-"""What a run measured, epoch by epoch: results.csv, and TensorBoard where it is installed."""
+"""The figures of a run per epoch: results.csv, and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ def row_values(epoch: int, terms: Mapping[str, float], result: Evaluation | None
 
 
 class History:
-    """Appends a row an epoch to results.csv and to TensorBoard's event file.
+    """Appends a row per epoch to results.csv and to TensorBoard's event file.
 
     Args:
         folder: the run folder.
         start: first epoch of this process.
-        origin: folder of the run that goes on here; its rows before `start` are kept, later ones dropped.
+        origin: folder of the run that is resumed here; its rows before `start` are kept, later ones dropped.
     """
 
     def __init__(self, folder: Path, *, start: int = 0, origin: Path | None = None) -> None:
         self.path = folder / "results.csv"
         kept = _rows_before((origin or folder) / "results.csv", start)
         write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]))
-        self._size = self.path.stat().st_size  # of what is whole
+        self._size = self.path.stat().st_size  # of the complete rows
         self._unwritten: list[str] = []
         self._board = _tensorboard(folder, start)
 
     def append(self, values: Mapping[str, float]) -> None:
-        """Note the row of an epoch, which `flush` writes; `values` holds every column."""
+        """Add the row of an epoch, which `flush` writes; `values` contains every column."""
         self._unwritten.append(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
         self._draw(values)
 
     def flush(self) -> None:
-        """Write the rows that are not on the disk yet, in place of what is left of a try that failed.
+        """Write the rows added since, over the remains of a failed write.
 
         Raises:
-            StorageError: they still cannot be written.
+            StorageError: they cannot be written.
         """
         try:
             with self.path.open("r+b") as file:
@@ -69,28 +69,28 @@ class History:
                 os.fsync(file.fileno())
                 self._size = file.tell()
         except OSError as error:
-            raise StorageError(f"{self.path}: a row cannot be written ({error.strerror or error})") from error
+            raise StorageError(f"{self.path}: cannot write a row ({error.strerror or error})") from error
         self._unwritten.clear()
 
     def _draw(self, values: Mapping[str, float]) -> None:
-        """Send a row to TensorBoard, which is given up when it fails: nothing goes on from its file."""
+        """Send a row to TensorBoard, which is dropped when that fails."""
         if self._board is None:
             return
         try:
             for name in COLUMNS[1:]:
                 self._board.add_scalar(name, values[name], int(values["epoch"]))
         except (OSError, RuntimeError) as error:
-            LOG.warning("no more curves for TensorBoard: its file cannot be written (%s)", error)
+            LOG.warning("TensorBoard is switched off: cannot write its file (%s)", error)
             self._board = None
 
     def close(self) -> None:
-        """Flush what is still to be written."""
+        """Close TensorBoard's file."""
         if self._board is None:
             return
         try:
             self._board.close()
         except (OSError, RuntimeError) as error:
-            LOG.warning("the last curves for TensorBoard are lost: its file cannot be written (%s)", error)
+            LOG.warning("the last values for TensorBoard are lost: cannot write its file (%s)", error)
 
 
 def _rows_before(path: Path, start: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The optimizer's parameter groups, and the schedule of its settings as a function of the step."""
+"""The optimizer with its parameter groups, and its schedule as a function of the step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from utils.config import Hyp
 
 NOMINAL_BATCH = 64
-"""Images an optimizer step stands for; smaller batches are accumulated up to it."""
+"""Images per optimizer step, up to which smaller batches are accumulated."""
 
 _MIN_WARMUP = 100
 _UNDECAYED = re.compile(
@@ -23,15 +23,15 @@ _UNDECAYED = re.compile(
 
 
 def accumulation(batch_size: int) -> int:
-    """Batches to accumulate for one optimizer step."""
+    """Batches to accumulate per optimizer step."""
     return max(round(NOMINAL_BATCH / batch_size), 1)
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
     """Split the trainable parameters into biases, decayed weights, and undecayed weights.
 
-    Undecayed is whatever is not a linear map: norm weights and everything else of one dimension (layer scales, gates),
-    position embeddings and tables, and spectra, which are known by their names.
+    Undecayed are norm weights and everything else of one dimension (layer scales, gates), and by name position embeddings,
+    tables and spectra.
     """
     biases, decayed, undecayed = [], [], []
     for path, parameter in model.named_parameters():
@@ -53,8 +53,8 @@ def build_optimizer(model: nn.Module, name: str, hyp: Hyp, batch_size: int) -> O
     Args:
         model: its frozen parameters are left out.
         name: SGD (with Nesterov momentum), Adam or AdamW.
-        hyp: lr0, momentum (Adam's beta1) and weight_decay, which is meant for the nominal batch.
-        batch_size: images a batch over all ranks.
+        hyp: lr0, momentum (Adam's beta1) and weight_decay, which is for the nominal batch.
+        batch_size: images per batch over all ranks.
     """
     biases, decayed, undecayed = parameter_groups(model)
     decay = hyp.weight_decay * batch_size * accumulation(batch_size) / NOMINAL_BATCH
@@ -70,13 +70,13 @@ def _fusible(model: nn.Module) -> bool:
 
 
 class Setting(NamedTuple):
-    """What the optimizer is to use at one step."""
+    """Of the optimizer at one step."""
 
     lr: tuple[float, float, float]
     """Of biases, decayed weights, undecayed weights."""
     momentum: float
     accumulate: int
-    """Batches an optimizer step."""
+    """Batches per optimizer step."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,10 +85,10 @@ class Schedule:
 
     Attributes:
         hyp: lr0, lrf, momentum and the warm-up's settings.
-        epochs: epochs in all.
-        steps: batches an epoch.
-        batch_size: images a batch over all ranks.
-        cosine: half a cosine from 1 to lrf in place of a straight line.
+        epochs: total number of epochs.
+        steps: batches per epoch.
+        batch_size: images per batch over all ranks.
+        cosine: decay by half a cosine from 1 to lrf instead of linearly.
     """
 
     hyp: Hyp
@@ -99,11 +99,11 @@ class Schedule:
 
     @property
     def warmup(self) -> int:
-        """Steps of warm-up, at least 100, however short the run."""
+        """Steps of warm-up, at least 100."""
         return max(round(self.hyp.warmup_epochs * self.steps), _MIN_WARMUP)
 
     def factor(self, epoch: int) -> float:
-        """Learning rate of an epoch after warm-up, as a share of lr0."""
+        """Learning rate of an epoch after warm-up, relative to lr0."""
         done = epoch / self.epochs
         left = (1 + math.cos(math.pi * done)) / 2 if self.cosine else 1 - done
         return left * (1 - self.hyp.lrf) + self.hyp.lrf
@@ -124,7 +124,7 @@ class Schedule:
 
 
 def apply_setting(optimizer: Optimizer, setting: Setting) -> None:
-    """Write a setting into the optimizer's groups; momentum is SGD's alone."""
+    """Write a setting into the optimizer's groups; momentum only for SGD."""
     for group, lr in zip(optimizer.param_groups, setting.lr, strict=True):
         group["lr"] = lr
         if "momentum" in group:

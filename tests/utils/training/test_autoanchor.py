@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.training.autoanchor import box_sizes, check_anchors, fit, fitted, kmeans
+from utils.training.autoanchor import box_sizes, check_anchors, fit_anchors, kmeans, measure_fit
 
 DEFAULT = np.array([[10, 13], [16, 30], [33, 23], [30, 61], [62, 45], [59, 119], [116, 90], [156, 198], [373, 326]], float)
 
@@ -32,7 +32,7 @@ class Head:
 
 def test_fit_by_hand():
     boxes, anchors = np.array([[10.0, 10], [30, 10], [100, 100]]), np.array([[10.0, 10], [20, 20]])
-    measured = fit(boxes, anchors, 4.0)
+    measured = measure_fit(boxes, anchors, 4.0)
     assert measured.recall == pytest.approx(2 / 3)
     assert measured.per_box == pytest.approx(4 / 3)
     assert measured.quality == pytest.approx((1 + 0.5 + 0) / 3)
@@ -70,7 +70,7 @@ def test_anchors_that_miss_are_replaced_and_repeat(caplog):
         found.append(head.pixels)
     assert torch.equal(*found)
     sizes = box_sizes(Index(boxes), 640, seed=0)
-    assert fit(sizes, found[0].view(-1, 2).double().numpy(), 4.0).recall == 1
+    assert measure_fit(sizes, found[0].view(-1, 2).double().numpy(), 4.0).recall == 1
     areas = found[0].prod(2).flatten()
     assert torch.equal(areas, areas.sort().values)
 
@@ -83,13 +83,13 @@ def test_levels_follow_their_strides():
 
 def test_too_few_boxes():
     with pytest.raises(UserError, match=r"2 boxes .* too few to fit 9 anchors"):
-        fitted(np.array([[10.0, 10], [20, 20], [0.5, 0.5]]), 9, 4.0, 0)
+        fit_anchors(np.array([[10.0, 10], [20, 20], [0.5, 0.5]]), 9, 4.0, 0)
 
 
 def test_coco128(shared):
     data = pytest.importorskip("utils.data.config").load_data(shared / "coco128" / "coco128.yaml")
     index = pytest.importorskip("utils.data.scan").load_index(data, "train")
-    draws = [fit(box_sizes(index, 640, seed), DEFAULT, 4.0) for seed in range(10)]  # YOLOv5's 4.27 is one draw of such a jitter
+    draws = [measure_fit(box_sizes(index, 640, seed), DEFAULT, 4.0) for seed in range(10)]  # YOLOv5's 4.27 is one sample of such a jitter
     assert len(box_sizes(index, 640, seed=0)) == 929
     assert np.mean([d.per_box for d in draws]) == pytest.approx(4.27, abs=0.01)
     assert np.mean([d.recall for d in draws]) == pytest.approx(0.994, abs=0.001)

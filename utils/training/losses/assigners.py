@@ -1,6 +1,6 @@
-"""Which cells of an output map are to predict which target.
+"""Which cells of an output map predict which target.
 
-Letters: B images, A anchors of a level, n targets, M matches; ny, nx cells of the map.
+Letters: A anchors of a level, n targets, M matches; ny, nx cells of the map.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor
 _NEIGHBOURS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5))  # own cell, left, up, right, down
 
 
-class Matches(NamedTuple):
-    """M cells of one level and what each is to predict; a target may stand in it several times, and a cell too."""
+class Assignment(NamedTuple):
+    """M cells of one level and what each predicts; targets and cells may occur several times."""
 
     image: Tensor
     """(M,) index of the image in the batch."""
@@ -30,14 +30,14 @@ class Matches(NamedTuple):
     """(M,) class index."""
 
 
-def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: float) -> Matches:
+def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: float) -> Assignment:
     """Match targets to the anchors and cells of one level.
 
-    An anchor takes every target whose width and height differ from its own by less than the factor `limit`. Such a target
-    is given to the cell that holds its centre and to the (at most two) neighbours nearest to the centre, inside the map.
+    An anchor matches every target whose width and height differ from its own by less than the factor `limit`, in the cell that
+    contains the target's centre and in the (at most two) neighbours nearest to the centre, inside the map.
 
     Args:
-        targets: (n, 6) image, class, then cx, cy, w, h as shares of the image; n may be 0.
+        targets: (n, 6) image, class, then cx, cy, w, h in 0..1; n may be 0.
         anchors: (A, 2) widths and heights in cells.
         shape: (ny, nx) of the map.
         limit: hyper-parameter anchor_t.
@@ -55,7 +55,7 @@ def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: floa
     box = torch.cat((xy[pair] - cell, wh[target[pair]]), 1)
     column, row = torch.minimum(cell.long().clamp(min=0), torch.tensor([nx - 1, ny - 1], device=cell.device)).unbind(1)
     image, cls = targets[target[pair], :2].long().unbind(1)
-    return Matches(image, anchor[pair], row, column, box, cls)
+    return Assignment(image, anchor[pair], row, column, box, cls)
 
 
 def _near(xy: Tensor, size: Tensor) -> tuple[Tensor, ...]:
