@@ -86,7 +86,7 @@ def model(folder: Path) -> Reader:
 def data(folder: Path) -> Reader:
     """Data YAMLs, up to the index of every split."""
     from utils.data.config import load_data
-    from utils.data.index import load_index
+    from utils.data.scan import load_index
 
     _images(folder)
     sample = {
@@ -163,7 +163,7 @@ def _images(folder: Path) -> None:
 def coco(folder: Path) -> Reader:
     """COCO JSONs, up to the index."""
     from utils.data.config import load_data
-    from utils.data.index import load_index
+    from utils.data.scan import load_index
 
     _images(folder)
     polygon = [[5, 5, 20, 5, 20, 20], [30, 5, 40, 5, 40, 20]]
@@ -184,8 +184,8 @@ def coco(folder: Path) -> Reader:
         path.write_bytes(_text(sample, rng, json.dumps))
         config = load_data(path)
         index = load_index(config, "val", cache_dir=cache)
-        _check(index.rows, len(config.names))
-        return [index.truth(i) for i in range(len(index))]
+        _check(index.annotations, len(config.names))
+        return [index.ground_truth(i) for i in range(len(index))]
 
     return read
 
@@ -258,15 +258,15 @@ def own(folder: Path) -> Reader:
 
     from models import build_model, load_model
     from utils.config import Hyp, TrainConfig
-    from utils.files.checksum import seal
-    from utils.training.record import plain
+    from utils.files.checksum import write_checksum
+    from utils.training.checkpointing import plain_settings
     from utils.training.resume import read_stopped
 
     model = build_model(TINY)
     payload = {
         "attune": 1,
         **{"spec": model.spec.to_dict(), "names": dict(enumerate(NAMES)), "model": model.state_dict(), "ema": None, "epoch": 1},
-        **{"config": plain(TrainConfig(epochs=5)), "hyp": dataclasses.asdict(Hyp()), "metrics": {"ap": 0.5}},
+        **{"config": plain_settings(TrainConfig(epochs=5)), "hyp": dataclasses.asdict(Hyp()), "metrics": {"ap": 0.5}},
         "resume": {"best": 0.5, "best_epoch": 1},
     }
     buffer = io.BytesIO()
@@ -284,7 +284,7 @@ def own(folder: Path) -> Reader:
         else:
             content = io.BytesIO(_spoilt_archive(buffer.getvalue(), rng))
         if rng.random() < 0.9 and zipfile.is_zipfile(content):
-            seal(content)
+            write_checksum(content)
         path.write_bytes(content.getvalue())
         if rng.random() < 0.5:
             return load_model(path).names

@@ -70,7 +70,7 @@ def run(folder: Path, *, short: bool) -> Tally:
 def warm_up(folder: Path) -> None:
     """Import everything once, so that the first attack is not charged for it."""
     from models import build_model
-    from utils.data.index import load_index  # noqa: F401
+    from utils.data.scan import load_index  # noqa: F401
 
     build_model("yolov5n", 1)
 

@@ -43,7 +43,7 @@ def tarred(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: by
 
 def contents() -> dict[str, tuple[bytes, str]]:
     """Archives, and why each is refused."""
-    outside, odd = "would lie outside", "link or a device"
+    outside, odd = "is outside", "link or a device"
     bomb = bytes(80 << 20)
     lie = zipped(("a", b"x" * 1000)).replace((1000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     return {
@@ -58,7 +58,7 @@ def contents() -> dict[str, tuple[bytes, str]]:
         "zip: a file below a file": (zipped(("a", b"x"), ("a/b", b"y")), "failed|damaged"),
         "zip: two members of one name": (_twice(), "damaged"),
         "zip: a bomb": (zipped(("a", bomb)), "unpacks to more"),
-        "zip: a bomb that lies": (lie, "larger than the archive says|damaged"),
+        "zip: a bomb that lies": (lie, "larger than declared|damaged"),
         "zip: cut off": (zipped(("a", b"x" * 1000))[:-30], "damaged"),
         "tar: ..": (tarred("../precious/file", content=b"x"), outside),
         "tar: an absolute path": (tarred("/etc/cron.d/x", content=b"x"), outside),
@@ -81,7 +81,8 @@ def _twice() -> bytes:
 def archives(folder: Path, canary: Path) -> Iterator[Entry]:
     """Every attack by way of a data YAML that downloads."""
     from utils.data.config import load_data
-    from utils.data.download import fetch, open_url
+    from utils.data.download import fetch
+    from utils.files.download import open_url
 
     def data(name: str, **keys: Any) -> Path:
         (folder / name).mkdir()
@@ -122,8 +123,8 @@ def archives(folder: Path, canary: Path) -> Iterator[Entry]:
         ("127.0.0.1", "localhost", "169.254.169.254", "10.0.0.1", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433")
     ):
         path = data(f"h{at}", download=f"https://{host}/a.zip")
-        yield f"download: from {host}", lambda path=path: load_data(path), "not an address of the public internet|failed"
-        yield f"fetch: from {host}", lambda host=host: open_url(f"https://{host}/a.zip"), "not an address of the public internet"
+        yield f"download: from {host}", lambda path=path: load_data(path), "not on the public internet|failed"
+        yield f"fetch: from {host}", lambda host=host: open_url(f"https://{host}/a.zip", public=True), "not on the public internet"
     for at, place in enumerate(("~/.config/autostart", "/tmp/elsewhere", "../../../../elsewhere", ".git/hooks", "set/../../../../x")):
         path = data(f"p{at}", download=url, path=place)
         yield f"download: to {place}", lambda path=path: load_data(path), "refused to"

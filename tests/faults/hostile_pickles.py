@@ -184,7 +184,7 @@ def odd_archives(folder: Path, canary: Path) -> Iterator[tuple[str, Path, str]]:
     yield "a bare pickle", folder / "bare.pt", "refused"
     cut = archive(folder / "cut.pt", good)
     cut.write_bytes(cut.read_bytes()[:-30])
-    yield "a cut archive", cut, "damaged or cut off"
+    yield "a cut archive", cut, "damaged or truncated"
     raw = archive(folder / "sizes.pt", good).read_bytes()
     at = raw.index(b"PK\x01\x02", raw.index(b"PK\x01\x02") + 4)
     (folder / "sizes.pt").write_bytes(raw[: at + 20] + struct.pack("<II", 1 << 31, 1 << 31) + raw[at + 28 :])

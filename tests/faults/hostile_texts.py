@@ -119,9 +119,9 @@ def labels(folder: Path) -> Iterator[Entry]:
     yield "COCO JSON: a number of 5000 digits", lambda: load_data(number), "not valid JSON"
     categories = [{"id": i, "name": f"c{i}"} for i in range(50_000)]
     twice = data("twice", json.dumps({"images": [], "categories": [*categories, categories[0]]}), ".json")
-    yield "COCO JSON: 50 000 categories", lambda: load_data(twice), "is there twice"
+    yield "COCO JSON: 50 000 categories", lambda: load_data(twice), "is defined twice"
     many = data("many", "train: .\nval: .\nnc: 1000000000\n", ".yaml")
-    yield "data YAML: classes by the billion", lambda: load_data(many), "not a whole number from 1 to 65536"
+    yield "data YAML: classes by the billion", lambda: load_data(many), "not an integer from 1 to 65536"
     entity = "<!DOCTYPE a [<!ENTITY a '" + "x" * 1000 + "'>" + "".join(f"<!ENTITY a{i} '{'&a;' * 10}'>" for i in range(10)) + "]>"
     for name, xml in (
         ("a billion laughs", f"{entity}<annotation><object><name>&a9;</name></object></annotation>"),

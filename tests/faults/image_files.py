@@ -142,12 +142,12 @@ def broken() -> list[Case]:
         for share in (0.02, 0.5, 0.95)
     ]
     bombs = (("png", png_header(30000, 30000)), ("jpg", jpeg_header(60000, 60000)), ("webp", webp_canvas(16384, 16384)))
-    cases += [(f"bomb.{suffix}", content(data), "pixels are more than the limit|bomb|could not create decoder") for suffix, data in bombs]
+    cases += [(f"bomb.{suffix}", content(data), "pixels exceed the limit|bomb|could not create decoder") for suffix, data in bombs]
     cases += [
         (
             "bomb-gif.gif",
             content(b"GIF89a" + struct.pack("<HH", 65535, 65535) + encoded("GIF")[10:]),
-            "pixels are more than the limit|bomb",
+            "pixels exceed the limit|bomb",
         ),
         ("empty.jpg", content(b""), "empty"),
         ("zeros.jpg", content(bytes(5000)), damaged),

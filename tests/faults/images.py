@@ -20,8 +20,9 @@ from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.config import Hyp
 from utils.data.config import load_data
 from utils.data.doctor.diagnosis import diagnose
-from utils.data.index import Index, load_index
+from utils.data.index import Index
 from utils.data.loading.loader import Loader, train_loader, val_loader
+from utils.data.scan import load_index
 from utils.data.shapes import write_dataset
 from utils.errors import UserError
 from utils.inference.sources import Files, is_video

@@ -19,8 +19,9 @@ from tests.effort import too_long
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.data.config import load_data
 from utils.data.doctor.diagnosis import diagnose
-from utils.data.index import Index, load_index
+from utils.data.index import Index
 from utils.data.labels.label_report import KINDS
+from utils.data.scan import load_index
 from utils.errors import UserError
 from utils.log import LOG
 
@@ -226,7 +227,7 @@ def _files(root: Path, kind: str, cases: list[Case], tally: Tally) -> None:
     (root / "data.yaml").write_text("path: .\ntrain: images\nval: images\nnames: [a, b]\n")
     before = snapshot(root)
     index = load_index(load_data(root / "data.yaml"), "train", cache_dir=root.parent / "own-cache")
-    boxes = {path.stem: len(index.labels(i)) for i, path in enumerate(index.paths)}
+    boxes = {path.stem: len(index.annotations_of(i)) for i, path in enumerate(index.paths)}
     expected = {case.name: case.boxes for case in everything}
     kinds: dict[str, int] = {}
     for case in cases:

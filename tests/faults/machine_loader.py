@@ -9,8 +9,9 @@ from pathlib import Path
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.config import Hyp
 from utils.data.config import load_data
-from utils.data.index import Index, load_index
+from utils.data.index import Index
 from utils.data.loading.loader import train_loader, val_loader
+from utils.data.scan import load_index
 from utils.data.shapes import write_dataset
 
 FAULTS = (

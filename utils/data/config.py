@@ -1,4 +1,4 @@
-"""Data sets: a YAML, a COCO JSON, or a folder, resolved to where the images of each split lie and to class names."""
+"""Datasets: a YAML, a COCO JSON, or a folder, resolved to the images of each split and to class names."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DataConfig:
-    """A data set.
+    """A dataset.
 
     Attributes:
         yaml: the YAML, JSON or folder it was read from.
         root: the folder its paths are relative to.
-        names: class names by number, 0 to nc - 1.
+        names: class names by id, 0 to nc - 1.
         splits: the folders, .txt lists and COCO .json files of "train", "val" and "test", as far as they exist.
-        partners: the image folder of a .json, or the label folder of a folder or list, where the data set names one.
-        absent: for a split that the data set names and that is not there, the message that says what was tried.
+        partners: the image folder of a .json, or the label folder of a folder or list, where the dataset names one.
+        absent: for each missing split that the dataset names, the error message with the paths tried.
     """
 
     yaml: Path
@@ -48,7 +48,7 @@ class DataConfig:
         """Return the folders, lists and JSON files of a split.
 
         Raises:
-            UserError: the data set does not name the split, or it is not there.
+            UserError: the dataset does not name the split, or it is missing.
         """
         if split in self.splits:
             return self.splits[split]
@@ -56,39 +56,39 @@ class DataConfig:
 
 
 def is_dir(path: Path) -> bool:
-    """Whether a folder is there; unlike `Path.is_dir`, no strange path (too long, a NUL in it, "~nobody") makes it raise."""
+    """Whether a folder exists; unlike `Path.is_dir`, it does not raise for invalid paths (too long, a NUL in it, "~nobody")."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def load_data(source: str | Path, *, complete: bool = True) -> DataConfig:
-    """Resolve a data set.
+    """Resolve a dataset.
 
     Args:
         source: a data YAML (also looked for in the repository's data/), a COCO .json, which then serves as every split, or a folder:
-            with one YAML in it that is read; else with train, val (or valid) and test below it; else its images serve as every split.
+            with one YAML in it, which is read; else with train, val (or valid) and test below it; else its images serve as every split.
             Without val, test serves as val.
-        complete: without it the data set is taken as it is: nothing is downloaded, no split stands in for another, and any may be absent.
+        complete: False takes the dataset as it is: nothing is downloaded, no split replaces another, and any may be missing.
 
     Raises:
-        UserError: not found, not of the expected form, or without its validation images; the message lists every path tried.
+        UserError: not found, invalid, or without its validation images; the message lists every path tried.
     """
     path = Path(source)
     if is_dir(path):
         yamls = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
         if len(yamls) > 1:
-            raise UserError(f"{path}: holds several YAML files ({', '.join(y.name for y in yamls)}); name one of them")
+            raise UserError(f"{path}: has several YAML files ({', '.join(y.name for y in yamls)}); name one of them")
         return _from_yaml(yamls[0], complete) if yamls else _from_folder(path, complete)
     if path.suffix.lower() == ".json":
         if not os.path.isfile(path):  # noqa: PTH113
             raise UserError(f"no file {str(path)!r}")
         return _named(DataConfig(path, path.parent, {}, dict.fromkeys(SPLITS, (path,))))
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"{path}: {'' if os.path.lexists(path) else 'not found; '}a data set is a .yaml, a COCO .json, or a folder")
+        raise UserError(f"{path}: {'' if os.path.lexists(path) else 'not found; '}a dataset is a .yaml, a COCO .json, or a folder")
     return _from_yaml(find_yaml(path, ROOT / "data", ROOT), complete)
 
 
 def _from_folder(path: Path, complete: bool) -> DataConfig:
-    """Splits by the names of subfolders, ``train/`` as well as ``images/train/``."""
+    """Find splits by subfolder names, ``train/`` as well as ``images/train/``."""
     splits: dict[str, tuple[Path, ...]] = {}
     for split, names in _FOLDERS.items():
         there = [folder for name in names for folder in (path / name, path / "images" / name) if is_dir(folder)]
@@ -101,7 +101,7 @@ def _from_folder(path: Path, complete: bool) -> DataConfig:
 
 
 def _with_val(data: DataConfig) -> DataConfig:
-    """Let test serve as val where there is no val."""
+    """Let test serve as val where val is missing."""
     if "val" in data.splits or "val" in data.absent:
         return data
     if "test" not in data.splits:
@@ -118,10 +118,10 @@ def _from_yaml(path: Path, complete: bool) -> DataConfig:
     content = read_yaml(path)
     _check_keys(path, content)
     names, nc = check_names(path, content)
-    places = _places(path, content.get("path"))
+    places = _possible_roots(path, content.get("path"))
     data = _resolve(path, content, places)
     if complete and "val" in data.absent and content.get("download"):
-        from utils.data.download import fetch  # network code is loaded only where it is needed
+        from utils.data.download import fetch  # network code is imported only where needed
 
         fetch(content["download"], places[0], content.get("sha256"), path)
         data = _resolve(path, content, places)
@@ -134,28 +134,28 @@ def _from_yaml(path: Path, complete: bool) -> DataConfig:
 
 
 def _check_keys(path: Path, content: Mapping[str, Any]) -> None:
-    """A key that is nearly a known one is a mistake; one that is quite different is another tool's, and gets one line."""
+    """Refuse keys that are nearly a known one, as mistyped; log others, which belong to other tools."""
     foreign = []
     for key in content:
         if key in KEYS:
             continue
         hint = nearest(key, KEYS)
-        if hint and _slip(str(key)):
+        if hint and _is_mistyped(str(key)):
             raise UserError(f"{path}: unknown key {key!r}{hint}")
         foreign.append(str(key))
     if foreign:
         LOG.warning("%s: ignored keys: %s", path, ", ".join(foreign))
 
 
-def _slip(key: str) -> bool:
-    """Whether a key looks like a known one mistyped: same letters but for one or two, or its singular or a longer form."""
+def _is_mistyped(key: str) -> bool:
+    """Whether a key looks like a mistyped known one: all but one or two letters, or its singular or a longer form."""
     low = key.lower()
     known = [k for k in KEYS if k != "nc"]
     return any(SequenceMatcher(None, low, k).ratio() >= 0.75 or low.startswith(k) for k in known)
 
 
-def _places(path: Path, root: Any) -> list[Path]:
-    """Return the folders the data set's paths may be relative to, first choice first."""
+def _possible_roots(path: Path, root: Any) -> list[Path]:
+    """Return the folders that the dataset's paths may be relative to, first choice first."""
     if root is not None and not isinstance(root, str):
         raise UserError(f"{path}: path: {root!r} is not a folder")
     own = os.path.expanduser(root or ".")  # noqa: PTH111
@@ -164,7 +164,7 @@ def _places(path: Path, root: Any) -> list[Path]:
 
 
 def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> DataConfig:
-    """Find what exists of the splits; the root is the first place that does."""
+    """Find the splits that exist; the root is the first of `places` that exists."""
     root = next(filter(is_dir, places), places[0])
     bases = list(dict.fromkeys([*filter(is_dir, places), *places, path.parent, Path.cwd()]))
     splits: dict[str, tuple[Path, ...]] = {}
@@ -190,7 +190,7 @@ def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> Data
 
 
 def _split_entries(path: Path, split: str, value: Any) -> Iterator[tuple[str, str | None]]:
-    """Yield an entry's own path and that of its partner: (folder or list or .json, label or image folder or None)."""
+    """Yield the path of each entry and that of its partner: (folder or list or .json, label or image folder or None)."""
     for entry in value if isinstance(value, list) else [value]:
         if isinstance(entry, str):
             yield entry, None
@@ -202,7 +202,7 @@ def _split_entries(path: Path, split: str, value: Any) -> Iterator[tuple[str, st
 
 
 def _find(entry: str, bases: list[Path]) -> tuple[Path | None, list[Path]]:
-    """Return the first existing path of an entry below the bases, and all tried. Roboflow's ``../train/images`` means ``train/images``."""
+    """Return the first existing path of an entry, and all paths tried. Roboflow's ``../train/images`` means ``train/images``."""
     relative = Path(os.path.expanduser(entry))  # noqa: PTH111
     forms = [relative, Path(entry.removeprefix("../"))] if entry.startswith("../") else [relative]
     tried = list(dict.fromkeys(base / form for form in forms for base in bases))

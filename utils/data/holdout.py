@@ -1,9 +1,9 @@
-"""Hold a validation part out of a data set's training images.
+"""Hold a validation split out of a dataset's training images.
 
     python -m utils.data.holdout DATA --share 0.2 --out datasets/mine
 
-For a data set that has training and test images only: choosing an epoch or a variant by its test score spoils the test. Writes
-a data YAML and two lists of images; the data set itself stays as it is.
+For a dataset with training and test images only: choosing an epoch or a variant by its test score invalidates the test. Writes a data
+YAML and two lists of images; the dataset itself is not modified.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from utils.errors import UserError
 class HoldoutConfig:
     """Flags of ``python -m utils.data.holdout``."""
 
-    data: str = option("", "data set: a YAML or a folder of images and labels", positional=True)
+    data: str = option("", "dataset: a YAML or a folder of images and labels", positional=True)
     out: str = option("datasets/holdout", "new folder for data.yaml, train.txt and val.txt")
-    share: float = option(0.2, "share of the training images to hold out, between 0 and 1")
-    seed: int = option(0, "another seed holds out other images")
+    share: float = option(0.2, "fraction of the training images to hold out, between 0 and 1")
+    seed: int = option(0, "random seed of the selection")
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise UserError("name a data set: python -m utils.data.holdout DATA --out FOLDER")
+            raise UserError("name a dataset: python -m utils.data.holdout DATA --out FOLDER")
         if not 0 < self.share < 1:
-            raise UserError(f"--share {self.share}: must lie between 0 and 1")
+            raise UserError(f"--share {self.share}: must be between 0 and 1")
 
 
 def held_out(paths: Sequence[Path], share: float, seed: int) -> frozenset[Path]:
-    """Choose a `share` of the images, at least one of them and not all, by a hash of their names.
+    """Choose a `share` of the images, at least one and not all, by a hash of their names.
 
-    An image keeps its place when others come or go, but for a few at the border.
+    When images are added or removed, nearly all others stay in their split.
     """
     count = min(max(round(len(paths) * share), 1), len(paths) - 1)
     return frozenset(sorted(paths, key=lambda p: hashlib.sha256(f"{seed}/{p.name}".encode(errors="surrogateescape")).digest())[:count])
@@ -48,19 +48,19 @@ def write_holdout(config: HoldoutConfig) -> Path:
     """Write the lists and the YAML, and return the YAML's path.
 
     Raises:
-        UserError: no such data set, one that cannot be given as lists of images, or a folder that is there already.
+        UserError: no such dataset, one that cannot be written as lists of images, or an existing output folder.
     """
     from utils.data.config import load_data
-    from utils.data.index import load_index
+    from utils.data.scan import load_index
 
     data = load_data(config.data, complete=False)
     if "val" in data.splits and data.splits["val"] != data.entries("train"):
-        raise UserError(f"{data.yaml}: has a val split of its own; nothing is to be held out")
+        raise UserError(f"{data.yaml}: already has a val split; there is no need to hold one out")
     if data.partners or any(entry.suffix.lower() == ".json" for entry in data.entries("train")):
-        raise UserError(f"{data.yaml}: its labels do not lie by the images; holding out takes YOLO or VOC labels that do")
+        raise UserError(f"{data.yaml}: its label folder is given explicitly; holding out needs YOLO or VOC labels in the default places")
     paths = load_index(data, "train").paths
     if len(paths) < 2:
-        raise UserError(f"{data.yaml}: {len(paths)} training image(s); holding one out takes two")
+        raise UserError(f"{data.yaml}: {len(paths)} training image(s); at least two are needed")
     chosen, out = held_out(paths, config.share, config.seed), Path(config.out)
     try:
         out.mkdir(parents=True)
@@ -70,14 +70,14 @@ def write_holdout(config: HoldoutConfig) -> Path:
         content = {"train": "train.txt", "val": "val.txt", **tests, "names": data.names}
         (out / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     except FileExistsError as error:
-        raise UserError(f"--out {out}: is there already; name another folder, or remove it first") from error
+        raise UserError(f"--out {out}: already exists; name another folder, or remove it first") from error
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror or error})") from error
     return out / "data.yaml"
 
 
 def main() -> None:
-    """Hold out what the command line asks for."""
+    """Run the command line."""
     config, _ = parse(HoldoutConfig, description=__doc__ or "")
     from utils.log import LOG, start_log
 

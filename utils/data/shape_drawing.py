@@ -1,7 +1,7 @@
-"""Drawn pictures of geometric shapes whose boxes are known to the pixel: the demo's material.
+"""Draw images of geometric shapes with exact bounding boxes, for the demo's dataset.
 
-A picture is a textured background with distractors (lines, letters) and shapes over it, which overlap and leave the frame.
-Everything follows from the random generator that is passed in.
+An image is a textured background with distractors (lines, letters) and shapes over it, which overlap and leave the frame.
+All of it is a function of the random generator.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Points = NDArray[np.float64]
 
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "moon")
 VISIBLE = 0.45
-"""Least share of a shape's own area that is left to see, within the frame and uncovered."""
+"""Minimum fraction of a shape's area that is visible."""
 TYPICAL = 0.75
-"""Share of shapes that have their class's typical colour."""
-NOBODY = -1
-"""Mark of the background in a map of owners."""
+"""Fraction of shapes with the typical colour of their class."""
+BACKGROUND = -1
+"""The background in an owner map."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape: class, centre and radius in pixels, angle in radians, height to width, colours in BGR, way of filling."""
+    """One shape: class, centre and radius in pixels, angle in radians, height to width, BGR colour, fill style."""
 
     kind: int
     x: float
@@ -54,7 +54,7 @@ def _arc(start: float, end: float, steps: int, radius: float = 1.0) -> Points:
 
 
 def _spikes(corners: int, inner: float) -> Points:
-    """Corners on the unit circle, every second one drawn in to the radius `inner`."""
+    """Corners on the unit circle, every second one at the radius `inner`."""
     points = _arc(-np.pi / 2, 1.5 * np.pi, corners + 1)[:-1]
     points[1::2] *= inner
     return points
@@ -100,7 +100,7 @@ def _outlines(shape: Shape) -> list[Points]:
 
 
 def coverage(shape: Shape, height: int, width: int, grow: int = 0) -> Image:
-    """Return (H, W) 0..255: how much of each pixel of a frame `shape` covers; the frame is `grow` pixels larger on every side."""
+    """Return (H, W) 0..255, the coverage of each pixel of a frame by `shape`; the frame is `grow` pixels larger on every side."""
     mask = np.zeros((height + 2 * grow, width + 2 * grow), np.uint8)
     fixed = [np.round((points + grow) * 16).astype(np.int32) for points in _outlines(shape)]
     cv2.fillPoly(mask, fixed, 255, cv2.LINE_AA, shift=4)
@@ -108,7 +108,7 @@ def coverage(shape: Shape, height: int, width: int, grow: int = 0) -> Image:
 
 
 def paint(image: Image, shape: Shape) -> NDArray[np.bool_]:
-    """Draw `shape` with its shadow into `image`, in place; return (H, W): the pixels that are now its own."""
+    """Draw `shape` with its shadow into `image`, in place; return its (H, W) mask."""
     height, width = image.shape[:2]
     mask = coverage(shape, height, width)
     reach = int(shape.radius * 1.2 + 8)
@@ -134,7 +134,7 @@ def _span(centre: float, reach: int, end: int) -> tuple[int, int]:
 
 
 def _surface(shape: Shape, part: tuple[slice, slice]) -> NDArray[np.float32]:
-    """The colours (h, w, 3) of the shape's surface over `part` of the frame: lit from the upper left, plain, striped or dotted."""
+    """The (h, w, 3) colours of the shape over `part` of the frame: lit from the upper left; plain, striped or dotted."""
     y, x = np.mgrid[part].astype(np.float32)
     u, v = (x - shape.x) / shape.radius, (y - shape.y) / shape.radius
     light = 1.0 - 0.16 * (u + v)
@@ -182,7 +182,7 @@ def _texture(rng: Generator, height: int, width: int) -> NDArray[np.float32]:
 
 
 def background(rng: Generator, height: int, width: int) -> Image:
-    """Return a textured picture without shapes: two related colours, clouds over them, then lines and letters."""
+    """Return a textured image without shapes: two related colours, clouds over them, then lines and letters."""
     hue, value = rng.random(), rng.uniform(0.25, 0.9)
     lighter = np.clip(value + rng.choice((-1, 1)) * rng.uniform(0.1, 0.25), 0.15, 1)
     dark = np.array(_bgr(hue, rng.uniform(0.1, 0.55), value))
@@ -196,7 +196,7 @@ def background(rng: Generator, height: int, width: int) -> Image:
 
 
 def _distract(rng: Generator, image: Image) -> None:
-    """Draw lines, curves and letters into `image`, in place; they are what a detector must not report."""
+    """Draw distractors into `image`, in place: lines, curves and letters."""
     height, width = image.shape[:2]
     side = max(height, width)
     for _ in range(rng.integers(0, 6)):
@@ -213,9 +213,9 @@ def _distract(rng: Generator, image: Image) -> None:
 
 
 def random_shape(rng: Generator, height: int, width: int, ground: Image) -> Shape:
-    """Draw a shape's class, place, size (7 to 44 % of the frame) and a colour that stands out from `ground` there.
+    """Draw a random class, position, size (7 to 44 % of the frame) and a colour that stands out from `ground` there.
 
-    As with fruit, a class has colours that are typical of it, wide enough to overlap with its neighbours', and exceptions.
+    A class has typical colours, which overlap with those of its neighbours, and exceptions.
     """
     kind = int(rng.integers(len(CLASSES)))
     radius = float(np.exp(rng.uniform(np.log(0.035), np.log(0.22)))) * min(height, width)
@@ -238,7 +238,7 @@ def random_shape(rng: Generator, height: int, width: int, ground: Image) -> Shap
 
 
 def still_visible(shapes: Sequence[Shape], height: int, width: int) -> bool:
-    """Whether, drawn in this order, every shape keeps at least `VISIBLE` of its own area in the frame and uncovered."""
+    """Whether, drawn in this order, at least `VISIBLE` of every shape's area is visible."""
     owners = owner_map(shapes, height, width)
     for i, shape in enumerate(shapes):
         whole = np.count_nonzero(coverage(shape, height, width, grow=int(shape.radius) + 2) > 127)
@@ -248,24 +248,24 @@ def still_visible(shapes: Sequence[Shape], height: int, width: int) -> bool:
 
 
 def owner_map(shapes: Sequence[Shape], height: int, width: int) -> NDArray[np.int16]:
-    """Return (H, W): the index of the shape that each pixel shows, `NOBODY` for the background."""
-    owners = np.full((height, width), NOBODY, np.int16)
+    """Return (H, W): the index of the shape visible at each pixel, or `BACKGROUND`."""
+    owners = np.full((height, width), BACKGROUND, np.int16)
     for i, shape in enumerate(shapes):
         owners[coverage(shape, height, width) > 127] = i
     return owners
 
 
 def boxes_of(shapes: Sequence[Shape], owners: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Return (n, 5): class and x, y, x, y in pixels of what is visible of each shape, tight around whole pixels."""
-    rows = []
+    """Return (n, 5): class and xyxy in pixels of the visible part of each shape."""
+    boxes = []
     for i, shape in enumerate(shapes):
         ys, xs = np.nonzero(owners == i)
-        rows.append((shape.kind, xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
-    return np.array(rows, np.float64).reshape(-1, 5)
+        boxes.append((shape.kind, xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
+    return np.array(boxes, np.float64).reshape(-1, 5)
 
 
 def expose(rng: Generator, image: Image) -> Image:
-    """Return `image` as a camera might see it: brighter or darker, softer, with sensor noise."""
+    """Return `image` with a random brightness, blur and sensor noise."""
     light = rng.uniform(0.75, 1.15)
     seen = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9)).astype(np.float32) * light
     seen += rng.normal(0, rng.uniform(1, 6), image.shape).astype(np.float32)

@@ -1,6 +1,6 @@
-"""The demo's data set and clip, drawn on the spot: ``python -m utils.data.shapes OUT``.
+"""Generate the demo's dataset and clip: ``python -m utils.data.shapes OUT``.
 
-The same seed gives the same bytes, and image k of a split is the same however many there are.
+The same seed gives the same bytes, and image k of a split does not depend on their number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test", "clip")
 NEGATIVE = 0.08
-"""Share of images without any shape."""
+"""Fraction of images without any shape."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,41 +34,41 @@ class ShapesConfig:
     test: int = option(80, "test images")
     size: int = option(320, "side of the images in pixels")
     frames: int = option(60, "frames of clip.mp4; 0 writes none")
-    seed: int = option(0, "seed of everything drawn")
+    seed: int = option(0, "random seed")
 
     def __post_init__(self) -> None:
-        for name, least in (("train", 1), ("val", 1), ("test", 0), ("size", 32), ("frames", 0), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} {getattr(self, name)}: at least {least} is needed")
+        for name, minimum in (("train", 1), ("val", 1), ("test", 0), ("size", 32), ("frames", 0), ("seed", 0)):
+            if getattr(self, name) < minimum:
+                raise UserError(f"--{name} {getattr(self, name)}: must be >= {minimum}")
 
 
 def draw(seed: int, split: str, index: int, size: int) -> tuple[Image, list[Shape]]:
     """Draw image `index` of `split`: (size, size, 3) BGR and its shapes, rearmost first."""
     import numpy as np
 
-    from utils.data import shape_drawing as scenes
+    from utils.data import shape_drawing as drawing
 
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
-    image = scenes.background(rng, size, size)
+    image = drawing.background(rng, size, size)
     shapes: list[Shape] = []
     wanted = 0 if rng.random() < NEGATIVE else rng.integers(1, 10)
     for _ in range(wanted):
-        candidates = (scenes.random_shape(rng, size, size, image) for _ in range(8))
-        shapes += next(([c] for c in candidates if scenes.still_visible([*shapes, c], size, size)), [])
+        candidates = (drawing.random_shape(rng, size, size, image) for _ in range(8))
+        shapes += next(([c] for c in candidates if drawing.still_visible([*shapes, c], size, size)), [])
     for shape in shapes:
-        scenes.paint(image, shape)
-    return scenes.expose(rng, image), shapes
+        drawing.paint(image, shape)
+    return drawing.expose(rng, image), shapes
 
 
-def label_rows(shapes: list[Shape], height: int, width: int) -> list[str]:
-    """Return YOLO rows ``class cx cy w h`` (0..1) of what is visible of each shape."""
-    from utils.data import shape_drawing as scenes
+def label_lines(shapes: list[Shape], height: int, width: int) -> list[str]:
+    """Return YOLO lines ``class cx cy w h`` (0..1) of the visible part of each shape."""
+    from utils.data import shape_drawing as drawing
 
-    rows = []
-    for kind, x1, y1, x2, y2 in scenes.boxes_of(shapes, scenes.owner_map(shapes, height, width)):
+    lines = []
+    for kind, x1, y1, x2, y2 in drawing.boxes_of(shapes, drawing.owner_map(shapes, height, width)):
         cx, cy, w, h = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
-        rows.append(f"{kind:.0f} {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n")
-    return rows
+        lines.append(f"{kind:.0f} {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n")
+    return lines
 
 
 def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed: int = 0) -> Path:
@@ -85,7 +85,7 @@ def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed
             image, shapes = draw(seed, split, index, size)
             if not cv2.imwrite(str(images / f"{index:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 92]):
                 raise OSError(f"{images}: no image could be written")
-            (labels / f"{index:05d}.txt").write_text("".join(label_rows(shapes, size, size)), encoding="utf-8")
+            (labels / f"{index:05d}.txt").write_text("".join(label_lines(shapes, size, size)), encoding="utf-8")
     names = "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASSES))
     splits = "".join(f"{split}: images/{split}\n" for split, count in counts.items() if count)
     path = out / "data.yaml"
@@ -94,37 +94,37 @@ def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed
 
 
 def write_clip(path: Path, *, frames: int = 60, width: int = 320, height: int = 240, seed: int = 0) -> None:
-    """Write an MP4 of shapes that drift, turn and bounce off the frame, at 25 frames a second."""
+    """Write an MP4 of shapes that drift, turn and bounce off the borders, at 25 frames per second."""
     import cv2
     import numpy as np
 
-    from utils.data import shape_drawing as scenes
+    from utils.data import shape_drawing as drawing
 
     rng = np.random.default_rng((seed, SPLITS.index("clip"), 0))
-    ground = scenes.background(rng, height, width)
-    drawn = [scenes.random_shape(rng, height, width, ground) for _ in range(5)]
-    kinds = rng.permutation(len(scenes.CLASSES))[:5].tolist()
+    empty = drawing.background(rng, height, width)
+    drawn = [drawing.random_shape(rng, height, width, empty) for _ in range(5)]
+    kinds = rng.permutation(len(drawing.CLASSES))[:5].tolist()
     shapes = [dataclasses.replace(s, kind=k, radius=max(s.radius, 0.09 * height)) for s, k in zip(drawn, kinds, strict=True)]
     motion = rng.uniform((-4, -3, -0.06), (4, 3, 0.06), (5, 3))
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
     if not video.isOpened():
-        raise UserError(f"{path}: OpenCV cannot write this video; is the folder writable?")
+        raise UserError(f"{path}: OpenCV cannot write this video; check that the folder is writable")
     for frame in range(frames):
-        image = ground.copy()
+        image = empty.copy()
         for shape, step in zip(shapes, motion, strict=True):
-            scenes.paint(image, _moved(shape, step * frame, width, height))
+            drawing.paint(image, _moved(shape, step * frame, width, height))
         video.write(image)
     video.release()
 
 
 def _moved(shape: Shape, by: NDArray[np.float64], width: int, height: int) -> Shape:
-    """The shape moved by x, y pixels and turned by radians, its centre reflected at the frame's borders."""
+    """The shape moved by x, y pixels and turned by radians, its centre reflected at the borders."""
     x, y = (shape.x + by[0]) % (2 * width), (shape.y + by[1]) % (2 * height)
     return dataclasses.replace(shape, x=min(x, 2 * width - x), y=min(y, 2 * height - y), angle=shape.angle + by[2])
 
 
 def main() -> None:
-    """Write the data set and the clip that the command line asks for."""
+    """Write the dataset and the clip that the command line asks for."""
     import sys
 
     from utils.log import LOG, start_log

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read without trust."""
+"""Files: atomic writes, and safe reading of untrusted ones."""

@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, previous: Path | None = None) -> Iterator[IO[bytes]]:
-    """Open a file for writing and reading that takes the place of `path` once the block has ended without an error.
+def atomic_write(path: Path, *, previous: Path | None = None, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file for writing and reading that replaces `path` once the block has ended without an error.
 
-    It is on the disk by then, and so is its name. At every instant `path` or `previous` is whole.
+    At every instant `path` or `previous` is whole.
 
     Args:
-        path: of the file; what stands there keeps its permissions.
+        path: of the file; an existing one keeps its permissions.
         previous: where the file that is replaced goes.
+        durable: the file and its name are on the disk when the block has ended, and one process at a time writes `path`. Without it,
+            several may, as caches and images need.
 
     Raises:
         OSError: the file cannot be written; what was there before still is.
     """
-    temporary = _temporary(path)
+    # A fixed name: what a killed process leaves behind, the next writer overwrites.
+    temporary = _temporary(path) if durable else path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("w+b") as file:
             yield file
             file.flush()
             if path.exists():
                 temporary.chmod(path.stat().st_mode & 0o777)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         if previous is not None and path.exists():
             _keep(path, previous)
         temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # gone already, unless something failed above
+        with contextlib.suppress(OSError):  # replaced already, unless something failed above
             temporary.unlink()
-    _sync_folder(path.parent)
+    if durable and os.name != "nt":  # Windows cannot sync a folder
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,7 +55,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: the file cannot be written; what was there before still is.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode(errors="surrogateescape"))
 
 
@@ -57,7 +67,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")  # always the same: what a kill leaves behind, the next writer overwrites
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _keep(path: Path, previous: Path) -> None:
@@ -70,14 +80,4 @@ def _keep(path: Path, previous: Path) -> None:
         path.replace(previous)
     else:
         link.replace(previous)
-        link.unlink(missing_ok=True)  # still there if `previous` was a name of this very file, after a kill: then renaming does nothing
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Windows has no such thing
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        link.unlink(missing_ok=True)  # still there if `previous` named this very file, after a kill: then renaming does nothing

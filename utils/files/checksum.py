@@ -1,4 +1,4 @@
-"""A checksum inside a zip file: its comment is the SHA-256 of every byte before it."""
+"""A checksum in a zip file: its comment is the SHA-256 of every byte before it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _MARK = b"attune sha256 "
 _LENGTH = len(_MARK) + 64
 
 
-def seal(file: IO[bytes]) -> None:
-    """Seal the zip that `file`, open for reading and writing, holds; it must have no comment yet."""
+def write_checksum(file: IO[bytes]) -> None:
+    """Append the checksum to the zip in `file`, open for reading and writing, which must have no comment yet."""
     file.seek(-2, os.SEEK_END)
     file.write(_LENGTH.to_bytes(2, "little"))  # a zip ends with the length of its comment
     comment = _comment(file, file.seek(0, os.SEEK_END))
@@ -20,8 +20,8 @@ def seal(file: IO[bytes]) -> None:
     file.write(comment)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the file is sealed and not one bit of it has changed since.
+def has_valid_checksum(path: Path) -> bool:
+    """Whether the file has a checksum and not one bit of it has changed since.
 
     Raises:
         OSError: the file cannot be read.
@@ -36,7 +36,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _comment(file: IO[bytes], length: int) -> bytes:
-    """The comment of a zip whose content, the first `length` bytes, is that of `file`."""
+    """The comment for the first `length` bytes of `file`."""
     file.seek(0)
     digest = hashlib.sha256()
     while length and (block := file.read(min(length, 1 << 20))):

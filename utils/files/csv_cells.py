@@ -6,5 +6,5 @@ import re
 
 
 def cell(text: str) -> str:
-    """The text, marked so that no spreadsheet takes it for a formula."""
+    """Return the text, quoted where a spreadsheet would take it for a formula."""
     return f"'{text}" if re.match(r"\s*[=+\-@|%'\uff1d\uff0b\uff0d\uff20]|[\t\r\n]", text) else text  # the last four: full-width = + - @

@@ -1,4 +1,4 @@
-"""One process a folder: a lock that the kernel takes back when its holder dies, however it dies."""
+"""One process per folder: a lock that the kernel releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -20,39 +20,41 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
-"""The file in the folder that is locked. It stays there when nobody holds it, and is empty then unless its holder was killed."""
+"""The locked file in the folder. It stays there without a holder, and is empty then unless the holder was killed."""
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a folder until the block ends or the process dies. Its child processes do not hold it.
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a folder until the block ends or the process dies. Child processes do not hold it.
 
-    Where there is no `flock` (Windows, some network file systems), nothing is locked, which is said.
+    Where there is no `flock` (Windows, some network file systems), nothing is locked and a warning is logged.
 
     Raises:
-        UserError: another holder has it, in this process or any other, or the lock's file cannot be written.
+        UserError: it is held already, by this process or another, or the lock file cannot be written.
     """
     path = folder / NAME
     try:
-        file = path.open("a+b", buffering=0)  # "w" would wipe out who has the lock
+        file = path.open("a+b", buffering=0)  # "w" would erase who holds the lock
     except OSError as error:
         raise UserError(f"{folder}: cannot be locked, {path} cannot be written ({error.strerror or error})") from error
     with file:
-        _take(file, folder)
+        _acquire(file, folder)
         _write(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}\n")
         _held().add(file)
         try:
             yield
         finally:
             _held().discard(file)
-            if not file.closed:  # as it is in a forked child that leaves the block
+            if not file.closed:  # as in a forked child that leaves the block
                 _write(file, "")
-                _release(file)
+                if fcntl is not None:  # release it even while a child that was just forked has not closed the file yet
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _take(file: IO[bytes], folder: Path) -> None:
+def _acquire(file: IO[bytes], folder: Path) -> None:
     if fcntl is None:
-        LOG.warning("%s: this system has no locks; take care that no second process writes there", folder)
+        LOG.warning("%s: this system has no file locks; make sure that no second process writes there", folder)
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,18 +63,11 @@ def _take(file: IO[bytes], folder: Path) -> None:
         holder = file.read(1000).decode(errors="replace").strip() or "another process"
         raise UserError(f"{folder} is in use by {holder}; wait, stop it, or give another --name") from error
     except OSError as error:
-        LOG.warning("%s: this file system has no locks (%s); take care that no second process writes there", folder, error.strerror)
-
-
-def _release(file: IO[bytes]) -> None:
-    """Give the lock back even while a child that was forked a moment ago has not closed the file yet."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)
+        LOG.warning("%s: this file system has no locks (%s); make sure that no second process writes there", folder, error.strerror)
 
 
 def _write(file: IO[bytes], holder: str) -> None:
-    """Write down who holds the lock; a full disk must not keep anyone from holding it."""
+    """Write who holds the lock; on a full disk it is held all the same."""
     with contextlib.suppress(OSError):
         file.truncate(0)
         file.write(holder.encode())
@@ -82,8 +77,8 @@ def _write(file: IO[bytes], holder: str) -> None:
 def _held() -> set[IO[bytes]]:
     """The locks of this process.
 
-    A forked child closes them: it shares them with its parent, and a loader worker that outlives a killed training for
-    some seconds would keep the folder locked.
+    A forked child closes them: it shares them with its parent, and a loader worker that outlives a killed training would keep the
+    folder locked.
     """
     files: set[IO[bytes]] = set()
 

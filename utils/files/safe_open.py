@@ -1,4 +1,4 @@
-"""Reading files that strangers may have put there: never waiting on a pipe, never more than memory holds."""
+"""Read untrusted files: without waiting on a pipe, and up to a maximum size."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 def open_regular(path: str | Path) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
-    It is judged after it was opened, so a pipe that takes a file's place at that moment cannot make it wait.
+    The check follows the opening, so a pipe that replaces the file at that moment cannot block.
 
     Raises:
-        OSError: it cannot be opened, or is a folder, a named pipe, a socket or a device; also for a path that no file can have.
+        OSError: it cannot be opened, or is a folder, a named pipe, a socket or a device; also for an invalid path.
     """
     try:
         number = os.open(path, _FLAGS)
@@ -32,14 +32,14 @@ def open_regular(path: str | Path) -> BufferedReader:
         raise
 
 
-def read_regular(path: str | Path, most: int) -> bytes:
+def read_regular(path: str | Path, max_bytes: int) -> bytes:
     """Return a regular file's content.
 
     Raises:
-        OSError: as `open_regular`; it cannot be read, or holds more than `most` bytes.
+        OSError: as `open_regular`; it cannot be read, or has more than `max_bytes` bytes.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB")
+        if size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB")
         return file.read(size)  # a larger number would be allocated first

@@ -1,7 +1,7 @@
-"""A pickle reader that runs nothing: what a file names becomes an inert record, and no class or function is ever looked up.
+"""A pickle reader that runs nothing: classes and functions in a file become inert objects and are never imported.
 
-A pickle is a program for a small stack machine. This is that machine without its dangerous half: `GLOBAL` pushes a name, and
-`REDUCE` hands its arguments to one of the caller's own functions or refuses the file. Size and work are bounded throughout.
+A pickle is a program for a small stack machine. This is that machine without its dangerous instructions: `GLOBAL` pushes a name,
+and `REDUCE` passes its arguments to one of the caller's functions or refuses the file. Size and work are bounded.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
-MOST_OPCODES = 1_000_000
-"""yolov5n.pt has 35 000. A model of four times its layers, unstripped with average and optimizer, stays well below this."""
+MAX_OPCODES = 1_000_000
+"""yolov5n.pt has 35 000. A model with four times its layers, with EMA and optimizer, stays well below this."""
 
 _KEYS = (str, int, float, bool, bytes, type(None))  # nothing nested: hashing a deep tuple would overflow the C stack
 _OLD_PYTHON = {"__builtin__", "copy_reg", "commands", "posix", "nt"}
@@ -39,11 +39,11 @@ _INERT_BUILTINS = {
 
 
 class RefusedError(ValueError):
-    """The pickle is damaged, too large, or asks for something that reading weights has no need of."""
+    """The pickle is damaged, too large, or uses something that weights do not need."""
 
 
 class Name(NamedTuple):
-    """A class or function the file names. Only its name: nothing was imported."""
+    """The name of a class or function in the file; nothing is imported."""
 
     module: str
     name: str
@@ -53,8 +53,8 @@ class Name(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class Record:
-    """An object of the file: the class it names, its arguments and its state. It has no behaviour."""
+class InertObject:
+    """An object of the file: class name, arguments and state, without behaviour."""
 
     type: Name
     args: tuple[Any, ...]
@@ -62,17 +62,17 @@ class Record:
 
 
 class Array(list[Any]):
-    """The numbers of a NumPy array, filled in when its state is read."""
+    """The numbers of a NumPy array, filled when its state is read."""
 
 
 Rebuild = Callable[..., Any]
 
 
-class Machine:
+class PickleReader:
     """Reads one pickle after another from `file`.
 
     Args:
-        calls: our own functions by the name of the function in the file that each stands for.
+        calls: replacements by the name of the function in the file.
         persistent: turns a persistent id (in torch files: a storage) into a value.
         fill: takes the state of an `Array`.
     """
@@ -85,20 +85,20 @@ class Machine:
         fill: Callable[[Array, Any], None],
     ) -> None:
         self.file, self.calls, self.persistent, self.fill = file, calls, persistent, fill
-        self.budget = MOST_OPCODES
+        self.budget = MAX_OPCODES
 
     def load(self) -> Any:
         """Return the next pickle's value.
 
         Raises:
-            RefusedError: see there. Nothing of the file has run.
+            RefusedError: see there. Nothing of the file is run.
         """
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # odd escapes in old strings
+                warnings.simplefilter("ignore")  # invalid escapes in old strings
                 for opcode, arg, _ in pickletools.genops(self.file):
                     self.charge(1)
                     self._step(opcode.name, arg)
@@ -110,10 +110,10 @@ class Machine:
         return value
 
     def charge(self, work: int) -> None:
-        """Pay for `work` items; a file that asks for more than any checkpoint does is refused."""
+        """Count `work` items; a file that exceeds `MAX_OPCODES` is refused."""
         self.budget -= work
         if self.budget < 0:
-            raise RefusedError(f"its pickle takes more than {MOST_OPCODES} steps")
+            raise RefusedError(f"its pickle takes more than {MAX_OPCODES} steps")
 
     def _step(self, name: str, arg: Any) -> None:
         if name in _PUSHES:
@@ -123,7 +123,7 @@ class Machine:
         elif name in _STEPS:
             _STEPS[name](self, arg)
         elif name not in ("PROTO", "FRAME", "STOP"):
-            raise RefusedError(f"its pickle uses {name}, which no checkpoint needs")
+            raise RefusedError(f"its pickle uses {name}, which checkpoints do not use")
 
     def _mark(self, _: Any) -> None:
         self.marks.append(self.stack)
@@ -155,7 +155,7 @@ class Machine:
         elif type(target) is list:
             target.extend(items)
         else:
-            raise RefusedError("its pickle appends to something that is no list")
+            raise RefusedError("its pickle appends to something other than a list")
 
     def _append_all(self, _: Any) -> None:
         items = self._items()
@@ -177,7 +177,7 @@ class Machine:
     @staticmethod
     def _set(target: Any, items: list[Any]) -> None:
         if type(target) is not dict or len(items) % 2:
-            raise RefusedError("its pickle sets items of something that is no dict")
+            raise RefusedError("its pickle sets items of something other than a dict")
         target.update(zip(_keys(items[::2]), items[1::2], strict=True))
 
     def _collect(self, kind: type[Any]) -> None:
@@ -204,47 +204,47 @@ class Machine:
     def _reduce(self, _: Any) -> None:
         args, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Name) or type(args) is not tuple:
-            raise RefusedError("its pickle calls something that is no function")
+            raise RefusedError("its pickle calls something other than a function")
         if function not in self.calls:
-            raise RefusedError(f"its pickle calls {function}, which reading weights has no need of")
+            raise RefusedError(f"its pickle calls {function}, which weights do not need")
         self.stack.append(self.calls[function](*args))
 
     def _new(self, _: Any) -> None:
         args, kind = self.stack.pop(), self.stack.pop()
         if not isinstance(kind, Name) or type(args) is not tuple:
-            raise RefusedError("its pickle builds an object of something that is no class")
-        self.stack.append(self.calls[kind](*args) if kind in self.calls else Record(kind, args))
+            raise RefusedError("its pickle builds an object of something other than a class")
+        self.stack.append(self.calls[kind](*args) if kind in self.calls else InertObject(kind, args))
 
     def _build(self, _: Any) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Array):
             self.fill(target, state)
-        elif isinstance(target, Record):
+        elif isinstance(target, InertObject):
             target.state = state
-        elif type(target) is not dict:  # state_dicts carry a _metadata attribute, which says nothing about weights
-            raise RefusedError("its pickle gives a state to something that takes none")
+        elif type(target) is not dict:  # the _metadata attribute of state_dicts is ignored
+            raise RefusedError("its pickle sets the state of something other than an object")
 
     def _persistent(self, _: Any) -> None:
         self.stack.append(self.persistent(self.stack.pop()))
 
 
 def named(module: object, name: object) -> Name:
-    """Return the inert name; of Python's own library only the harmless part may even be named."""
+    """Return the inert name; of the standard library only harmless names are accepted."""
     if type(module) is not str or type(name) is not str:
-        raise RefusedError("its pickle names something by other than text")
+        raise RefusedError("its pickle has a name that is not a string")
     top = module.partition(".")[0]
     builtin = top in ("builtins", "__builtin__")
     python = top in sys.stdlib_module_names or top in _OLD_PYTHON
     harmless = top in _INERT and (name in _INERT_BUILTINS or not builtin)
     if (python and not harmless) or "." in name:
-        raise RefusedError(f"it names {module}.{name}, which has no place in a checkpoint")
+        raise RefusedError(f"it names {module}.{name}, which is not allowed in a checkpoint")
     return Name(module, name)
 
 
 def _keys(items: list[Any]) -> list[Any]:
     if any(type(item) not in _KEYS for item in items):
-        raise RefusedError("its pickle has a key that is neither text nor number")
+        raise RefusedError("its pickle has a key that is neither a string nor a number")
     return items
 
 
@@ -262,10 +262,10 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": set,
 }
-_STEPS: dict[str, Callable[[Machine, Any], None]] = {
-    "MARK": Machine._mark,
-    "POP": Machine._pop,
-    "POP_MARK": Machine._pop_mark,
+_STEPS: dict[str, Callable[[PickleReader, Any], None]] = {
+    "MARK": PickleReader._mark,
+    "POP": PickleReader._pop,
+    "POP_MARK": PickleReader._pop_mark,
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
     "TUPLE1": lambda m, _: m._tuple(1),
     "TUPLE2": lambda m, _: m._tuple(2),
@@ -274,23 +274,23 @@ _STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "LIST": lambda m, _: m._collect(list),
     "DICT": lambda m, _: m._collect(dict),
     "FROZENSET": lambda m, _: m._collect(frozenset),
-    "APPEND": Machine._append_one,
-    "APPENDS": Machine._append_all,
-    "ADDITEMS": Machine._append_all,
-    "SETITEM": Machine._set_one,
-    "SETITEMS": Machine._set_all,
-    "GET": Machine._get,
-    "BINGET": Machine._get,
-    "LONG_BINGET": Machine._get,
-    "PUT": Machine._put,
-    "BINPUT": Machine._put,
-    "LONG_BINPUT": Machine._put,
+    "APPEND": PickleReader._append_one,
+    "APPENDS": PickleReader._append_all,
+    "ADDITEMS": PickleReader._append_all,
+    "SETITEM": PickleReader._set_one,
+    "SETITEMS": PickleReader._set_all,
+    "GET": PickleReader._get,
+    "BINGET": PickleReader._get,
+    "LONG_BINGET": PickleReader._get,
+    "PUT": PickleReader._put,
+    "BINPUT": PickleReader._put,
+    "LONG_BINPUT": PickleReader._put,
     "MEMOIZE": lambda m, _: m._put(len(m.memo)),
-    "GLOBAL": Machine._global,
-    "INST": Machine._global,  # only to name what is refused: the next use of it fails
-    "STACK_GLOBAL": Machine._stack_global,
-    "REDUCE": Machine._reduce,
-    "NEWOBJ": Machine._new,
-    "BUILD": Machine._build,
-    "BINPERSID": Machine._persistent,
+    "GLOBAL": PickleReader._global,
+    "INST": PickleReader._global,  # only to name what is refused: using it fails
+    "STACK_GLOBAL": PickleReader._stack_global,
+    "REDUCE": PickleReader._reduce,
+    "NEWOBJ": PickleReader._new,
+    "BUILD": PickleReader._build,
+    "BINPERSID": PickleReader._persistent,
 }

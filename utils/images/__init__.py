@@ -1,1 +1,1 @@
-"""Images: read, resized, drawn on, written."""
+"""Images and videos: read, resized, drawn on, written."""

@@ -1,4 +1,4 @@
-"""Drawing boxes and their labels on an image."""
+"""Draw boxes and text on an image."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SHADES = ((0.85, 0.95), (0.60, 1.00), (0.95, 0.70))  # saturation and value, ch
 
 
 def colour(index: int) -> Colour:
-    """The BGR colour of class `index`: neighbours differ in hue, and the classes after them in shade too."""
+    """Return the BGR colour of class `index`: neighbours differ in hue, and later classes in shade too."""
     saturation, value = _SHADES[index // 10 % len(_SHADES)]
     red, green, blue = colorsys.hsv_to_rgb((0.58 + index * _GOLDEN) % 1, saturation, value)
     return round(blue * 255), round(green * 255), round(red * 255)
 
 
 def text_colour(background: Colour) -> Colour:
-    """Black or white, whichever reads better on `background` (luma of ITU-R BT.601)."""
+    """Return black or white, whichever has more contrast to `background` (luma of ITU-R BT.601)."""
     blue, green, red = background
     return (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else (255, 255, 255)
 
 
 def default_width(image: Image) -> int:
-    """A line width in pixels that suits the image's size."""
+    """Return a line width in pixels for the image's size."""
     return max(round(sum(image.shape[:2]) / 2 * 0.003), 2)
 
 
@@ -49,22 +49,22 @@ def draw_boxes(
     Args:
         image: (H, W, 3) uint8 BGR.
         boxes: (n, 4) xyxy in pixels.
-        labels: a text for each box; ``""`` writes none. Text that would leave the image is moved inside.
+        labels: a text for each box; ``""`` writes none. Text outside the image is moved inside.
         classes: for each box the class that gives its colour.
-        line_width: in pixels, 1 or more; the text grows with it. None takes a width that suits the image.
+        line_width: in pixels, >= 1; the text grows with it. None takes `default_width`.
     """
     out = np.ascontiguousarray(image).copy()
     width = default_width(image) if line_width is None else max(line_width, 1)
     for box, label, cls in zip(np.asarray(boxes, np.float64).round().astype(int).tolist(), labels, classes, strict=True):
         shade = colour(int(cls))
-        cv2.rectangle(out, box[:2], box[2:], shade, width)  # without smoothing: the lines follow the pixels
+        cv2.rectangle(out, box[:2], box[2:], shade, width)  # without smoothing, along the pixels
         if label:
             _draw_label(out, label, box[0] - width // 2, box[1], shade, 6 + 4 * width)
     return out
 
 
 def draw_text(image: Image, text: str, left: int, top: int, shade: Colour, size: int) -> None:
-    """Write `text` into `image`, its upper left corner at (left, top); what lies outside the image is cut off."""
+    """Draw `text` into `image`, its upper left corner at (left, top), clipped to the image."""
     mask = text_mask(text, size)
     height, width = image.shape[:2]
     top_cut, left_cut = max(-top, 0), max(-left, 0)
@@ -78,7 +78,7 @@ def draw_text(image: Image, text: str, left: int, top: int, shade: Colour, size:
 
 @functools.lru_cache(maxsize=2048)
 def text_mask(text: str, size: int) -> Image:
-    """Set one line of `text` in DejaVu Sans of `size` pixels: (h, w) uint8 coverage, h the same for every text."""
+    """Render one line of `text` in DejaVu Sans of `size` pixels: (h, w) uint8 coverage, h the same for every text."""
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -88,13 +88,13 @@ def text_mask(text: str, size: int) -> Image:
     canvas = Picture.new("L", (max(int(right - min(left, 0)) + 1, 1), ascent + descent), 0)
     ImageDraw.Draw(canvas).text((-min(left, 0), 0), text, 255, font=font)
     mask = np.array(canvas)
-    mask.setflags(write=False)  # the cache hands the same array to everybody
+    mask.setflags(write=False)  # the cached array is shared
     return mask
 
 
 @functools.lru_cache(maxsize=64)
 def _font(size: int):  # type: ignore[no-untyped-def]
-    """DejaVu Sans, which matplotlib brings along: Latin, Greek, Cyrillic, Arabic, signs."""
+    """DejaVu Sans, from matplotlib: Latin, Greek, Cyrillic, Arabic, symbols."""
     import matplotlib as mpl
     from PIL import ImageFont
 
@@ -102,7 +102,7 @@ def _font(size: int):  # type: ignore[no-untyped-def]
 
 
 def _draw_label(image: Image, text: str, left: int, bottom: int, shade: Colour, size: int) -> None:
-    """A filled tag with `text` that stands on the box's upper edge, or hangs from the image's when there is no room above."""
+    """Draw a filled tag with `text` above the box's upper edge, or below it when there is no room above."""
     mask, pad = text_mask(text, size), max(size // 6, 1)
     high, wide = mask.shape[0], mask.shape[1] + 2 * pad
     top = bottom - high if bottom >= high else bottom

@@ -1,7 +1,7 @@
-"""Reading images: whatever the file holds and whatever its suffix says, out comes (H, W, 3) uint8 BGR, upright.
+"""Read images of any format, whatever the suffix, as (H, W, 3) uint8 BGR, upright.
 
-The first frame of an animation counts. Alpha is dropped, not composed, as cv2.imread does. 16-bit images are scaled over
-their full range. A file that ends early is an error, never a half grey image, and no file is ever written.
+Of an animation the first frame is read. Alpha is dropped, not blended, as in cv2.imread. 16-bit images are scaled over their full range.
+A truncated file is an error, never a half grey image.
 """
 
 from __future__ import annotations
@@ -22,54 +22,54 @@ from utils.files.safe_open import open_regular, read_regular
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".gif", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
-"""A .gif is in both: a data set takes its first frame, a source of detect.py plays it."""
+"""A .gif is in both: a dataset takes its first frame, detect.py plays it."""
 
 MAX_PIXELS = 178_956_970
-"""Largest image that is decoded (half a gigabyte of BGR); the bound at which Pillow calls a file a decompression bomb."""
+"""Largest image that is decoded (half a gigabyte of BGR); Pillow's limit for decompression bombs."""
 
 MAX_BYTES = 6 * MAX_PIXELS + (64 << 20)
-"""Largest file that is read: so many pixels of three times 16 bits, and metadata."""
+"""Largest file that is read: `MAX_PIXELS` of three 16-bit channels, and metadata."""
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _BROKEN: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, ArithmeticError, MemoryError),
     *(NotImplementedError, Warning, struct.error, zlib.error, Image.DecompressionBombError),
 )
-"""What Pillow's readers raise on damaged files of one format or another."""
+"""Exceptions of Pillow's readers on damaged files."""
 
 
 class ImageError(UserError):
     """An image that cannot be read; the message names the file and the reason."""
 
 
-def read_image(path: str | Path, *, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def read_image(path: str | Path, *, min_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Read an image file as (H, W, 3) uint8 BGR, EXIF rotation applied.
 
-    With `least` (height, width), a JPEG may come at 1/2, 1/4 or 1/8 of its size, as long as it is not smaller than that.
+    With `min_size` (height, width), a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, but not smaller than that.
 
     Raises:
-        ImageError: missing, unreadable, not an image, cut off, or larger than `MAX_PIXELS`.
+        ImageError: missing, unreadable, not an image, truncated, or larger than `MAX_PIXELS`.
     """
-    return decode_image(_read(path), path, least=least)
+    return decode_image(_read(path), path, min_size=min_size)
 
 
-def decode_image(data: bytes, name: str | Path, *, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def decode_image(data: bytes, name: str | Path, *, min_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Decode a file's bytes as `read_image` does; `name` is for the message of the `ImageError` it may raise."""
     if not data:
         raise ImageError(f"{name}: the file is empty")
     image = None
-    if _fast(data, data[-12:], len(data)):
+    if _is_opencv_readable(data, data[-12:], len(data)):
         frame = _frame(data)
         _check_pixels(frame, name)
-        image = _cv2(data, _flags(data, frame, least))
+        image = _cv2(data, _flags(data, frame, min_size))
     return _decode_slowly(data, name) if image is None else image
 
 
-def _flags(data: bytes, frame: tuple[int, int], least: tuple[int, int] | None) -> int:
-    """Return how OpenCV shall decode: JPEG's transform yields a scaled-down image in less time than the whole one."""
-    if least is not None and data[:2] == b"\xff\xd8":
+def _flags(data: bytes, frame: tuple[int, int], min_size: tuple[int, int] | None) -> int:
+    """Return OpenCV's decoding flags: JPEG's transform yields a reduced image in less time than the whole one."""
+    if min_size is not None and data[:2] == b"\xff\xd8":
         for factor, flags in ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2)):
-            if min(frame) >= factor * min(least) and max(frame) >= factor * max(least):  # whichever way up EXIF turns it
+            if min(frame) >= factor * min(min_size) and max(frame) >= factor * max(min_size):  # whatever EXIF's rotation
                 return flags
     return cv2.IMREAD_COLOR
 
@@ -91,9 +91,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def check_image(path: str | Path) -> tuple[int, int]:
-    """Return the (height, width) of an image after making sure, as cheaply as its format allows, that it is whole.
+    """Return the (height, width) of an image after checking, as fast as its format allows, that it is complete.
 
-    JPEG, PNG and WebP show at their end whether they are; every other format is decoded.
+    JPEG, PNG and WebP show it at their end; every other format is decoded.
 
     Raises:
         ImageError: as `read_image`.
@@ -103,7 +103,7 @@ def check_image(path: str | Path) -> tuple[int, int]:
             head = file.read(32)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(length - 12, 0))
-            whole = head[:2] != b"BM" and _fast(head, file.read(), length)
+            whole = head[:2] != b"BM" and _is_opencv_readable(head, file.read(), length)
             if whole:
                 file.seek(0)
                 with Image.open(file) as image:
@@ -112,14 +112,14 @@ def check_image(path: str | Path) -> tuple[int, int]:
     except ImageError:
         raise
     except _BROKEN:
-        pass  # the full decoder has the last word and the better message
+        pass  # the full decoder decides, with the better message
     return _shape(read_image(path))
 
 
 def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
-    """Return what a file's bytes are, in words: the format first, then what sets it apart from a plain RGB picture of that suffix.
+    """Describe a file's content: its format, then what differs from a plain RGB image of that suffix.
 
-    Nothing for what Pillow does not know.
+    Empty for formats unknown to Pillow.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -172,10 +172,10 @@ def _upright(image: Image.Image) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def _fast(head: bytes, tail: bytes, length: int) -> bool:
-    """Whether OpenCV may decode a file with this start, end and length: a format it reads right, and not cut off."""
+def _is_opencv_readable(head: bytes, tail: bytes, length: int) -> bool:
+    """Whether OpenCV may decode a file with this start, end and length: a format it reads correctly, not truncated."""
     if head[:3] == b"\xff\xd8\xff":
-        return tail[-2:] == b"\xff\xd9"  # bytes after the end marker are legal: Pillow decides then
+        return tail[-2:] == b"\xff\xd9"  # bytes after the end marker are allowed: Pillow decides
     if head[:8] == b"\x89PNG\r\n\x1a\n":
         return tail[-8:-4] == b"IEND"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
@@ -184,7 +184,7 @@ def _fast(head: bytes, tail: bytes, length: int) -> bool:
 
 
 def _frame(data: bytes) -> tuple[int, int]:
-    """(height, width) as stored in the header of what `_fast` accepts; (0, 0) when there is none (the decoder says why)."""
+    """(height, width) in the header of a file that `_is_opencv_readable` accepts; (0, 0) without one (the decoder reports why)."""
     if data[:2] == b"\xff\xd8":
         return _jpeg_frame(data)
     if data[:4] == b"\x89PNG":
@@ -197,7 +197,7 @@ def _frame(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int]:
-    """Walk a JPEG's segments to the start of its frame (ITU T.81, B.2.2)."""
+    """Read a JPEG's segments up to the start of its frame (ITU T.81, B.2.2)."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -208,7 +208,7 @@ def _jpeg_frame(data: bytes) -> tuple[int, int]:
 
 
 def _png_end(data: bytes) -> int:
-    """Walk a PNG's chunks to where the last one, or the first that is longer than the file, ends."""
+    """Return the end of a PNG's last chunk, or of the first that is longer than the file."""
     at = 8
     while at + 12 <= len(data):
         at += 12 + int.from_bytes(data[at : at + 4])
@@ -217,12 +217,12 @@ def _png_end(data: bytes) -> int:
 
 def _check_pixels(size: tuple[int, int], name: str | Path) -> None:
     if size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"{name}: {size[1]} x {size[0]} pixels are more than the limit of {MAX_PIXELS}; scale the image down or cut it up")
+        raise ImageError(f"{name}: {size[1]} x {size[0]} pixels exceed the limit of {MAX_PIXELS}; reduce or split the image")
 
 
 def _cv2(data: bytes, flags: int) -> NDArray[np.uint8] | None:
     if data[:4] == b"\x89PNG" and _png_end(data) > len(data):
-        return None  # OpenCV fetches the memory that a chunk says it takes, up to 2 GB, before it looks how much there is
+        return None  # OpenCV allocates the stated size of a chunk, up to 2 GB, before reading it
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # type: ignore[return-value]
     except cv2.error:
@@ -230,7 +230,7 @@ def _cv2(data: bytes, flags: int) -> NDArray[np.uint8] | None:
 
 
 def _decode_slowly(data: bytes, name: str | Path) -> NDArray[np.uint8]:
-    """Pillow for what OpenCV misreads; OpenCV again, at full depth, for what Pillow does not know (16-bit colour TIFF, colour PFM)."""
+    """Decode with Pillow what OpenCV misreads; with OpenCV at full depth what Pillow does not know (16-bit colour TIFF, colour PFM)."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             _check_pixels(image.size[::-1], name)
@@ -241,7 +241,7 @@ def _decode_slowly(data: bytes, name: str | Path) -> NDArray[np.uint8]:
     except UnidentifiedImageError as error:
         deep = _cv2(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if deep is None:
-            raise ImageError(f"{name}: not an image of a known format, or damaged") from error
+            raise ImageError(f"{name}: damaged, or not an image of a known format") from error
         return _to_8_bit(deep)
     except _BROKEN as error:
         raise ImageError(f"{name}: damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
@@ -255,7 +255,7 @@ def _bgr(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _to_8_bit(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale to 0..255: integers from 0..65535, floats from 0..1 (left as they are where they go beyond 1)."""
+    """Scale to 0..255: integers from 0..65535, floats from 0..1 (unchanged where they exceed 1)."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8)
     values = np.nan_to_num(pixels.astype(np.float64), posinf=0, neginf=0)

@@ -1,4 +1,4 @@
-"""From the bytes of a batch to the values a network reads."""
+"""From the bytes of a batch to the input of a network."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 
-def as_values(images: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Bring (B, 3, H, W) uint8 to `device` as channels-last values in 0..1."""
+def to_float(images: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return (B, 3, H, W) uint8 images on `device` as channels-last values in 0..1."""
     if device.type == "cpu":
-        images = _interleaved(images)  # torch's own change of layout takes twenty times as long
+        images = _to_channels_last(images)  # torch takes twenty times as long
     x = images.to(device, non_blocking=True).to(dtype=dtype, memory_format=torch.channels_last)
     return x.div_(255)
 
 
-def _interleaved(images: Tensor) -> Tensor:
+def _to_channels_last(images: Tensor) -> Tensor:
     B, C, H, W = images.shape
     out = torch.empty(B, H, W, C, dtype=torch.uint8)
     for planes, pixels in zip(images.numpy(), out.numpy(), strict=True):

@@ -1,4 +1,4 @@
-"""Video files: reading every frame that can be decoded, and writing files that play."""
+"""Video files: read every frame that can be decoded, and write playable files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class VideoError(UserError):
 
 
 def sane_fps(fps: float) -> float:
-    """The frame rate, or 30 where a file or camera states none that can be."""
+    """Return the frame rate, or 30 where a file or camera states an invalid one."""
     return fps if math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS else FALLBACK_FPS
 
 
-def _safe(path: Path) -> str:
-    """The path as OpenCV may have it: absolute, since FFmpeg takes ``a:b.mp4`` for a protocol, and no bytes that are not text."""
+def _opencv_path(path: Path) -> str:
+    """Return the path for OpenCV: absolute, since FFmpeg takes ``a:b.mp4`` for a protocol, and valid UTF-8."""
     text = str(path.absolute())
     try:
         text.encode()
@@ -44,12 +44,12 @@ def _safe(path: Path) -> str:
 
 
 class VideoReader:
-    """The frames of a video file, turned upright.
+    """The frames of a video file, upright.
 
     Attributes:
-        fps: frames per second; 30 where the file states none.
-        total: frames the file announces; 0 where it does not say.
-        read: frames decoded, or passed over by the stride, so far.
+        fps: frames per second; 30 where the file does not state it.
+        total: number of frames the file states; 0 where it does not.
+        read: frames decoded, or skipped by the stride, so far.
         skipped: frames that could not be decoded; complete once the iteration has ended.
     """
 
@@ -57,15 +57,15 @@ class VideoReader:
         """Open the file.
 
         Raises:
-            VideoError: not there, empty, or no video.
+            VideoError: missing, empty, or not a video.
         """
         try:
-            open_regular(path).close()  # FFmpeg would wait for a pipe
+            open_regular(path).close()  # FFmpeg would block on a pipe
         except OSError as error:
             raise VideoError(f"{path}: cannot be read ({error.strerror})") from error
-        self._capture = cv2.VideoCapture(_safe(path), cv2.CAP_FFMPEG)
+        self._capture = cv2.VideoCapture(_opencv_path(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
-            raise VideoError(f"{path}: not a video that can be opened (cut off, empty, or an unknown format)")
+            raise VideoError(f"{path}: not a video that can be opened (truncated, empty, or an unknown format)")
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         self.fps = sane_fps(self._capture.get(cv2.CAP_PROP_FPS))
         total = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -73,37 +73,33 @@ class VideoReader:
         self.read = self.skipped = 0
 
     def frames(self, stride: int = 1) -> Iterator[tuple[int, Image]]:
-        """Yield (number from 1, (H, W, 3) BGR image) of every `stride`-th frame; the size may change on the way."""
+        """Yield (number from 1, (H, W, 3) BGR image) of every `stride`-th frame; the size may change between frames."""
         number = 0
         while self._capture.grab():
             number += 1
             if (number - 1) % stride:
                 self.read += 1
                 continue
-            image = self._decoded()
-            if image is None:
+            try:
+                ok, image = self._capture.retrieve()
+            except cv2.error:  # a frame whose header states more than memory can hold
+                ok, image = False, None
+            if not ok or image is None or not image.size:
                 self.skipped += 1
                 continue
             self.read += 1
-            yield number, image
+            yield number, image.astype(np.uint8, copy=False)
         self.skipped += max(self.total - number, 0)
 
-    def _decoded(self) -> Image | None:
-        try:
-            ok, image = self._capture.retrieve()
-        except cv2.error:  # a frame whose header promises more than memory holds
-            return None
-        return image.astype(np.uint8, copy=False) if ok and image is not None and image.size else None
-
     def close(self) -> None:
-        """Free the decoder."""
+        """Release the decoder."""
         self._capture.release()
 
 
 class VideoWriter:
-    """Writes an .mp4 that plays: H.264 where this OpenCV can encode it, MPEG-4 otherwise.
+    """Writes a playable .mp4: H.264 where this OpenCV can encode it, MPEG-4 otherwise.
 
-    The file grows under a temporary name in the same folder and gets its own name once it is whole.
+    The file has a temporary name in the same folder until it is complete.
     """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
@@ -131,13 +127,13 @@ class VideoWriter:
             raise VideoError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         for code in codes:
             fourcc = cv2.VideoWriter.fourcc(*code)
-            writer = cv2.VideoWriter(_safe(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
+            writer = cv2.VideoWriter(_opencv_path(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
             if writer.isOpened():
                 return writer
-        raise VideoError(f"{self.path}: the video cannot be written (is the folder writable, and the disk not full?)")
+        raise VideoError(f"{self.path}: the video cannot be written; check that the folder is writable and the disk not full")
 
     def write(self, image: Image) -> None:
-        """Append a (H, W, 3) uint8 BGR frame; one of another size is fitted into the video's with its aspect kept."""
+        """Append a (H, W, 3) uint8 BGR frame; one of another size is letterboxed."""
         if image.shape[:2] != self.size:
             image = letterbox.apply(image, letterbox.fit(image.shape[:2], self.size))
         bottom, right = self._padded[0] - self.size[0], self._padded[1] - self.size[1]
@@ -147,27 +143,27 @@ class VideoWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """End the file, check that it opens and holds every frame, and give it its name.
+        """Finish the file, check that it has every frame, and rename it.
 
         Raises:
-            VideoError: frames are missing, as after a full disk; what was written is removed.
+            VideoError: frames are missing, as on a full disk; the file is removed.
         """
         self._writer.release()
         written = frame_count(self._part)
-        if written < self.frames:  # more by one is possible: Ctrl-C between a frame and its count
+        if written < self.frames:  # one more is possible: Ctrl-C between a frame and its count
             self.discard()
             raise VideoError(f"{self.path}: only {written} of {self.frames} frames could be written (is the disk full?)")
         self._part.replace(self.path)
 
     def discard(self) -> None:
-        """Give the file up."""
+        """Remove the file."""
         self._writer.release()
         self._part.unlink(missing_ok=True)
 
 
 def frame_count(path: Path) -> int:
-    """Frames that a video's header announces; 0 for what is no video."""
-    capture = cv2.VideoCapture(_safe(path), cv2.CAP_FFMPEG)
+    """Return the number of frames that a video's header states; 0 for other files."""
+    capture = cv2.VideoCapture(_opencv_path(path), cv2.CAP_FFMPEG)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
     return max(count, 0)
@@ -175,10 +171,10 @@ def frame_count(path: Path) -> int:
 
 @functools.cache
 def h264_works(folder: Path) -> bool:
-    """Whether this build of OpenCV can encode H.264; tried once, on a small file in `folder` that is removed again."""
+    """Whether this build of OpenCV can encode H.264; tried once, on a small temporary file in `folder`."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe") as place, _silenced():
         path = Path(place, "probe.mp4")
-        writer = cv2.VideoWriter(_safe(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"avc1"), 25.0, (64, 64))
+        writer = cv2.VideoWriter(_opencv_path(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"avc1"), 25.0, (64, 64))
         for _ in range(4 if writer.isOpened() else 0):
             writer.write(np.zeros((64, 64, 3), np.uint8))
         writer.release()
@@ -187,7 +183,7 @@ def h264_works(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep the encoder's complaints, written to the process's stderr from C, off the user's screen."""
+    """Silence the encoder's messages, which C code writes to stderr."""
     keep, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:

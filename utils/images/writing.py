@@ -1,4 +1,4 @@
-"""Writing pictures, whole or not at all."""
+"""Write images in one step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import StorageError, UserError
+from utils.files.atomic import atomic_write
 from utils.log import LOG
 
 JPEG_QUALITY = 95
@@ -18,14 +19,14 @@ WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @contextlib.contextmanager
-def dispensable() -> Iterator[None]:
-    """Draw pictures within: one that cannot be written is said to be missing, and stops nothing."""
+def optional_output() -> Iterator[None]:
+    """Log errors of writing an image in the block as warnings."""
     try:
         yield
     except StorageError as error:
-        LOG.warning("%s; going on without this picture", error)
+        LOG.warning("%s; continuing without this image", error)
     except OSError as error:
-        LOG.warning("%s: cannot be written (%s); going on without this picture", error.filename or "a picture", error.strerror or error)
+        LOG.warning("%s: cannot be written (%s); continuing without this image", error.filename or "an image", error.strerror or error)
 
 
 def write_image(path: Path, image: NDArray[np.uint8], *, sharp: bool = False) -> None:
@@ -34,15 +35,15 @@ def write_image(path: Path, image: NDArray[np.uint8], *, sharp: bool = False) ->
     Args:
         path: the file; an existing one is replaced.
         image: the pixels.
-        sharp: keep a JPEG's colours at full resolution (4:4:4).
+        sharp: no chroma subsampling in a JPEG (4:4:4).
 
     Raises:
-        UserError: the suffix names no format that can be written.
+        UserError: the suffix names no writable format.
         StorageError: the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
-        raise UserError(f"{path}: pictures are written as {', '.join(sorted(WRITABLE))}, not as {suffix or 'a file without suffix'}")
+        raise UserError(f"{path}: cannot write {suffix or 'a file without suffix'}; writable formats are {', '.join(sorted(WRITABLE))}")
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in (".jpg", ".jpeg") else []
     if options and sharp:
         options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -50,10 +51,8 @@ def write_image(path: Path, image: NDArray[np.uint8], *, sharp: bool = False) ->
         ok, data = cv2.imencode(suffix, image, options)
     except cv2.error as error:  # a side too long for the format
         raise UserError(f"{path}: cannot be written as {suffix} ({error.err})") from error
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(data.tobytes() if ok else b"")
-        part.replace(path)
+        with atomic_write(path, durable=False) as file:
+            file.write(data.tobytes() if ok else b"")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -92,12 +92,12 @@ def test_other_tools_keys_cost_one_line(tmp_path: Path, caplog: pytest.LogCaptur
     ("content", "reason"),
     [
         ({"nc": 3, "names": ["a", "b"]}, "nc is 3, but there are 2 names"),
-        ({"nc": "3"}, "nc: '3' is not a whole number"),
-        ({"names": {0: "a", 2: "b"}}, "run from 0 to 1 without a gap"),
-        ({"names": {1: "a", 2: "b"}}, "run from 0 to 1 without a gap"),
-        ({"names": {"a": 0}}, "run from 0 to 0 without a gap"),
-        ({"names": ["yes", False]}, "1 is False, not a text"),
-        ({"names": ["a", ["b"]]}, "not a text"),
+        ({"nc": "3"}, "nc: '3' is not an integer"),
+        ({"names": {0: "a", 2: "b"}}, "class ids must be 0 to 1 without a gap"),
+        ({"names": {1: "a", 2: "b"}}, "class ids must be 0 to 1 without a gap"),
+        ({"names": {"a": 0}}, "class ids must be 0 to 0 without a gap"),
+        ({"names": ["yes", False]}, "1 is False, not a string"),
+        ({"names": ["a", ["b"]]}, "not a string"),
         ({"names": "cat"}, "expected a list"),
     ],
 )

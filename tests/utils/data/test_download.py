@@ -6,6 +6,7 @@ import hashlib
 import io
 import stat
 import tarfile
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,9 @@ from utils.data import archive as archive_module
 from utils.data import download
 from utils.data.archive import unpack
 from utils.data.config import load_data
-from utils.data.download import fetch, open_url
+from utils.data.download import fetch
 from utils.errors import UserError
+from utils.files.download import _Redirects, open_url
 
 URL = "https://example.com/sets/shapes.zip"
 YAML = Path("data.yaml")
@@ -68,7 +70,7 @@ def test_a_data_yaml_downloads_only_what_is_missing(tmp_path: Path, monkeypatch:
     content = zipped(("any/images/a.png", png()), ("any/labels/a.txt", b"0 .5 .5 .1 .1"))
     asked: list[str] = []
 
-    def opener(url: str) -> io.BytesIO:
+    def opener(url: str, **_: object) -> io.BytesIO:
         asked.append(url)
         return io.BytesIO(content)
 
@@ -82,11 +84,11 @@ def test_a_data_yaml_downloads_only_what_is_missing(tmp_path: Path, monkeypatch:
 
 def test_being_at_the_root_of_the_file_system_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    download._check_place(Path("/data/set"), Path("/data/a.yaml"))
-    download._check_place(Path("/data/set"), Path("/data/yamls/a.yaml"))
+    download._check_root(Path("/data/set"), Path("/data/a.yaml"))
+    download._check_root(Path("/data/set"), Path("/data/yamls/a.yaml"))
     for place, where in (("/etc/x", "/data/a.yaml"), ("/etc/x", "/a.yaml")):
         with pytest.raises(UserError, match=f"refused to {place}: only folders below"):
-            download._check_place(Path(place), Path(where))
+            download._check_root(Path(place), Path(where))
 
 
 @pytest.mark.parametrize("place", ["/elsewhere", "~/.config/autostart", "../../elsewhere", ".hidden/set", "a/../../../b", "link/set", "."])
@@ -97,11 +99,11 @@ def test_an_archive_goes_nowhere_but_near_its_yaml(tmp_path: Path, monkeypatch: 
     (home / "down" / "data" / "link").symlink_to(tmp_path / "other")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(home / "down" / "data")
-    monkeypatch.setattr(download, "open_url", lambda _: pytest.fail("asked for"))
+    monkeypatch.setattr(download, "open_url", lambda *_, **__: pytest.fail("asked for"))
     description = {"path": place, "train": "images", "val": "images", "names": ["x"], "download": URL}
     Path("data.yaml").write_text(yaml.safe_dump(description))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=r"refused to|is there but lacks"):
+    with pytest.raises(UserError, match=r"refused to|exists but lacks"):
         load_data("data.yaml")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -130,20 +132,20 @@ def test_an_address_that_is_none(tmp_path: Path, address: str) -> None:
     ],
 )
 def test_everything_else_is_refused(tmp_path: Path, address: object) -> None:
-    with pytest.raises(UserError, match=r"data\.yaml: download: .* is refused: only the https"):
+    with pytest.raises(UserError, match=r"data\.yaml: download: .* is refused: it must be the https"):
         fetch(address, tmp_path / "set", None, YAML, opener=serving(b""))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.0.0.8", "169.254.169.254", "[::1]", "[fe80::1]", "192.168.1.1", "0.0.0.0"])
 def test_private_addresses_are_refused(host: str) -> None:
-    with pytest.raises(UserError, match="not an address of the public internet"):
-        open_url(f"https://{host}/a.zip")
+    with pytest.raises(UserError, match="not on the public internet"):
+        open_url(f"https://{host}/a.zip", public=True)
 
 
 def test_redirections_are_checked() -> None:
-    handler = download._CheckedRedirects()
-    request = download.urllib.request.Request("https://example.com/a.zip")
+    handler = _Redirects(public=True)
+    request = urllib.request.Request("https://example.com/a.zip")
     with pytest.raises(UserError, match="not https"):
         handler.redirect_request(request, None, 302, "", {}, "http://example.com/a.zip")
     with pytest.raises(UserError, match="public internet"):
@@ -162,7 +164,7 @@ def test_a_failing_transfer_leaves_nothing(tmp_path: Path) -> None:
     def broken(_: str) -> io.BytesIO:
         raise OSError("connection reset")
 
-    with pytest.raises(UserError, match=r"failed \(connection reset\); fetch it by hand"):
+    with pytest.raises(UserError, match=r"failed \(connection reset\); download it manually"):
         fetch(URL, tmp_path / "set", None, YAML, opener=broken)
     assert list(tmp_path.iterdir()) == []
 
@@ -232,14 +234,14 @@ def test_a_size_below_zero_does_not_lead_in_circles(tmp_path: Path, size: str) -
 
 
 def test_a_download_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "LEAST_FREE", 1 << 60)
+    monkeypatch.setattr(download, "MIN_FREE_BYTES", 1 << 60)
     with pytest.raises(UserError, match="nearly full"):
         fetch(URL, tmp_path / "set", None, YAML, opener=serving(zipped(("a", b"1"))))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_module, "MOST_FILES", 3)
+    monkeypatch.setattr(archive_module, "MAX_FILES", 3)
     (tmp_path / "a.zip").write_bytes(zipped(*((str(i), b"") for i in range(4))))
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="more than 3 files"):

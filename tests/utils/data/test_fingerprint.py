@@ -10,7 +10,7 @@ import pytest
 
 from utils.data.config import load_data
 from utils.data.fingerprint import data_changes, data_fingerprint, run_fingerprint, versions
-from utils.data.index import load_index
+from utils.data.scan import load_index
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_box_that_is_moved(tiny_dataset, data):
     label = next(p for p in sorted((data.parent / "labels" / "train").iterdir()) if p.read_text())
     label.write_text(label.read_text().replace("0.", "0.0", 1))
     assert data_changes("train", fingerprint(tiny_dataset), fingerprint(data)) == [
-        "the train split has changed: as many images and boxes, but labels are others"
+        "the train split has changed: same number of images and boxes, but annotations differ"
     ]
 
 
@@ -51,7 +51,7 @@ def test_an_image_of_another_name_or_size(tiny_dataset):
     larger = dataclasses.replace(index, sizes=np.concatenate((index.sizes[:1] + 1, index.sizes[1:])))
     for other in (renamed, larger):
         assert data_changes("val", data_fingerprint(index), data_fingerprint(other)) == [
-            "the val split has changed: as many images and boxes, but images have other names or sizes"
+            "the val split has changed: same number of images and boxes, but image names or sizes differ"
         ]
 
 
@@ -59,7 +59,7 @@ def test_an_image_that_was_exchanged_for_another_of_its_size(tiny_dataset, data)
     with (data.parent / "images" / "train" / "00000.jpg").open("ab") as file:
         file.write(b"0")
     before, now = fingerprint(tiny_dataset), fingerprint(data)
-    assert data_changes("train", before, now) == ["the train split has changed: as many images and boxes, but images are other files"]
+    assert data_changes("train", before, now) == ["the train split has changed: same number of images and boxes, but image files differ"]
     del before["lengths"]  # as in a checkpoint of before there was such a thing
     assert data_changes("train", before, now) == []
 

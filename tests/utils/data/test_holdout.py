@@ -8,7 +8,7 @@ import pytest
 
 from utils.data.config import load_data
 from utils.data.holdout import HoldoutConfig, held_out, write_holdout
-from utils.data.index import load_index
+from utils.data.scan import load_index
 from utils.data.shapes import write_dataset
 from utils.errors import UserError
 
@@ -22,7 +22,7 @@ def test_every_training_image_goes_to_one_side(tmp_path: Path) -> None:
     assert (len(train), len(val), len(test)) == (7, 3, 2)
     assert {p.name for p in (*train.paths, *val.paths)} == {f"{i:05d}.jpg" for i in range(10)}
     whole = load_index(load_data(tmp_path / "data", complete=False), "train")
-    assert len(train.rows) + len(val.rows) == len(whole.rows) > 0
+    assert len(train.annotations) + len(val.annotations) == len(whole.annotations) > 0
     assert data.names == whole.names
     assert before == {p: p.read_bytes() for p in (tmp_path / "data").rglob("*") if p.is_file()}
 
@@ -37,12 +37,12 @@ def test_the_choice_is_the_seeds_and_stays_when_an_image_goes() -> None:
 
 
 def test_refuses_what_it_cannot_do(tmp_path: Path, tiny_dataset: Path) -> None:
-    with pytest.raises(UserError, match="has a val split of its own"):
+    with pytest.raises(UserError, match="already has a val split"):
         write_holdout(HoldoutConfig(data=str(tiny_dataset), out=str(tmp_path / "out")))
     with pytest.raises(UserError, match="between 0 and 1"):
         HoldoutConfig(data="x", share=1.0)
-    with pytest.raises(UserError, match="name a data set"):
+    with pytest.raises(UserError, match="name a dataset"):
         HoldoutConfig()
     write_dataset(tmp_path / "data", {"train": 3, "test": 1}, size=64)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         write_holdout(HoldoutConfig(data=str(tmp_path / "data"), out=str(tmp_path)))

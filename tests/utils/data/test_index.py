@@ -15,7 +15,7 @@ import yaml
 
 from utils.data import scan as scan_module
 from utils.data.config import DataConfig, load_data
-from utils.data.index import load_index
+from utils.data.scan import load_index
 from utils.errors import UserError
 
 
@@ -61,27 +61,27 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(b"".join(str(p).encode() + p.read_bytes() for p in files)).hexdigest()
 
 
-def test_rows_segments_truth_and_counts(data: DataConfig, tmp_path: Path) -> None:
+def test_annotations_polygons_ground_truth_and_counts(data: DataConfig, tmp_path: Path) -> None:
     index = load_index(data, "train", cache_dir=tmp_path / "cache")
     assert [p.name for p in index.paths] == ["12.png", "a.png", "b.png"]
     assert index.image_ids == (12, "a", "b")
     assert index.sizes.tolist() == [[100, 200]] * 3
-    assert [len(b) for b in index.boxes] == [0, 2, 0]
-    np.testing.assert_allclose(index.labels(1), [[0, 0.5, 0.5, 0.2, 0.4], [1, 0.3, 0.5, 0.4, 0.6]], rtol=1e-6)
-    assert index.labels(0).shape == (0, 5)
-    assert index.segments(0) == []
-    assert [s.shape for s in index.segments(1)] == [(0, 2), (3, 2)]
-    truth = index.truth(1)
+    assert [len(b) for b in map(index.annotations_of, range(3))] == [0, 2, 0]
+    np.testing.assert_allclose(index.annotations_of(1), [[0, 0.5, 0.5, 0.2, 0.4], [1, 0.3, 0.5, 0.4, 0.6]], rtol=1e-6)
+    assert index.annotations_of(0).shape == (0, 5)
+    assert index.polygons_of(0) == []
+    assert [s.shape for s in index.polygons_of(1)] == [(0, 2), (3, 2)]
+    truth = index.ground_truth(1)
     assert truth.cls.tolist() == [0, 1]
     np.testing.assert_allclose(truth.xyxy, [[80, 30, 120, 70], [20, 20, 100, 80]], rtol=1e-5)
     np.testing.assert_allclose(truth.area, [1600, 4800], rtol=1e-5)
     assert truth.crowd.tolist() == [False, False]
     report = index.report
-    assert report.summary() == "train: 3 images, 1 labelled, 2 background, 1 corrupt; 2 boxes; 1 rows dropped"
+    assert report.summary() == "train: 3 images, 1 labelled, 2 background, 1 corrupt; 2 boxes; 1 annotations dropped"
     assert (report.found, report.missing, report.empty) == (2, 1, 1)
     lines = list(report.lines())
     assert "tiny.png: image left out: 50 x 9 pixels" in lines[0]
-    assert lines[1].endswith("a.txt:3: class 7 is outside 0 to 1 (the data set has nc = 2)")
+    assert lines[1].endswith("a.txt:3: class 7 is outside 0 to 1 (the dataset has nc = 2)")
     assert list(report.lines(1))[1] == "... and 1 more findings"
 
 
@@ -89,7 +89,7 @@ def test_an_index_survives_pickling_for_loader_workers(data: DataConfig, tmp_pat
     index = load_index(data, "train", cache_dir=tmp_path / "cache")
     copy = pickle.loads(pickle.dumps(index))
     assert copy.paths == index.paths
-    assert (copy.labels(1) == index.labels(1)).all()
+    assert (copy.annotations_of(1) == index.annotations_of(1)).all()
 
 
 def test_the_data_set_is_not_touched(data: DataConfig, tmp_path: Path) -> None:
@@ -101,12 +101,12 @@ def test_the_data_set_is_not_touched(data: DataConfig, tmp_path: Path) -> None:
 
 def test_class_filter_and_single_class(data: DataConfig, tmp_path: Path) -> None:
     only = load_index(data, "train", classes=[1], cache_dir=tmp_path / "cache")
-    assert only.rows[:, 0].tolist() == [1]  # numbers stay
-    assert [s.shape for s in only.segments(1)] == [(3, 2)]
+    assert only.annotations[:, 0].tolist() == [1]  # numbers stay
+    assert [s.shape for s in only.polygons_of(1)] == [(3, 2)]
     assert len(only) == 3
     assert only.report.boxes == 1
     single = load_index(data, "train", single_cls=True, cache_dir=tmp_path / "cache")
-    assert single.rows[:, 0].tolist() == [0, 0]
+    assert single.annotations[:, 0].tolist() == [0, 0]
     assert single.names == {0: "item"}
     with pytest.raises(UserError, match="class 5 is outside 0 to 1"):
         load_index(data, "train", classes=[5], cache_dir=tmp_path / "cache")
@@ -172,12 +172,14 @@ def test_coco_json_with_crowd_mask_area_and_missing_image(tmp_path: Path) -> Non
     label(tmp_path / "instances.json", json.dumps(content))
     index = load_index(load_data(tmp_path / "instances.json"), "val", cache_dir=tmp_path / "cache")
     assert index.image_ids == (9,)
-    np.testing.assert_allclose(index.labels(0), [[0, 0.2, 0.55, 0.2, 0.5]], rtol=1e-6)
-    assert [s.shape for s in index.segments(0)] == [(3, 2)]
-    assert index.crowd(0).tolist() == [True, False]
-    assert index.area(0).tolist() == [777, 777]
-    np.testing.assert_allclose(index.truth(0).xyxy, [[20, 30, 60, 80]] * 2, rtol=1e-5)
-    assert index.report.summary() == "val: 1 images, 1 labelled, 0 background, 0 corrupt, 1 absent; 1 boxes and 1 crowd; 0 rows dropped"
+    np.testing.assert_allclose(index.annotations_of(0), [[0, 0.2, 0.55, 0.2, 0.5]], rtol=1e-6)
+    assert [s.shape for s in index.polygons_of(0)] == [(3, 2)]
+    assert index.ground_truth(0).crowd.tolist() == [True, False]
+    assert index.ground_truth(0).area.tolist() == [777, 777]
+    np.testing.assert_allclose(index.ground_truth(0).xyxy, [[20, 30, 60, 80]] * 2, rtol=1e-5)
+    assert (
+        index.report.summary() == "val: 1 images, 1 labelled, 0 background, 0 corrupt, 1 absent; 1 boxes and 1 crowd; 0 annotations dropped"
+    )
 
 
 def test_labels_that_are_no_files_cost_their_boxes_only(data: DataConfig, tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_labels_that_are_no_files_cost_their_boxes_only(data: DataConfig, tmp_pa
     (data.root / "labels/b.txt").mkdir()
     for _ in range(2):  # the second time from the cache
         report = load_index(data, "train", cache_dir=tmp_path / "cache").report
-        assert report.summary() == "train: 3 images, 1 labelled, 2 background, 1 corrupt; 2 boxes; 3 rows dropped"
+        assert report.summary() == "train: 3 images, 1 labelled, 2 background, 1 corrupt; 2 boxes; 3 annotations dropped"
         assert report.kinds == {"image": 1, "file": 2, "class": 1}
         assert {f.text for f in report.findings if f.kind == "file"} == {"cannot be read (not a file)"}
         assert (report.found, report.missing, report.empty) == (3, 0, 0)
@@ -214,17 +216,19 @@ def test_coco128_from_txt_and_from_json(shared: Path, tmp_path: Path) -> None:
         assert coco.report.crowd == 10
         assert coco.nc == 80
         for i in range(128):
-            a, b = txt.labels(i), coco.labels(i)
+            a, b = txt.annotations_of(i), coco.annotations_of(i)
             np.testing.assert_allclose(a[np.lexsort(np.rint(a.T * 500))], b[np.lexsort(np.rint(b.T * 500))], atol=3e-3)
 
 
 def test_the_fruits_as_they_are(shared: Path, tmp_path: Path) -> None:
     data = load_data(shared / "fruits")
     train, test = (load_index(data, split, cache_dir=tmp_path / "cache") for split in ("train", "test"))
-    assert train.report.summary() == "train: 240 images, 240 labelled, 0 background, 0 corrupt; 465 boxes; 0 rows dropped"
-    assert test.report.summary() == "test: 60 images, 60 labelled, 0 background, 0 corrupt; 117 boxes; 0 rows dropped"
-    assert np.bincount(train.rows[:, 0].astype(int)).tolist() == [156, 169, 140]
-    np.testing.assert_allclose(train.truth(0).xyxy, [[7, 14, 331, 349]], rtol=1e-5)  # apple_1: no size in the XML, an RGBA PNG called .jpg
+    assert train.report.summary() == "train: 240 images, 240 labelled, 0 background, 0 corrupt; 465 boxes; 0 annotations dropped"
+    assert test.report.summary() == "test: 60 images, 60 labelled, 0 background, 0 corrupt; 117 boxes; 0 annotations dropped"
+    assert np.bincount(train.annotations[:, 0].astype(int)).tolist() == [156, 169, 140]
+    np.testing.assert_allclose(
+        train.ground_truth(0).xyxy, [[7, 14, 331, 349]], rtol=1e-5
+    )  # apple_1: no size in the XML, an RGBA PNG called .jpg
 
 
 # -- the cache
@@ -237,7 +241,7 @@ def test_the_cache_gives_the_same_and_opens_no_image(data: DataConfig, tmp_path:
     assert len(opened) == 4
     assert second.report.split == "val"
     assert second.report.findings == first.report.findings
-    for name in ("sizes", "rows", "starts", "areas", "crowds", "points", "point_starts"):
+    for name in ("sizes", "annotations", "starts", "areas", "crowds", "points", "point_starts"):
         assert (getattr(first, name) == getattr(second, name)).all()
         assert getattr(first, name).dtype == getattr(second, name).dtype
 
@@ -248,7 +252,7 @@ def test_an_edit_of_equal_size_and_time_is_noticed(data: DataConfig, tmp_path: P
     before = file.stat()
     file.write_text(file.read_text().replace("0 0.5 0.5 0.2", "1 0.5 0.5 0.2"))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert load_index(data, "train", cache_dir=tmp_path / "cache").labels(1)[:, 0].tolist() == [1, 1]
+    assert load_index(data, "train", cache_dir=tmp_path / "cache").annotations_of(1)[:, 0].tolist() == [1, 1]
 
 
 def test_only_new_and_changed_images_are_opened_again(data: DataConfig, tmp_path: Path, opened: list[str]) -> None:
@@ -279,7 +283,7 @@ def test_damaged_and_foreign_caches_are_rebuilt_and_never_unpickled(data: DataCo
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
     poisoned = tmp_path / "poisoned.npz"
-    np.savez(poisoned, text=np.array([Trap()], dtype=object), rows=np.array([Trap()], dtype=object))
+    np.savez(poisoned, text=np.array([Trap()], dtype=object), annotations=np.array([Trap()], dtype=object))
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
     for content in (b"", whole[: len(whole) // 2], whole[:-1], bytes(flipped), b"PK\3\4", poisoned.read_bytes(), pickle.dumps(Trap())):
@@ -300,7 +304,7 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(data: DataConfig, tmp
 
 
 def test_the_cache_s_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from utils.data.scan_cache import cache_folder
+    from utils.files.cache_folder import cache_folder
 
     monkeypatch.setenv("ATTUNE_CACHE", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")

@@ -24,20 +24,20 @@ rows = st.lists(st.lists(numbers, min_size=0, max_size=9), max_size=8)
 def test_yolo_rows(table: list[list[object]], nc: int) -> None:
     lines = [" ".join(map(str, row)) for row in table]
     found = read_yolo(FILE, "\n".join(lines).encode(), nc)
-    assert found.rows.shape[1] == 5
-    assert len(found.rows) == len(found.polygons) == len(found.area) == len(found.crowd)
-    assert len(found.rows) + found.findings.dropped == sum(bool(line.strip()) for line in lines)
-    assert np.isfinite(found.rows).all()
-    assert np.isin(found.rows[:, 0], range(nc)).all()
-    assert ((found.rows[:, 1:] >= 0) & (found.rows[:, 1:] <= 1)).all()
-    assert (found.rows[:, 3:] > 0).all()
+    assert found.annotations.shape[1] == 5
+    assert len(found.annotations) == len(found.polygons) == len(found.area) == len(found.crowd)
+    assert len(found.annotations) + found.findings.dropped == sum(bool(line.strip()) for line in lines)
+    assert np.isfinite(found.annotations).all()
+    assert np.isin(found.annotations[:, 0], range(nc)).all()
+    assert ((found.annotations[:, 1:] >= 0) & (found.annotations[:, 1:] <= 1)).all()
+    assert (found.annotations[:, 3:] > 0).all()
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0.001, 1), st.floats(0.001, 1)), max_size=6, unique=True))
 @settings(max_examples=60, deadline=None)
 def test_a_sound_yolo_file_comes_back_as_it_is(boxes: list[tuple[float, ...]]) -> None:
     found = read_yolo(FILE, "\n".join(f"0 {' '.join(map(repr, box))}" for box in boxes).encode(), 1)
-    assert found.rows[:, 1:].tolist() == [list(box) for box in boxes]
+    assert found.annotations[:, 1:].tolist() == [list(box) for box in boxes]
     assert found.findings.dropped == 0
 
 
@@ -49,7 +49,7 @@ def test_voc_objects(objects: list[tuple[str, float, float, float, float]]) -> N
         for name, box in ((name, dict(zip(("xmin", "ymin", "xmax", "ymax"), sides, strict=True))) for name, *sides in objects)
     ]
     found = read_voc(FILE, f"<annotation>{''.join(entries)}</annotation>".encode(), {"cat": 0, "dog": 1}, (60, 80))
-    assert len(found.rows) + found.findings.dropped == len(objects)
-    assert np.isfinite(found.rows).all()
-    assert ((found.rows[:, 1:] >= 0) & (found.rows[:, 1:] <= 1)).all()
-    assert (found.rows[:, 3:] > 0).all()
+    assert len(found.annotations) + found.findings.dropped == len(objects)
+    assert np.isfinite(found.annotations).all()
+    assert ((found.annotations[:, 1:] >= 0) & (found.annotations[:, 1:] <= 1)).all()
+    assert (found.annotations[:, 3:] > 0).all()

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from utils.data.config import load_data
+from utils.data.index import Index
 from utils.data.scan import scan
-from utils.data.scan_cache import Table, load_table, save_table
+from utils.data.scan_cache import ScanResult, load_scan, save_scan
 
 
 @pytest.fixture
-def table(tiny_dataset: Path, tmp_path: Path) -> Table:
+def result(tiny_dataset: Path, tmp_path: Path) -> ScanResult:
     return scan(load_data(tiny_dataset), "val", tmp_path / "unused")
 
 
@@ -43,14 +44,18 @@ def header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
 
 
-def test_it_comes_back_as_it_was(table: Table, tmp_path: Path) -> None:
-    save_table(tmp_path / "a.npz", table)
-    back = load_table(tmp_path / "a.npz")
+def test_it_comes_back_as_it_was(result: ScanResult, tmp_path: Path) -> None:
+    save_scan(tmp_path / "a.npz", result)
+    back = load_scan(tmp_path / "a.npz")
     assert back is not None
-    assert back.report == table.report
-    for field in dataclasses.fields(Table):
-        assert np.array_equal(getattr(back, field.name), getattr(table, field.name)), field.name
-    assert load_table(rewritten(tmp_path / "a.npz", tmp_path / "b.npz")) is not None
+    assert (back.digest, back.files, back.faults) == (result.digest, result.files, result.faults)
+    assert np.array_equal(back.stamps, result.stamps)
+    assert np.array_equal(back.frames, result.frames)
+    assert back.index.names == {}
+    for field in dataclasses.fields(Index):
+        if field.name != "names":
+            assert np.array_equal(getattr(back.index, field.name), getattr(result.index, field.name)), field.name
+    assert load_scan(rewritten(tmp_path / "a.npz", tmp_path / "b.npz")) is not None
 
 
 class Payload:
@@ -65,11 +70,11 @@ class Payload:
 )
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(content)
-    assert load_table(tmp_path / "a.npz") is None
+    assert load_scan(tmp_path / "a.npz") is None
 
 
 @pytest.mark.parametrize(
-    "rows",
+    "annotations",
     [
         npy(np.array([Payload()], object)),
         header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 5), }"),
@@ -87,33 +92,37 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
     ],
     ids=range(13),
 )
-def test_poisoned_arrays(table: Table, tmp_path: Path, rows: bytes) -> None:
-    table = dataclasses.replace(
-        table, rows=np.zeros((100, 5), np.float32), starts=np.linspace(0, 100, len(table.paths) + 1).astype(np.int64)
+def test_poisoned_arrays(result: ScanResult, tmp_path: Path, annotations: bytes) -> None:
+    index = dataclasses.replace(
+        result.index,
+        annotations=np.zeros((100, 5), np.float32),
+        starts=np.linspace(0, 100, len(result.index) + 1).astype(np.int64),
+        areas=np.zeros(100, np.float32),
+        crowds=np.zeros(100, bool),
+        points=result.index.points[:0],
+        point_starts=np.zeros(101, np.int64),
     )
-    table = dataclasses.replace(
-        table, areas=np.zeros(100, np.float32), crowds=np.zeros(100, bool), points=table.points[:0], point_starts=np.zeros(101, np.int64)
-    )
-    save_table(tmp_path / "a.npz", table)
-    assert load_table(tmp_path / "a.npz") is not None
-    assert load_table(rewritten(tmp_path / "a.npz", tmp_path / "b.npz", rows=rows)) is None
+    result = dataclasses.replace(result, index=index)
+    save_scan(tmp_path / "a.npz", result)
+    assert load_scan(tmp_path / "a.npz") is not None
+    assert load_scan(rewritten(tmp_path / "a.npz", tmp_path / "b.npz", annotations=annotations)) is None
 
 
-def test_a_compressed_one_is_not_unpacked(table: Table, tmp_path: Path) -> None:
-    save_table(tmp_path / "a.npz", table)
-    assert load_table(rewritten(tmp_path / "a.npz", tmp_path / "b.npz", zipfile.ZIP_DEFLATED)) is None
+def test_a_compressed_one_is_not_unpacked(result: ScanResult, tmp_path: Path) -> None:
+    save_scan(tmp_path / "a.npz", result)
+    assert load_scan(rewritten(tmp_path / "a.npz", tmp_path / "b.npz", zipfile.ZIP_DEFLATED)) is None
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"files": 7}, {"paths": [3, 4, 5, 6]}, {"ids": [None] * 4}, {"faults": {"a": 1}}, {"report": {}}, {"more": 1}, {"version": 0}],
+    [{"files": 7}, {"paths": [3, 4, 5, 6]}, {"image_ids": [None] * 4}, {"faults": {"a": 1}}, {"report": {}}, {"more": 1}, {"version": 0}],
     ids=lambda c: next(iter(c)),
 )
-def test_poisoned_texts(table: Table, tmp_path: Path, changes: dict[str, Any]) -> None:
-    save_table(tmp_path / "a.npz", table)
+def test_poisoned_texts(result: ScanResult, tmp_path: Path, changes: dict[str, Any]) -> None:
+    save_scan(tmp_path / "a.npz", result)
     with np.load(tmp_path / "a.npz") as stored:
         text = json.loads(stored["text"].tobytes())
     poisoned = npy(np.frombuffer(json.dumps(text | changes).encode(), np.uint8))
-    assert load_table(rewritten(tmp_path / "a.npz", tmp_path / "b.npz", text=poisoned)) is None
+    assert load_scan(rewritten(tmp_path / "a.npz", tmp_path / "b.npz", text=poisoned)) is None
     deep = npy(np.frombuffer(b"[" * 100_000, np.uint8))
-    assert load_table(rewritten(tmp_path / "a.npz", tmp_path / "c.npz", text=deep)) is None
+    assert load_scan(rewritten(tmp_path / "a.npz", tmp_path / "c.npz", text=deep)) is None

@@ -82,7 +82,7 @@ def test_a_shape_mostly_outside_the_frame_is_refused() -> None:
 @pytest.mark.parametrize("index", range(6))
 def test_every_label_belongs_to_a_visible_shape(index: int) -> None:
     image, drawn = shapes.draw(0, "val", index, 96)
-    rows = shapes.label_rows(drawn, 96, 96)
+    rows = shapes.label_lines(drawn, 96, 96)
     owners = scenes.owner_map(drawn, 96, 96)
     assert image.shape == (96, 96, 3)
     assert len(rows) == len(drawn)

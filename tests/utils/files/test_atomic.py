@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.files.atomic import remove_leftovers, replacing, write_text
+from utils.files.atomic import atomic_write, remove_leftovers, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -27,7 +27,7 @@ def test_text(tmp_path):
 def test_an_error_in_the_block_changes_nothing(tmp_path):
     path, previous = tmp_path / "a", tmp_path / "b"
     write_text(path, "one")
-    with pytest.raises(TypeError), replacing(path, previous=previous) as file:
+    with pytest.raises(TypeError), atomic_write(path, previous=previous) as file:
         file.write("two")
     assert path.read_text() == "one"
     assert names(tmp_path) == ["a"]
@@ -42,7 +42,7 @@ def test_the_previous_one_is_kept(tmp_path, monkeypatch, links):
         monkeypatch.setattr(Path, "hardlink_to", refuse)
     path, previous = tmp_path / "a", tmp_path / "b"
     for content in ("one", "two", "three"):
-        with replacing(path, previous=previous) as file:
+        with atomic_write(path, previous=previous) as file:
             file.write(content.encode())
     assert (path.read_text(), previous.read_text()) == ("three", "two")
     assert names(tmp_path) == ["a", "b"]
@@ -53,7 +53,7 @@ def test_two_names_of_one_file(tmp_path):
     path, previous = tmp_path / "a", tmp_path / "b"
     write_text(path, "one")
     os.link(path, previous)
-    with replacing(path, previous=previous) as file:
+    with atomic_write(path, previous=previous) as file:
         file.write(b"two")
     assert (path.read_text(), previous.read_text()) == ("two", "one")
     assert names(tmp_path) == ["a", "b"]

@@ -9,7 +9,7 @@ import pytest
 
 from utils.errors import UserError
 from utils.files import download as fetch
-from utils.files.download import fetched, file_name, without_secrets
+from utils.files.download import downloaded, file_name, without_secrets
 from utils.inference.sources import open_source
 
 
@@ -55,7 +55,7 @@ def direct(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("page", ["a.jpg", "moved.jpg"])
 def test_a_file_lies_in_the_cache_while_it_is_needed(site, tmp_path, page):
-    with fetched(f"{site}/{page}?token=1") as file:
+    with downloaded(f"{site}/{page}?token=1") as file:
         assert file.read_bytes() == b"x" * 3000
         assert file.is_relative_to(tmp_path / "cache")
         assert file.name == page
@@ -65,36 +65,36 @@ def test_a_file_lies_in_the_cache_while_it_is_needed(site, tmp_path, page):
 @pytest.mark.parametrize(
     ("page", "message"),
     [
-        ("none.jpg", "cannot be fetched .*Not Found"),
-        ("short.jpg", "cannot be fetched|broke off after 1 of 100 bytes"),
-        ("huge.jpg", "larger than the limit"),
+        ("none.jpg", "download failed .*Not Found"),
+        ("short.jpg", "download failed|ended after 1 of 100 bytes"),
+        ("huge.jpg", "larger than"),
         ("file.jpg", "file:.* is not allowed|redirects to file://"),
-        ("loop.jpg", "cannot be fetched"),
+        ("loop.jpg", "download failed"),
     ],
 )
 def test_what_cannot_be_fetched(site, tmp_path, page, message):
-    with pytest.raises(UserError, match=message), fetched(f"{site}/{page}"):
+    with pytest.raises(UserError, match=message), downloaded(f"{site}/{page}"):
         pass
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
 def test_a_body_without_length_is_cut_at_the_limit(site):
-    with pytest.raises(UserError, match="larger than the limit"), fetched(f"{site}/a.jpg", max_bytes=2999):
+    with pytest.raises(UserError, match="larger than"), downloaded(f"{site}/a.jpg", max_bytes=2999):
         pass
-    with fetched(f"{site}/a.jpg", max_bytes=3000) as file:
+    with downloaded(f"{site}/a.jpg", max_bytes=3000) as file:
         assert file.stat().st_size == 3000
 
 
 def test_no_server(site):
-    with pytest.raises(UserError, match="cannot be fetched"), fetched("http://127.0.0.1:9/a.jpg"):
+    with pytest.raises(UserError, match="download failed"), downloaded("http://127.0.0.1:9/a.jpg"):
         pass
 
 
 def test_a_redirect_from_outside_into_a_private_network_is_refused(site, monkeypatch):
-    private = fetch._private
-    monkeypatch.setattr(fetch, "_private", lambda host: not host.startswith("127.") and private(host))
+    private = fetch._is_private
+    monkeypatch.setattr(fetch, "_is_private", lambda host: not host.startswith("127.") and private(host))
     monkeypatch.setattr(Handler, "answers", lambda self: {"/in.jpg": (302, {"Location": "http://10.0.0.1/x.jpg"}, b"")})
-    with pytest.raises(UserError, match="private network"), fetched(f"{site}/in.jpg"):
+    with pytest.raises(UserError, match="private network"), downloaded(f"{site}/in.jpg"):
         pass
 
 
@@ -110,7 +110,7 @@ def test_a_redirect_from_outside_into_a_private_network_is_refused(site, monkeyp
     ],
 )
 def test_private_addresses(host, private):
-    assert fetch._private(host) is private
+    assert fetch._is_private(host) is private
 
 
 def test_an_address_of_an_image_is_a_source(site, tmp_path, monkeypatch):

@@ -12,25 +12,25 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files.lock import NAME, hold
+from utils.files.lock import NAME, folder_lock
 
 
 def try_to_hold(folder: Path) -> str:
     try:
-        with hold(folder):
+        with folder_lock(folder):
             return ""
     except UserError as error:
         return str(error)
 
 
 def wait_holding(folder, pipe) -> None:
-    with hold(folder):
+    with folder_lock(folder):
         pipe.send("held")
         signal.pause()
 
 
 def test_a_second_holder_is_told_who_has_it(tmp_path):
-    with hold(tmp_path):
+    with folder_lock(tmp_path):
         assert try_to_hold(tmp_path).startswith(f"{tmp_path} is in use by process {os.getpid()} on {os.uname().nodename} since 2")
         assert try_to_hold(tmp_path).endswith("; wait, stop it, or give another --name")
         other = tmp_path / "other"
@@ -41,7 +41,7 @@ def test_a_second_holder_is_told_who_has_it(tmp_path):
 
 
 def test_the_lock_ends_with_an_error(tmp_path):
-    with pytest.raises(KeyError), hold(tmp_path):
+    with pytest.raises(KeyError), folder_lock(tmp_path):
         raise KeyError
     assert try_to_hold(tmp_path) == ""
 
@@ -62,7 +62,7 @@ def test_another_process_holds_it_until_it_is_killed(tmp_path):
 
 def test_a_forked_child_holds_nothing(tmp_path):
     context = multiprocessing.get_context("fork")
-    with hold(tmp_path):
+    with folder_lock(tmp_path):
         child = context.Process(target=signal.pause)
         child.start()
         assert "in use" in try_to_hold(tmp_path)
@@ -75,7 +75,7 @@ def test_a_forked_child_holds_nothing(tmp_path):
 
 def test_a_child_that_leaves_the_block_leaves_the_lock_to_its_parent(tmp_path):
     pid = -1
-    with hold(tmp_path):
+    with folder_lock(tmp_path):
         pid = os.fork()
         if pid:
             os.waitpid(pid, 0)
@@ -86,7 +86,7 @@ def test_a_child_that_leaves_the_block_leaves_the_lock_to_its_parent(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    with pytest.raises(UserError, match="cannot be locked"), hold(tmp_path / "nowhere"):
+    with pytest.raises(UserError, match="cannot be locked"), folder_lock(tmp_path / "nowhere"):
         pass
 
 

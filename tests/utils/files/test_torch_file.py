@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.files.safe_pickle import Name, Record
+from utils.files.safe_pickle import InertObject, Name
 from utils.files.torch_file import read_torch_file
 
 
@@ -99,7 +99,7 @@ def test_reads_what_torch_saves(tmp_path: Path, zipped: bool, protocol: int) -> 
     assert {key: read[key] for key in plain} == plain
     assert read["size"] == (1, 2)
     assert read["dtype"] == Name("torch", "float32")
-    assert isinstance(read["expanded"], Record)
+    assert isinstance(read["expanded"], InertObject)
     assert read["layer"].type == Name("torch.nn.modules.linear", "Linear")
     assert torch.equal(read["layer"].state["_parameters"]["weight"], layer.weight.detach())
 
@@ -185,7 +185,7 @@ def test_names_what_it_refuses(tmp_path: Path) -> None:
 def test_state_is_recorded_and_not_set(tmp_path: Path) -> None:
     pickled = pickle.dumps(Stateful(), 2).replace(Stateful.__module__.encode(), b"models.custom")
     record = read_torch_file(archive(tmp_path / "x.pt", pickled))
-    assert isinstance(record, Record)
+    assert isinstance(record, InertObject)
     assert record.state == {"a": 1}
 
 
@@ -199,8 +199,8 @@ def test_deep_cyclic_and_endless_pickles(tmp_path: Path) -> None:
 
 
 def test_work_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.files.safe_pickle.MOST_OPCODES", 5_000)
-    monkeypatch.setattr("utils.files.torch_file._LARGEST_PICKLE", 50_000)
+    monkeypatch.setattr("utils.files.safe_pickle.MAX_OPCODES", 5_000)
+    monkeypatch.setattr("utils.files.torch_file._MAX_PICKLE_BYTES", 50_000)
     with pytest.raises(UserError, match="more than 5000 steps"):
         read_torch_file(archive(tmp_path / "x.pt", b"\x80\x02" + b"N0" * 3_000 + b"N."))
     copies = b"\x80\x02](" + b"K\x01" * 1000 + b"eq\x00" + b"c__builtin__\nlist\nh\x00\x85R0" * 100 + b"."  # 100 copies of a list of 1000
@@ -227,7 +227,7 @@ def test_doubled_keys_of_the_old_format(tmp_path: Path) -> None:
     doubled = b"\x80\x02](]" + b"q\x00" + b"".join(b"]q%c(h%ch%ce" % (i, i - 1, i - 1) for i in range(1, 60)) + b"e."
     legacy = b"".join(pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {}, {}))
     (tmp_path / "x.pt").write_bytes(legacy + doubled)
-    with pytest.raises(UserError, match="list of storages does not fit"):
+    with pytest.raises(UserError, match="list of storages does not match"):
         read_torch_file(tmp_path / "x.pt")
 
 
@@ -293,7 +293,7 @@ def test_refuses_odd_archives(tmp_path: Path) -> None:
             file.writestr("archive/data.pkl", b"\x80\x02K\x01.")
     with pytest.raises(UserError, match="two entries"):
         read_torch_file(path)
-    for name, message in (("other.txt", "none written by torch.save"), ("a/byteorder", "byte order"), ("a/constants.pkl", "TorchScript")):
+    for name, message in (("other.txt", "not written by torch.save"), ("a/byteorder", "byte order"), ("a/constants.pkl", "TorchScript")):
         with zipfile.ZipFile(path, "w") as file:
             file.writestr(name, b"big")
             if name.startswith("a/"):
@@ -310,8 +310,8 @@ def test_refuses_odd_archives(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"hello", "neither"),
         (b"\0" * 257 + b"ustar" + b"\0" * 300, "tar archive"),
-        (pickle.dumps({"a": 1}, 2), "none written by torch.save"),
-        (b"PK\x03\x04 and then nothing", "damaged or cut off"),
+        (pickle.dumps({"a": 1}, 2), "not written by torch.save"),
+        (b"PK\x03\x04 and then nothing", "damaged or truncated"),
     ],
 )
 def test_says_what_a_file_is_instead(tmp_path: Path, content: bytes, message: str) -> None:

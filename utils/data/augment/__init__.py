@@ -1,1 +1,1 @@
-"""The augmentation of training samples."""
+"""Augmentation of training samples."""

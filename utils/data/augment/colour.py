@@ -11,7 +11,7 @@ from utils.config import Hyp
 Gains = tuple[float, float, float]
 
 _STRIPE = 64
-"""Rows converted at a time: what lies between the steps then stays in the processor's cache."""
+"""Lines converted at a time, so that the intermediate arrays stay in the CPU's cache."""
 
 
 def draw_gains(rng: np.random.Generator, hyp: Hyp) -> Gains:

@@ -1,8 +1,8 @@
-"""Geometry of augmentation: drawn warps, their matrices, and what they do to boxes and polygons.
+"""Geometry of augmentation: random warps, their matrices, and the mapping of boxes and polygons.
 
-Coordinates are continuous: pixel (row 0, column 0) covers 0..1 x 0..1, so an edge at x = 3 lies between columns 2 and 3.
-OpenCV puts coordinates at pixel centres instead; `centred` translates a matrix. Boxes are xyxy in pixels unless a name
-says otherwise; N may be 0; arguments are never written into.
+Coordinates are continuous: the first pixel covers 0..1 x 0..1, so an edge at x = 3 lies between columns 2 and 3. OpenCV puts
+coordinates at pixel centres instead; `centred` converts a matrix. Boxes are xyxy in pixels unless stated otherwise; N may be 0;
+arguments are never modified.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Matrix = NDArray[np.float64]
 Boxes = NDArray[np.float32]
 Polygons = list[NDArray[np.float32]]
 
-_LEAST_SCALE = 0.01
-_LEAST_DEPTH = 0.2
+_MIN_SCALE = 0.01
+_MIN_DEPTH = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Warp:
-    """A drawn perspective, rotation, scale, shear, shift and flip. The default leaves an image as it is.
+    """A perspective, rotation, scale, shear, shift and flip. The default is the identity.
 
     Attributes:
         angle: degrees, counter-clockwise.
         scale: factor about the centre.
         shear: degrees along x and along y.
         perspective: coefficients of x and y in the projective row, 1/pixel.
-        shift: where the source's centre goes, as a share of the target's width and height.
-        flip_x, flip_y: mirror left to right, upside down; last of all.
+        shift: where the source's centre goes, as a fraction of the target's width and height.
+        flip_x, flip_y: mirror left to right, upside down; applied last.
     """
 
     angle: float = 0.0
@@ -49,12 +49,12 @@ class Warp:
 
 
 def draw_warp(rng: np.random.Generator, hyp: Hyp) -> Warp:
-    """Draw a warp within the ranges of the hyper-parameters; the same number of draws whatever they are."""
+    """Draw a warp within the ranges of the hyper-parameters; the number of random draws does not depend on them."""
     spread = rng.uniform(-1, 1, 8)
     flips = rng.random(2)
     return Warp(
         angle=float(spread[0] * hyp.degrees),
-        scale=max(1 + float(spread[1] * hyp.scale), _LEAST_SCALE),
+        scale=max(1 + float(spread[1] * hyp.scale), _MIN_SCALE),
         shear=(float(spread[2] * hyp.shear), float(spread[3] * hyp.shear)),
         perspective=(float(spread[4] * hyp.perspective), float(spread[5] * hyp.perspective)),
         shift=(0.5 + float(spread[6] * hyp.translate), 0.5 + float(spread[7] * hyp.translate)),
@@ -64,13 +64,13 @@ def draw_warp(rng: np.random.Generator, hyp: Hyp) -> Warp:
 
 
 def warp_matrix(warp: Warp, source: tuple[int, int], target: tuple[int, int]) -> Matrix:
-    """Return the 3 x 3 matrix that takes points of a (height, width) source to a (height, width) target.
+    """Return the 3 x 3 matrix that maps points of a (height, width) source to a (height, width) target.
 
-    It is Flip · Translate · Shear · Rotate and scale · Perspective · Centre, applied from the right. A perspective so
-    strong that a corner of the source would come near the horizon, or fall behind it, is weakened.
+    It is Flip · Translate · Shear · Rotate and scale · Perspective · Centre, applied from the right. A perspective so strong that a
+    corner of the source would come near the horizon or behind it is weakened.
     """
     depth = abs(warp.perspective[0]) * source[1] / 2 + abs(warp.perspective[1]) * source[0] / 2
-    weaken = min(1.0, (1 - _LEAST_DEPTH) / depth) if depth else 1.0
+    weaken = min(1.0, (1 - _MIN_DEPTH) / depth) if depth else 1.0
     centre = translation(-source[1] / 2, -source[0] / 2)
     perspective = np.eye(3)
     perspective[2, :2] = warp.perspective[0] * weaken, warp.perspective[1] * weaken
@@ -86,7 +86,7 @@ def warp_matrix(warp: Warp, source: tuple[int, int], target: tuple[int, int]) ->
 
 
 def translation(x: float, y: float) -> Matrix:
-    """Return the 3 x 3 matrix of a shift."""
+    """Return the 3 x 3 matrix of a translation."""
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 
@@ -96,7 +96,7 @@ def stretch(source: tuple[int, int], target: tuple[float, float]) -> Matrix:
 
 
 def centred(matrix: Matrix) -> Matrix:
-    """Translate a matrix of continuous coordinates to one of pixel centres, as OpenCV's warps take it."""
+    """Convert a matrix of continuous coordinates to one of pixel centres, for OpenCV's warps."""
     return translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5)
 
 
@@ -114,12 +114,12 @@ def transform(points: Array, matrix: Matrix) -> Matrix:
 
 
 def corners(boxes: Array) -> Array:
-    """(N, 4) xyxy -> (N, 4, 2) corner points, around each box."""
+    """(N, 4) xyxy -> (N, 4, 2) corner points, in order around each box."""
     return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
 
 
 def transform_boxes(boxes: Array, matrix: Matrix) -> Boxes:
-    """Map (N, 4) xyxy boxes to the upright boxes around their mapped corners; nothing is clipped."""
+    """Map (N, 4) xyxy boxes to the bounding boxes of their mapped corners, without clipping."""
     points = transform(corners(boxes.astype(np.float64)), matrix)
     return np.concatenate((points.min(1), points.max(1)), 1).astype(np.float32)
 
@@ -131,10 +131,10 @@ def clip_boxes(boxes: Array, size: tuple[int, int]) -> Boxes:
 
 
 def polygon_boxes(polygons: Sequence[Array], size: tuple[int, int]) -> Boxes:
-    """Return the (N, 4) xyxy boxes around the parts of polygons that lie in a (height, width) image; zeros for one outside.
+    """Return the (N, 4) xyxy bounding boxes of the parts of polygons inside a (height, width) image; zeros for one outside.
 
-    Each edge is clipped on its own (Liang and Barsky, 1984), which is exact and needs no points in between. A polygon that
-    holds the whole image has no edge in it and gets the image's box.
+    Each edge is clipped on its own (Liang and Barsky, 1984), which is exact without intermediate points. A polygon that contains the
+    whole image has no edge in it and gets the image's box.
     """
     out = np.zeros((len(polygons), 4), np.float32)
     if not polygons:
@@ -152,7 +152,7 @@ def polygon_boxes(polygons: Sequence[Array], size: tuple[int, int]) -> Boxes:
     some = np.isfinite(low[:, 0])
     out[some] = clip_boxes(np.concatenate((low[some], high[some]), 1), size)
     for i in np.flatnonzero(~some).tolist():
-        if _holds(polygons[i], size[1] / 2, size[0] / 2):
+        if _contains(polygons[i], size[1] / 2, size[0] / 2):
             out[i, 2:] = size[1], size[0]
     return out
 
@@ -163,7 +163,7 @@ def clip_polygon(polygon: Array, size: tuple[int, int]) -> NDArray[np.float32]:
     for axis, bound, sign in ((0, 0, 1), (0, size[1], -1), (1, 0, 1), (1, size[0], -1)):
         if not len(out):
             break
-        depth = (out[:, axis] - bound) * sign  # at least 0 inside
+        depth = (out[:, axis] - bound) * sign  # >= 0 inside
         following, next_depth = np.roll(out, -1, 0), np.roll(depth, -1)
         crosses = (depth >= 0) != (next_depth >= 0)
         share = depth / np.where(crosses, depth - next_depth, 1)
@@ -173,7 +173,7 @@ def clip_polygon(polygon: Array, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def _inside(start: Matrix, delta: Matrix, size: tuple[int, int]) -> tuple[Matrix, Matrix]:
-    """Return for each segment the shares (first, last) of its length between which it is in the image; first > last if never."""
+    """Return for each segment the fractions (first, last) of its length between which it is in the image; first > last if never."""
     limit = np.array([size[1], size[0]], np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         a, b = -start / delta, (limit - start) / delta
@@ -184,7 +184,7 @@ def _inside(start: Matrix, delta: Matrix, size: tuple[int, int]) -> tuple[Matrix
     return np.clip(first, 0, np.inf).clip(max=2), np.clip(last, -1, 1)
 
 
-def _holds(polygon: Array, x: float, y: float) -> bool:
+def _contains(polygon: Array, x: float, y: float) -> bool:
     """Whether a point is inside a polygon (even-odd rule)."""
     ax, ay = polygon[:, 0], polygon[:, 1]
     bx, by = np.roll(ax, -1), np.roll(ay, -1)
@@ -194,22 +194,21 @@ def _holds(polygon: Array, x: float, y: float) -> bool:
 
 
 def candidates(
-    before: Array, after: Array, *, least_side: float = 2, least_share: float | Array = 0.1, aspect: float = 100
+    before: Array, after: Array, *, min_side: float = 2, min_share: float | Array = 0.1, aspect: float = 100
 ) -> NDArray[np.bool_]:
-    """Tell which (N, 4) xyxy boxes are still worth learning after a warp.
+    """Return which (N, 4) xyxy boxes are kept after a warp.
 
-    Kept are boxes of more than `least_side` pixels both ways, more than `least_share` of the area before, and less than
-    `aspect` times as long as wide.
+    They have more than `min_side` pixels both ways, more than `min_share` of the area before, and an aspect ratio below `aspect`.
     """
     w0, h0 = before[:, 2] - before[:, 0], before[:, 3] - before[:, 1]
     w, h = after[:, 2] - after[:, 0], after[:, 3] - after[:, 1]
     tiny = 1e-16
     ratio = np.maximum(w / (h + tiny), h / (w + tiny))
-    return (w > least_side) & (h > least_side) & (w * h / (w0 * h0 + tiny) > least_share) & (ratio < aspect)
+    return (w > min_side) & (h > min_side) & (w * h / (w0 * h0 + tiny) > min_share) & (ratio < aspect)
 
 
 def overlap_share(box: Array, boxes: Array) -> Matrix:
-    """Return the share of each of (N, 4) xyxy boxes that a (4,) box covers."""
+    """Return the fraction of each of (N, 4) xyxy boxes that a (4,) box covers."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     return sides.clip(min=0).prod(1) / (area + 1e-16)

@@ -1,1 +1,1 @@
-"""Find what is wrong with a dataset: ``python -m utils.data.doctor DATA``."""
+"""Find problems in a dataset: ``python -m utils.data.doctor DATA``."""

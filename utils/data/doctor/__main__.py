@@ -1,7 +1,7 @@
-"""Find what is wrong with a data set: ``python -m utils.data.doctor DATA``.
+"""Find problems in a dataset: ``python -m utils.data.doctor DATA``.
 
 Every image is decoded, every label file read, and nothing is written. DATA is what train.py's --data takes: a data YAML,
-a COCO .json, or a folder. Status 0: nothing found; 1: errors or warnings; 2: the data set cannot be read.
+a COCO .json, or a folder. Exit status 0: no problems; 1: errors or warnings; 2: the dataset cannot be read.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ class DoctorConfig:
 
     data: str = option("", "data YAML, COCO .json, or folder", positional=True)
     imgsz: int = option(640, "longest side in pixels at which boxes are called tiny", "--img", "--img-size")
-    distance: int = option(10, "bits of 64 that may differ between two files of one picture; 0 to 16")
+    distance: int = option(10, "maximum number of different bits, of 64, between two files of one image; 0 to 16")
     examples: int = option(5, "findings shown of each kind")
     all: bool = option(False, "show every finding and every class")
     json: str = option("", "write everything as JSON to this file; - is standard output, and then the only thing there")
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise UserError("name a data set: python -m utils.data.doctor DATA (a data YAML, a COCO .json, or a folder)")
-        for name, least, most in (("imgsz", 32, 16384), ("distance", 0, 16), ("examples", 0, 10**9)):
-            if not least <= getattr(self, name) <= most:
-                raise UserError(f"--{name} {getattr(self, name)}: must be from {least} to {most}")
+            raise UserError("name a dataset: python -m utils.data.doctor DATA (a data YAML, a COCO .json, or a folder)")
+        for name, minimum, maximum in (("imgsz", 32, 16384), ("distance", 0, 16), ("examples", 0, 10**9)):
+            if not minimum <= getattr(self, name) <= maximum:
+                raise UserError(f"--{name} {getattr(self, name)}: must be from {minimum} to {maximum}")
 
 
 def examine(config: DoctorConfig) -> Diagnosis:
-    """Diagnose, with a bar on the terminal.
+    """Diagnose, with a progress bar on the terminal.
 
     Raises:
-        UserError: the data set cannot be read.
+        UserError: the dataset cannot be read.
     """
     from collections.abc import Callable
 
@@ -57,8 +57,9 @@ def examine(config: DoctorConfig) -> Diagnosis:
 
 
 def main() -> None:
-    """Examine the data set that the command line names, and say what was found."""
+    """Diagnose the dataset that the command line names, and report the findings."""
     import sys
+    from pathlib import Path
 
     config, _ = parse(DoctorConfig, description=__doc__ or "")
     from utils.data.doctor.report import as_json, as_text
@@ -73,18 +74,12 @@ def main() -> None:
         for line in as_text(found, sys.maxsize if config.all else config.examples, everything=config.all):
             LOG.info("%s", line)
         if config.json:
-            _write(config.json, as_json(found))
+            try:
+                Path(config.json).write_text(as_json(found), encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"--json {config.json}: cannot be written ({error.strerror or error})") from error
     sys.stdout.flush()
     sys.exit(0 if found.clean else 1)
-
-
-def _write(path: str, text: str) -> None:
-    from pathlib import Path
-
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written ({error.strerror or error})") from error
 
 
 if __name__ == "__main__":

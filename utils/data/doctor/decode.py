@@ -1,4 +1,4 @@
-"""Opening every image of a data set once: whether it can be decoded, what it is, and how it looks."""
+"""Decode every image of a dataset once: whether it can be read, its format, and its perceptual hash."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.doctor.image_hash import SIDE, fingerprint
+from utils.data.doctor.image_hash import SIDE, image_hash
+from utils.device import cpu_count
 from utils.files.safe_open import read_regular
 from utils.images.reading import MAX_BYTES, ImageError, decode_image, image_traits
 
-_LEAST = (96, 96)
-"""A JPEG may be decoded at a fraction of its size that is still above this: the whole file is read all the same."""
+_MIN_SIZE = (96, 96)
+"""A JPEG may be decoded at a fraction of its size that is still above this; the whole file is read all the same."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
-    """What one image file turned out to be.
+class DecodedImage:
+    """What is known of an image file once it is decoded.
 
     Attributes:
         digest: of its bytes.
-        bits, thumb: its fingerprint.
+        bits, thumb: its perceptual hash and thumbnail.
         traits: see `image_traits`.
-        fault: why it cannot be decoded; then the rest says nothing.
+        fault: why it cannot be decoded; the other fields are empty then.
     """
 
     digest: bytes = b""
@@ -37,25 +38,25 @@ class Look:
     fault: str = ""
 
 
-def look_at(path: str) -> Look:
+def decode_file(path: str) -> DecodedImage:
     """Read and decode a file."""
     try:
         data = read_regular(path, MAX_BYTES)
-        bits, thumb = fingerprint(decode_image(data, path, least=_LEAST))
+        bits, thumb = image_hash(decode_image(data, path, min_size=_MIN_SIZE))
     except OSError as error:
-        return Look(fault=f"cannot be read ({error.strerror or error})")
+        return DecodedImage(fault=f"cannot be read ({error.strerror or error})")
     except ImageError as error:
-        return Look(fault=str(error).removeprefix(f"{path}: "))
-    return Look(hashlib.sha256(data).digest()[:16], bits, thumb, image_traits(data, os.path.splitext(path)[1]))  # noqa: PTH122
+        return DecodedImage(fault=str(error).removeprefix(f"{path}: "))
+    return DecodedImage(hashlib.sha256(data).digest()[:16], bits, thumb, image_traits(data, os.path.splitext(path)[1]))  # noqa: PTH122
 
 
-def look_at_all(paths: Sequence[str], advance: Callable[[int], object]) -> list[Look]:
-    """Look at files, several at once; `advance` is called with the number of those done since its last call."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    looks: list[Look] = []
+def decode_all(paths: Sequence[str], advance: Callable[[int], object]) -> list[DecodedImage]:
+    """Decode files in threads; `advance` is called with the number of those done since its last call."""
+    workers = cpu_count()
+    images: list[DecodedImage] = []
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(paths), 8 * workers):
-            part = list(pool.map(look_at, paths[start : start + 8 * workers]))
-            looks += part
+            part = list(pool.map(decode_file, paths[start : start + 8 * workers]))
+            images += part
             advance(len(part))
-    return looks
+    return images

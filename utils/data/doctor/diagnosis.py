@@ -1,4 +1,4 @@
-"""All there is to say about a data set, as plain data that text and JSON are made of."""
+"""The diagnosis of a dataset, as plain data that text and JSON are made of."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.config import SPLITS, DataConfig, load_data
-from utils.data.doctor import checks as complaints
-from utils.data.doctor import duplicates as leaks
-from utils.data.doctor.decode import look_at_all
-from utils.data.doctor.findings import SEVERITIES, Group, Split, box_pixels
-from utils.data.labels.label_report import Finding
-from utils.data.scan import Sources, scan_afresh
+from utils.data.doctor.checks import run_checks
+from utils.data.doctor.decode import decode_all
+from utils.data.doctor.duplicates import duplicate_groups
+from utils.data.doctor.findings import SEVERITIES, FindingGroup, ScannedSplit, box_pixels
+from utils.data.labels.label_report import DataFinding
+from utils.data.scan import scan_uncached
 from utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Summary:
-    """The figures of a split: counts, formats of images and labels, boxes by class number, and sizes as minimum, median and maximum."""
+class SplitSummary:
+    """The figures of a split: counts, formats of images and labels, boxes by class id, and sizes as minimum, median and maximum."""
 
     name: str
     images: int
@@ -46,14 +46,14 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All there is to say about a data set; `imgsz` is the size that `box_side` (in pixels) refers to."""
+    """All findings and figures of a dataset; `imgsz` is the size that `box_side` (in pixels) refers to."""
 
     source: str
     root: str
     names: dict[int, str]
     imgsz: int
-    splits: list[Summary]
-    groups: list[Group]
+    splits: list[SplitSummary]
+    groups: list[FindingGroup]
 
     @property
     def clean(self) -> bool:
@@ -61,7 +61,7 @@ class Diagnosis:
         return all(group.severity == "note" for group in self.groups)
 
     def count(self, severity: str) -> int:
-        """Findings of a severity."""
+        """FileFindings of a severity."""
         return sum(group.count for group in self.groups if group.severity == severity)
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,28 +76,28 @@ def diagnose(
     distance: int,
     progress: Callable[[int], Callable[[int], object]],
 ) -> Diagnosis:
-    """Read every file of a data set, write none, and judge it.
+    """Read every file of a dataset, write none, and check it.
 
     Args:
         source: as `load_data` takes it; nothing is downloaded.
         imgsz: longest side in pixels at which boxes are called tiny.
-        distance: bits of 64 that two files of one picture may differ in.
+        distance: maximum number of different bits, of 64, between two files of one image.
         progress: called with the number of images; what it returns is called with the number of those done since then.
 
     Raises:
-        UserError: the data set cannot be read at all.
+        UserError: the dataset cannot be read at all.
     """
     data = load_data(source, complete=False)
     splits, groups = _read(data)
-    _look(splits, progress)
-    groups += [*complaints.all_of(data, splits, imgsz), *leaks.between_and_inside(splits, distance)]
+    _decode(splits, progress)
+    groups += [*run_checks(data, splits, imgsz), *duplicate_groups(splits, distance)]
     groups = sorted(_merged(groups), key=lambda group: SEVERITIES.index(group.severity))
     return Diagnosis(str(source), str(data.root), data.names, imgsz, [summarise(s, data.names, imgsz) for s in splits], groups)
 
 
-def _merged(groups: Sequence[Group]) -> Iterator[Group]:
-    """Leave empty groups out, and say once what two splits of the same files have in common."""
-    seen: dict[tuple[str, str, tuple[Finding, ...]], Group] = {}
+def _merged(groups: Sequence[FindingGroup]) -> Iterator[FindingGroup]:
+    """Leave empty groups out, and report once what two splits of the same files have in common."""
+    seen: dict[tuple[str, str, tuple[DataFinding, ...]], FindingGroup] = {}
     for group in groups:
         if not group.count:
             continue
@@ -108,48 +108,43 @@ def _merged(groups: Sequence[Group]) -> Iterator[Group]:
             first.split += f", {group.split}"
 
 
-def _read(data: DataConfig) -> tuple[list[Split], list[Group]]:
+def _read(data: DataConfig) -> tuple[list[ScannedSplit], list[FindingGroup]]:
     """Scan the splits; one that cannot be read is a finding, as long as there are others."""
     names = [name for name in SPLITS if name in data.splits]
     alone = data.yaml.suffix.lower() not in (".yaml", ".yml") and len(set(data.splits.values())) == 1
-    splits, failed = [], Group("error", "split", "", "splits that cannot be read")
+    splits, failed = [], FindingGroup("error", "split", "", "splits that cannot be read")
     refusal: UserError | None = None
     for name in names[:1] if alone and len(names) == len(SPLITS) else names:
         try:
-            table, sources = scan_afresh(data, name)
+            result, sources = scan_uncached(data, name)
         except UserError as error:
             refusal = error
             failed.add(name, str(error))
             continue
-        splits.append(Split("all" if alone else name, table, sources, labels=_contents(sources)))
+        labels = {str(s.path): (s.label, s.content) for s in sources.images if s.label and isinstance(s.content, bytes)}
+        splits.append(ScannedSplit("all" if alone else name, result.index, result.files, sources, labels=labels))
     if refusal and not splits:
         raise refusal
     return splits, [failed]
 
 
-def _contents(sources: Sources) -> dict[str, tuple[Path, bytes]]:
-    pairs = zip(sources.items, sources.contents, strict=True)
-    return {str(item.image): (item.label, content) for item, content in pairs if item.label and isinstance(content, bytes)}
-
-
-def _look(splits: Sequence[Split], progress: Callable[[int], Callable[[int], object]]) -> None:
-    """Look at the usable images of all splits, at those that are the same file once."""
-    real = {path: os.path.realpath(path) for split in splits for path in split.table.paths}
+def _decode(splits: Sequence[ScannedSplit], progress: Callable[[int], Callable[[int], object]]) -> None:
+    """Decode the usable images of all splits, each file once."""
+    real = {str(path): os.path.realpath(path) for split in splits for path in split.index.paths}
     files = sorted(set(real.values()))
-    looks = dict(zip(files, look_at_all(files, progress(len(files))), strict=True))
+    images = dict(zip(files, decode_all(files, progress(len(files))), strict=True))
     for split in splits:
-        split.looks = {path: looks[real[path]] for path in split.table.paths}
+        split.images = {path: images[real[path]] for path in map(str, split.index.paths)}
 
 
-def summarise(split: Split, names: dict[int, str], imgsz: int) -> Summary:
+def summarise(split: ScannedSplit, names: dict[int, str], imgsz: int) -> SplitSummary:
     """Count and measure a split."""
-    table, report = split.table, split.table.report
-    drawn = table.rows[~table.crowds]
-    counts = np.bincount(drawn[:, 0].astype(np.int64), minlength=len(names))
-    formats = Counter(look.traits[0] for look in split.looks.values() if look.traits)
+    index, report = split.index, split.index.report
+    counts = np.bincount(index.annotations[~index.crowds, 0].astype(np.int64), minlength=len(names))
+    formats = Counter(image.traits[0] for image in split.images.values() if image.traits)
     kinds = Counter(label.suffix[1:] for label, _ in split.labels.values())
-    kinds.update({"json": sum(path not in split.labels for path in table.paths)} if split.sources.jsons else {})
-    return Summary(
+    kinds.update({"json": sum(path not in split.labels for path in map(str, index.paths))} if split.sources.jsons else {})
+    return SplitSummary(
         name=split.name,
         images=report.images,
         labelled=report.labelled,
@@ -162,9 +157,9 @@ def summarise(split: Split, names: dict[int, str], imgsz: int) -> Summary:
         image_formats=dict(formats.most_common()),
         label_formats=dict(kinds.most_common()),
         classes=counts.tolist(),
-        width=_spread(table.sizes[:, 1]),
-        height=_spread(table.sizes[:, 0]),
-        box_side=_spread(np.sqrt(box_pixels(split, imgsz).prod(1))),
+        width=_spread(index.sizes[:, 1]),
+        height=_spread(index.sizes[:, 0]),
+        box_side=_spread(np.sqrt(box_pixels(index, imgsz).prod(1))),
         boxes_an_image=round(report.boxes / max(report.images, 1), 2),
     )
 

@@ -1,9 +1,9 @@
-"""Recognising the same picture in other files: copies, and what was scaled, re-encoded or slightly changed.
+"""Perceptual hashes: find copies of an image, and images that were scaled, re-encoded or slightly changed.
 
-A picture is known by 64 bits and a thumbnail. The bits are the signs of its slowest cosines (perceptual hashing: Zauner,
-"Implementation and Benchmarking of Perceptual Image Hash Functions", 2010); they find the candidates, and the thumbnails
-decide. All pairs of bits are compared, a block at a time: for a hundred thousand pictures that takes seconds, and unlike an
-index of parts of the bits it takes no longer where many pictures are alike.
+An image is represented by 64 bits and a thumbnail. The bits are the signs of its lowest DCT frequencies (Zauner, "Implementation
+and Benchmarking of Perceptual Image Hash Functions", 2010); they find candidates, and the thumbnails decide. All pairs of bits
+are compared, a block at a time: seconds for a hundred thousand images, and unlike an index over parts of the bits it takes no
+longer where many images are alike.
 """
 
 from __future__ import annotations
@@ -18,59 +18,59 @@ SIDE = 16
 """Of a thumbnail, in pixels."""
 
 DISTANCE = 10
-"""Bits of 64 that two files of one picture may differ in."""
+"""Maximum number of different bits, of 64, between two files of one image."""
 
 _CORRELATION = 0.97
-"""Least correlation of two thumbnails of one picture, whatever happened to brightness and contrast."""
+"""Minimum correlation of two thumbnails of one image, whatever happened to brightness and contrast."""
 
 _FLAT = 4.0
-"""Mean difference, of 255, up to which thumbnails are the same without being asked for their correlation: one of flat areas is noise."""
+"""Mean difference, of 255, up to which thumbnails are the same whatever their correlation, which is noise on flat areas."""
 
 _BLOCK = 512
 _NEAREST = 4
-"""Candidates looked at for each picture and block; where hundreds are alike, a few are enough to say so."""
+"""Candidates compared for each image and block; where hundreds are alike, a few are enough."""
 
 Bits = NDArray[np.uint64]
 Thumbs = NDArray[np.uint8]
 
 
-def fingerprint(image: NDArray[np.uint8]) -> tuple[int, Thumbs]:
+def image_hash(image: NDArray[np.uint8]) -> tuple[int, Thumbs]:
     """Return the 64 bits and the (SIDE, SIDE) grey thumbnail of a (H, W, 3) BGR image."""
-    if max(image.shape[:2]) > 4096:  # area interpolation over very long ways overflows
+    if max(image.shape[:2]) > 4096:  # area interpolation by very large factors overflows
         image = cv2.resize(image, (min(image.shape[1], 4096), min(image.shape[0], 4096)), interpolation=cv2.INTER_NEAREST).astype(
             np.uint8, copy=False
         )
     grey = cv2.cvtColor(cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
-    slow = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
-    slow[0] = 0  # the mean brightness
-    bits = np.packbits(slow > np.median(slow[1:])).view(np.uint64)[0]
+    low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
+    low[0] = 0  # the mean brightness
+    bits = np.packbits(low > np.median(low[1:])).view(np.uint64)[0]
     return int(bits), cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Likenesses:
-    """For each of n pictures and each of the sets, the most similar other picture of that set.
+class NearestMatches:
+    """For each of n images and each split, the most similar other image of that split.
 
     Attributes:
-        partner: (n, sets) int64 number of that picture, -1 where none is alike.
-        distance: (n, sets) uint8 bits that differ; 255 where none is alike.
+        partner: (n, splits) int64 number of that image, -1 where none is similar.
+        distance: (n, splits) uint8 different bits; 255 where none is similar.
     """
 
     partner: NDArray[np.int64]
     distance: NDArray[np.uint8]
 
 
-def find_alike(bits: Bits, thumbs: Thumbs, members: NDArray[np.int64], sets: int, *, distance: int = DISTANCE) -> Likenesses:
-    """Compare every picture with every other.
+def find_similar(bits: Bits, thumbs: Thumbs, members: NDArray[np.int64], splits: int, *, distance: int = DISTANCE) -> NearestMatches:
+    """Compare every image with every other.
 
     Args:
-        bits: (n,) and thumbs (n, SIDE, SIDE), of `fingerprint`.
-        members: (n,) number of the set that each picture belongs to.
-        sets: how many there are.
-        distance: most bits that may differ.
+        bits: (n,) and thumbs (n, SIDE, SIDE), of `image_hash`.
+        members: (n,) number of the split that each image belongs to.
+        splits: how many there are.
+        distance: maximum number of different bits.
     """
     count = len(bits)
-    found = Likenesses(np.full((count, sets), -1, np.int64), np.full((count, sets), 255, np.uint8))
+    found = NearestMatches(np.full((count, splits), -1, np.int64), np.full((count, splits), 255, np.uint8))
     space = np.empty(_BLOCK * _BLOCK, np.uint64), np.empty(_BLOCK * _BLOCK, np.uint8)
     for top in range(0, count, _BLOCK):
         for left in range(top, count, _BLOCK):
@@ -83,7 +83,7 @@ def find_alike(bits: Bits, thumbs: Thumbs, members: NDArray[np.int64], sets: int
                 near &= block < found.distance[upper][:, members[lower]]
                 near |= (block <= distance) & (block < found.distance[lower][:, members[upper]].T)
             rows, columns = _candidates(block, near)
-            same = _same_picture(thumbs, rows + top, columns + left)
+            same = _same_image(thumbs, rows + top, columns + left)
             rows, columns = rows[same], columns[same]
             apart = block[rows, columns]
             _keep_nearest(found, rows + top, columns + left, apart, members)
@@ -92,14 +92,14 @@ def find_alike(bits: Bits, thumbs: Thumbs, members: NDArray[np.int64], sets: int
 
 
 def _distances(a: Bits, b: Bits, space: tuple[Bits, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """(len(a), len(b)) bits that differ, in memory that is used again."""
+    """(len(a), len(b)) numbers of different bits, in reused memory."""
     different, count = (memory[: len(a) * len(b)].reshape(len(a), len(b)) for memory in space)
     np.bitwise_xor(a[:, None], b[None, :], out=different)
     return np.bitwise_count(different, out=count)
 
 
 def _candidates(block: NDArray[np.uint8], near: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the marked pairs; where there are very many, of the nearest of each picture."""
+    """Indices of the marked pairs; where there are very many, of the nearest of each image."""
     chosen = np.flatnonzero(near)  # a tenth of the time of nonzero
     if len(chosen) > _NEAREST * sum(block.shape):
         block[~near] = 255
@@ -116,7 +116,7 @@ def _among_nearest(apart: NDArray[np.uint8], axis: int) -> NDArray[np.bool_]:
     return marks
 
 
-def _same_picture(thumbs: Thumbs, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _same_image(thumbs: Thumbs, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
     same = [np.zeros(0, np.bool_)]
     for start in range(0, len(rows), 4096):
         part = slice(start, start + 4096)
@@ -129,9 +129,9 @@ def _same_picture(thumbs: Thumbs, rows: NDArray[np.int64], columns: NDArray[np.i
 
 
 def _keep_nearest(
-    found: Likenesses, mine: NDArray[np.int64], theirs: NDArray[np.int64], apart: NDArray[np.uint8], members: NDArray[np.int64]
+    found: NearestMatches, mine: NDArray[np.int64], theirs: NDArray[np.int64], apart: NDArray[np.uint8], members: NDArray[np.int64]
 ) -> None:
-    """Enter pairs: of those of one picture with one set, the nearest, and of equals that with the lowest number."""
+    """Record, for each image and split, the nearest partner; of equals that with the lowest number."""
     order = np.lexsort((theirs, apart, members[theirs], mine))
     mine, theirs, apart = mine[order], theirs[order], apart[order]
     column = members[theirs]

@@ -1,4 +1,4 @@
-"""A diagnosis in words for the terminal, and as JSON for programs."""
+"""A diagnosis as text for the terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import json
 import os
 from collections.abc import Iterator
 
-from utils.data.doctor.diagnosis import Diagnosis, Summary
-from utils.data.doctor.findings import SEVERITIES, Group
+from utils.data.doctor.diagnosis import Diagnosis, SplitSummary
+from utils.data.doctor.findings import SEVERITIES, FindingGroup
 
 _CLASSES = 12
 _COLUMNS = ("images", "labelled", "background", "unusable", "absent", "boxes", "dropped", "boxes_an_image")
 
 
 def as_json(found: Diagnosis) -> str:
-    """Return everything as one JSON object; what is no text in a file name comes as \\udc80 to \\udcff."""
+    """Return everything as one JSON object; bytes of a file name that are not text become \\udc80 to \\udcff."""
     return json.dumps(found.as_dict(), indent=2) + "\n"
 
 
-def as_text(found: Diagnosis, most: int, *, everything: bool = False) -> Iterator[str]:
-    """Yield lines: the figures, then the findings in groups with at most `most` examples of each."""
+def as_text(found: Diagnosis, limit: int, *, everything: bool = False) -> Iterator[str]:
+    """Yield lines: the figures, then the findings in groups with at most `limit` examples of each."""
     names = ", ".join(split.name for split in found.splits)
     yield f"{found.source}: {len(found.names)} classes, {_counted(len(found.splits), 'split')} ({names})"
     yield ""
@@ -32,7 +32,7 @@ def as_text(found: Diagnosis, most: int, *, everything: bool = False) -> Iterato
     yield from _classes(found, everything)
     yield ""
     for group in found.groups:
-        yield from _group(group, found.root, most)
+        yield from _group(group, found.root, limit)
     total = ", ".join(_counted(found.count(severity), severity) for severity in SEVERITIES)
     yield f"nothing is wrong ({total})" if found.clean else total
 
@@ -48,7 +48,7 @@ def _table(rows: list[list[str]]) -> Iterator[str]:
         yield "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
 
 
-def _figures(split: Summary, imgsz: int) -> Iterator[str]:
+def _figures(split: SplitSummary, imgsz: int) -> Iterator[str]:
     formats = ", ".join(f"{count} {kind}" for kind, count in split.image_formats.items())
     labels = ", ".join(f"{count} .{kind}" for kind, count in split.label_formats.items()) or "none"
     (w0, w1, w2), (h0, h1, h2), (b0, b1, b2) = split.width, split.height, split.box_side
@@ -70,24 +70,16 @@ def _classes(found: Diagnosis, everything: bool) -> Iterator[str]:
         yield f"... and {len(order) - len(shown)} more classes (--all)"
 
 
-def _group(group: Group, root: str, most: int) -> Iterator[str]:
+def _group(group: FindingGroup, root: str, limit: int) -> Iterator[str]:
     where = f"{group.split}: " if group.split else ""
     advice = f" ({group.advice})" if group.advice else ""
+    inside = os.path.join(root, "")  # noqa: PTH118
     yield f"{group.severity.upper():<8}{where}{group.title}: {group.count}{advice}"
-    for finding in group.findings[:most]:
+    for finding in group.findings[:limit]:
         line = f":{finding.row}" if finding.row else ""
-        yield f"        {_short(finding.path, root)}{line}: {_short_text(finding.text, root)}"
-    left = group.count - min(most, len(group.findings))
-    if left > 0 and most:
-        kept = " (--all)" if len(group.findings) > most else ""
+        yield f"        {finding.path.removeprefix(inside)}{line}: {finding.text.replace(inside, '')}"
+    left = group.count - min(limit, len(group.findings))
+    if left > 0 and limit:
+        kept = " (--all)" if len(group.findings) > limit else ""
         yield f"        ... and {left} more{kept}"
     yield ""
-
-
-def _short(path: str, root: str) -> str:
-    inside = os.path.join(root, "")  # noqa: PTH118
-    return path.removeprefix(inside)
-
-
-def _short_text(text: str, root: str) -> str:
-    return text.replace(os.path.join(root, ""), "")  # noqa: PTH118

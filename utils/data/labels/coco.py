@@ -1,4 +1,4 @@
-"""COCO's instances JSON: one file a split, boxes in pixels, polygons, crowds, mask areas."""
+"""COCO instances JSON: one file a split, boxes in pixels, polygons, crowds, mask areas."""
 
 from __future__ import annotations
 
@@ -13,23 +13,14 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.labels.find_files import Folders
-from utils.data.labels.label_report import NO_POLYGON, Findings, Labels
+from utils.data.labels.find_files import FolderListings
+from utils.data.labels.image_source import CocoImage
+from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
 from utils.data.labels.voc import choose_frame
 from utils.errors import UserError, nearest
 
-_FARTHEST = 1e9
-"""No pixel is so far away; sums of such numbers do not overflow."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CocoImage:
-    """An image of the JSON: its file, id, declared (height, width), and annotations as they stand there."""
-
-    path: Path
-    number: int | str
-    size: tuple[int, int]
-    annotations: list[dict[str, Any]]
+_MAX_COORDINATE = 1e9
+"""Larger than any image; sums of such numbers do not overflow."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,20 +30,20 @@ class CocoFile:
     path: Path
     images: list[CocoImage]
     categories: dict[int, str]
-    findings: Findings
+    findings: FileFindings
 
 
 def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> CocoFile:
     """Read a COCO instances file.
 
     Args:
-        images: the folder of its images; None looks near the JSON and in `root`.
+        images: the folder of its images; None searches near the JSON and in `root`.
 
     Raises:
-        UserError: no JSON, or not of COCO's form.
+        UserError: not valid JSON, or not in COCO format.
     """
     document = _load(path, content)
-    findings = Findings(path)
+    findings = FileFindings(path)
     entries: dict[int | str, dict[str, Any]] = {}
     for entry in _objects(document, "images", path, findings):
         key, name = entry.get("id"), entry.get("file_name")
@@ -79,55 +70,55 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
 
 
 def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[int, int]:
-    """Return the class number of each category id, by name.
+    """Return the class id of each category id, by name.
 
     Raises:
         UserError: annotations of categories that `names` lacks; lists them.
     """
-    numbers = {name: number for number, name in sorted(names.items(), reverse=True)}  # the first of two equal names counts
+    numbers = {name: number for number, name in sorted(names.items(), reverse=True)}  # the first of two equal names wins
     categories = (a.get("category_id") for image in file.images for a in image.annotations)
     used = {key for key in categories if isinstance(key, int)}
     lost = [name for key, name in file.categories.items() if key in used and name not in numbers]
     if lost:
         listed = ", ".join(f"{name!r}{nearest(name, numbers)}" for name in lost[:10])
         more = f" and {len(lost) - 10} more" if len(lost) > 10 else ""
-        raise UserError(f"{file.path}: annotates categories that are not among the data set's names: {listed}{more}")
+        raise UserError(f"{file.path}: annotates categories that are not among the dataset's names: {listed}{more}")
     return {key: numbers[name] for key, name in file.categories.items() if name in numbers}
 
 
-def coco_labels(image: CocoImage, file: Path, classes: Mapping[int, int], size: tuple[int, int]) -> Labels:
-    """Turn an image's annotations into labels; `size` is the (height, width) of the image file."""
-    findings = Findings(file)
+def coco_annotations(image: CocoImage, file: Path, classes: Mapping[int, int], size: tuple[int, int]) -> ImageAnnotations:
+    """Convert an image's annotations; `size` is the (height, width) of the image file."""
+    findings = FileFindings(file)
     kept: list[tuple[dict[str, Any], list[float]]] = []
     for annotation in image.annotations:
-        box, kind, fault = _box(annotation, classes)
+        box, kind, fault = _read_box(annotation, classes)
         if fault:
             findings.drop(kind, f"annotation {annotation.get('id')!r} ({image.path.name}): {fault}")
         else:
             kept.append((annotation, box))
     if not kept:
-        return Labels.of(findings)
+        return ImageAnnotations.of(findings)
     xywh = np.array([box for _, box in kept])
     frame = choose_frame(image.size, size, (float((xywh[:, 1] + xywh[:, 3]).max()), float((xywh[:, 0] + xywh[:, 2]).max())), findings)
     scale = np.array([frame[1], frame[0]], np.float64)
     low = np.clip(xywh[:, :2] / scale, 0, 1)
     high = np.clip((xywh[:, :2] + xywh[:, 2:]) / scale, 0, 1)
-    rows = np.column_stack(([classes[a["category_id"]] for a, _ in kept], (low + high) / 2, high - low))
-    inside = np.asarray((rows[:, 3:] > 0).all(1)).tolist()
+    boxes = np.column_stack(([classes[a["category_id"]] for a, _ in kept], (low + high) / 2, high - low))
+    inside = np.asarray((boxes[:, 3:] > 0).all(1)).tolist()
     for (annotation, box), good in zip(kept, inside, strict=True):
         if not good:
             findings.drop("range", f"annotation {annotation.get('id')!r} ({image.path.name}): the box {box} lies outside the image")
     area = np.array([_area(a) for a, _ in kept]) * (size[0] * size[1] / (frame[0] * frame[1]))
     crowd = np.array([a.get("iscrowd") in (1, True) for a, _ in kept])
     polygons = [outline(a.get("segmentation"), scale) for (a, _), good in zip(kept, inside, strict=True) if good]
-    return Labels.of(findings, rows[inside], polygons, area[inside], crowd[inside])
+    return ImageAnnotations.of(findings, boxes[inside], polygons, area[inside], crowd[inside])
 
 
 def outline(segmentation: Any, scale: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return an object's polygon as (m, 2) shares of the (width, height) `scale`; no points for a mask (RLE) or for nothing usable.
+    """Return an object's polygon as (m, 2) points divided by the (width, height) `scale`; no points for a mask (RLE) or an invalid polygon.
 
-    Several parts become one outline that returns to the first point after each of them: the ways there and back cover each
-    other, so filling it fills the parts and nothing between them.
+    Several parts become one outline that returns to the first point after each of them: the connecting lines overlap, so filling
+    it fills the parts only.
     """
     if not isinstance(segmentation, list):
         return NO_POLYGON
@@ -143,16 +134,16 @@ def category_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
     """Return name by category id, in the order of the ids.
 
     Raises:
-        UserError: a category without whole id or name, or two of one id or name.
+        UserError: a category without an integer id or a name, or two with the same.
     """
     names: dict[int, str] = {}
     taken: set[str] = set()
     for entry in _objects(document, "categories", path):
         key, name = entry.get("id"), entry.get("name")
         if not isinstance(key, int) or not isinstance(name, str):
-            raise UserError(f"{path}: a category needs a whole number as id and a text as name, not {entry}")
+            raise UserError(f"{path}: a category needs an integer id and a string name, got {entry}")
         if key in names or name in taken:
-            raise UserError(f"{path}: category {key} ({name!r}) is there twice")
+            raise UserError(f"{path}: category {key} ({name!r}) is defined twice")
         names[key] = name
         taken.add(name)
     return dict(sorted(names.items()))
@@ -168,14 +159,14 @@ def coco_names(path: Path, content: bytes) -> list[str]:
 
 
 class _Locator:
-    """Finds the images a JSON names: in the given folder, or in the places where they usually lie relative to it."""
+    """Finds the images a JSON names: in the given folder, or in the usual folders relative to the JSON."""
 
     def __init__(self, path: Path, images: Path | None, root: Path) -> None:
         split = path.stem.rpartition("_")[2]  # instances_train2017 -> train2017
         near = (path.parent, path.parent.parent, root)
         below = ("", f"images/{split}", "images", split)
         self._places = [images] if images else list(dict.fromkeys(base / sub for base in near for sub in below))
-        self._folders = Folders()
+        self._folders = FolderListings()
 
     def __call__(self, name: str) -> Path:
         relative = Path(name.replace("\\", "/"))
@@ -187,7 +178,7 @@ class _Locator:
     def _candidates(self, relative: Path) -> Iterator[Path]:
         for place in self._places:
             yield place / relative
-        if relative.name != str(relative):  # written on another machine or in another layout
+        if relative.name != str(relative):  # a path of another machine or layout
             yield from (place / relative.name for place in self._places)
 
 
@@ -197,22 +188,22 @@ def _load(path: Path, content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(document, dict) or "images" not in document:
-        kind = "a list, as detections are saved" if isinstance(document, list) else "no 'images' in it"
+        kind = "a list, as for detections" if isinstance(document, list) else "without 'images'"
         raise UserError(f"{path}: not COCO ground truth ({kind}); it needs images, annotations and categories")
     return document
 
 
-def _objects(document: Mapping[str, Any], key: str, path: Path, findings: Findings | None = None) -> Iterable[dict[str, Any]]:
-    """Return a list of the document; what is no object in it costs itself only, where there are `findings` to say so."""
+def _objects(document: Mapping[str, Any], key: str, path: Path, findings: FileFindings | None = None) -> Iterable[dict[str, Any]]:
+    """Return the objects of a list in the document; other entries are reported to `findings`, or an error without."""
     entries = document.get(key, [])
-    sound = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else None
-    if sound is None or (findings is None and len(sound) < len(entries)):
+    objects = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else None
+    if objects is None or (findings is None and len(objects) < len(entries)):
         raise UserError(f"{path}: {key!r} is not a list of objects")
-    if findings is not None and len(sound) < len(entries):
+    if findings is not None and len(objects) < len(entries):
         for at, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                findings.drop("entry", f"{key}[{at}]: {entry!r:.40} is no object")
-    return sound
+                findings.drop("entry", f"{key}[{at}]: {entry!r:.40} is not an object")
+    return objects
 
 
 def _is_key(value: Any) -> TypeGuard[int | str]:
@@ -233,7 +224,7 @@ def _area(annotation: Mapping[str, Any]) -> float:
     return number if number > 0 else math.nan
 
 
-def _box(annotation: Mapping[str, Any], classes: Mapping[int, int]) -> tuple[list[float], str, str]:
+def _read_box(annotation: Mapping[str, Any], classes: Mapping[int, int]) -> tuple[list[float], str, str]:
     """Return an annotation's x, y, width, height in pixels, and kind and description of what is wrong with it."""
     key = annotation.get("category_id")
     if not isinstance(key, int) or isinstance(key, bool) or key not in classes:
@@ -241,6 +232,6 @@ def _box(annotation: Mapping[str, Any], classes: Mapping[int, int]) -> tuple[lis
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return [], "number", f"bbox {box!r:.80} is not four numbers x, y, width, height"
-    if max(map(abs, box)) > _FARTHEST:
+    if max(map(abs, box)) > _MAX_COORDINATE:
         return [], "range", f"the box {box} lies outside the image"
     return [float(v) for v in box], *(("", "") if min(box[2:]) > 0 else ("area", f"the box {box} has no area"))

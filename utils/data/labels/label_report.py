@@ -1,9 +1,8 @@
-"""What the readers found wrong, and the counts: one row of a label file, one image, one split."""
+"""The annotations of one image, what the readers found wrong, and the counts of a split."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,30 +13,30 @@ from numpy.typing import NDArray
 from utils.errors import UserError
 from utils.log import LOG
 
-MOST_PER_FILE = 50
-"""Findings kept of one file; the counts stay exact beyond it."""
+MAX_PER_FILE = 50
+"""FileFindings kept of one file; the counts stay exact beyond it."""
 
-_MOST_TEXT = 300
+_MAX_TEXT = 300
 
 KINDS = {
     "image": "images that cannot be used",
     "file": "label files that cannot be read",
-    "entry": "entries of a JSON that say too little or contradict each other",
-    "columns": "rows with a wrong number of columns",
-    "number": "rows that are no numbers",
-    "class": "classes that the data set does not have",
+    "entry": "incomplete or contradictory entries of a JSON",
+    "columns": "lines with an invalid number of columns",
+    "number": "annotations with invalid numbers",
+    "class": "classes that the dataset does not have",
     "range": "coordinates outside the image",
     "area": "boxes without area",
-    "repetition": "boxes that are there twice",
+    "repetition": "repeated boxes",
     "difficult": "objects marked difficult, which are left out",
-    "frame": "label files that state another size than their image has",
+    "frame": "label files that state another size than that of their image",
 }
-"""What can be wrong, and how it is called where findings are grouped."""
+"""The kinds of findings, and their titles."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong: the file, the row in it (from 1; 0 for the whole file), what, and which of `KINDS` it is."""
+class DataFinding:
+    """One problem: the file, the line in it (from 1; 0 for the whole file), what is wrong, and which of `KINDS` it is."""
 
     path: str
     row: int
@@ -48,67 +47,68 @@ class Finding:
         return f"{self.path}:{self.row}: {self.text}" if self.row else f"{self.path}: {self.text}"
 
 
-class Findings:
+class FileFindings:
     """The findings of one label file, with exact counts and a bounded list."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         self.dropped = 0
         self.kinds: Counter[str] = Counter()
-        self.kept: list[Finding] = []
+        self.kept: list[DataFinding] = []
 
     def note(self, kind: str, text: str, row: int = 0) -> None:
-        """Remember something that costs nothing."""
+        """Record a problem that leaves nothing out."""
         self.kinds[kind] += 1
-        if len(self.kept) < MOST_PER_FILE:
-            short = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
-            self.kept.append(Finding(self.path, row, short, kind))
+        if len(self.kept) < MAX_PER_FILE:
+            short = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
+            self.kept.append(DataFinding(self.path, row, short, kind))
 
     def drop(self, kind: str, text: str, row: int = 0) -> None:
-        """Remember a row that is left out."""
+        """Record an annotation that is left out."""
         self.dropped += 1
         self.note(kind, text, row)
 
-    def all(self) -> list[Finding]:
-        """Return the list, its last line telling how many more there are."""
+    def all(self) -> list[DataFinding]:
+        """Return the list; its last entry tells how many more there are."""
         unlisted = self.kinds.total() - len(self.kept)
-        return [*self.kept, Finding(self.path, 0, f"and {unlisted} more like these")] if unlisted else self.kept
+        return [*self.kept, DataFinding(self.path, 0, f"and {unlisted} more like these")] if unlisted else self.kept
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Labels:
-    """The labels of one image: k rows, crowd rows among them.
+class ImageAnnotations:
+    """The annotations of one image, crowds included.
 
     Attributes:
-        rows: (k, 5) float64: class, centre x, centre y, width, height; coordinates as shares of the image.
+        annotations: (k, 5) float64 class, centre x, centre y, width, height; coordinates in 0..1.
         area: (k,) float64 area in pixels of the original image; NaN where it is the box's.
-        crowd: (k,) bool: a group that only the metrics look at.
-        polygons: k arrays (m, 2) float32, shares of the image; m is 0 for a box without polygon.
+        crowd: (k,) bool: groups of objects that only the metrics use.
+        polygons: k arrays (m, 2) float32 in 0..1; m is 0 for a box without polygon.
         findings: what was wrong.
     """
 
-    rows: NDArray[np.float64]
+    annotations: NDArray[np.float64]
     area: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     polygons: list[NDArray[np.float32]]
-    findings: Findings
+    findings: FileFindings
 
     @classmethod
     def of(
         cls,
-        findings: Findings,
-        rows: NDArray[np.float64] | None = None,
+        findings: FileFindings,
+        annotations: NDArray[np.float64] | None = None,
         polygons: list[NDArray[np.float32]] | None = None,
         area: NDArray[np.float64] | None = None,
         crowd: NDArray[np.bool_] | None = None,
-    ) -> Labels:
-        """Fill in what a reader does not say: box areas, no crowd, no polygons, no rows."""
-        rows = np.zeros((0, 5)) if rows is None else rows.reshape(-1, 5)
+    ) -> ImageAnnotations:
+        """Fill in defaults: box areas, no crowd, no polygons, no annotations."""
+        annotations = np.zeros((0, 5)) if annotations is None else annotations.reshape(-1, 5)
+        count = len(annotations)
         return cls(
-            rows,
-            np.full(len(rows), np.nan) if area is None else area,
-            np.zeros(len(rows), np.bool_) if crowd is None else crowd,
-            [NO_POLYGON] * len(rows) if polygons is None else polygons,
+            annotations,
+            np.full(count, np.nan) if area is None else area,
+            np.zeros(count, np.bool_) if crowd is None else crowd,
+            [NO_POLYGON] * count if polygons is None else polygons,
             findings,
         )
 
@@ -123,13 +123,13 @@ class LabelReport:
 
     Attributes:
         found: images with a label file, or listed with at least one annotation in a COCO JSON.
-        missing: images without one; with `empty` and found files that keep no row, these are the background.
-        empty: label files without a row.
+        missing: images without one; with `empty` and files whose annotations are all left out, these are the background.
+        empty: label files without an annotation.
         corrupt: images left out.
-        absent: images that a list or a COCO JSON names and that are not there.
-        crowd: rows that only the metrics use; `boxes` does not count them.
-        dropped: label rows left out.
-        kinds: how many findings there are of each of `KINDS`.
+        absent: missing images that a list or a COCO JSON names.
+        crowd: annotations that only the metrics use; `boxes` does not count them.
+        dropped: annotations left out.
+        kinds: number of findings of each of `KINDS`.
     """
 
     split: str
@@ -143,32 +143,32 @@ class LabelReport:
     boxes: int
     crowd: int
     dropped: int
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFinding, ...]
     kinds: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
-        """Return the line that says it all."""
+        """Return the counts in one line."""
         crowd = f" and {self.crowd} crowd" if self.crowd else ""
         absent = f", {self.absent} absent" if self.absent else ""
         images = f"{self.images} images, {self.labelled} labelled, {self.images - self.labelled} background, {self.corrupt} corrupt"
-        return f"{self.split}: {images}{absent}; {self.boxes} boxes{crowd}; {self.dropped} rows dropped"
+        return f"{self.split}: {images}{absent}; {self.boxes} boxes{crowd}; {self.dropped} annotations dropped"
 
-    def lines(self, most: int | None = None) -> Iterator[str]:
-        """Yield the findings as text, at most `most` of them and then how many are left."""
-        shown = self.findings[:most]
+    def lines(self, limit: int | None = None) -> Iterator[str]:
+        """Yield the findings as text, at most `limit` of them and then how many are left."""
+        shown = self.findings[:limit]
         yield from map(str, shown)
         if len(shown) < len(self.findings):
             yield f"... and {len(self.findings) - len(shown)} more findings"
 
-    def log(self, most: int = 20) -> None:
+    def log(self, limit: int = 20) -> None:
         """Log the summary, and the first findings as warnings."""
         LOG.info(self.summary())
-        for line in self.lines(most):
-            LOG.log(logging.WARNING, "  %s", line)
+        for line in self.lines(limit):
+            LOG.warning("  %s", line)
 
     def require_boxes(self, *, why: str = "to train on") -> None:
-        """Raise a `UserError` when not one box is left."""
+        """Raise a `UserError` when there is no box."""
         if not self.boxes:
             where = "labels/NAME.txt parallel to images/, or NAME.txt or NAME.xml beside the image"
-            first = next(self.lines(1), f"Labels are looked for as {where}")
+            first = next(self.lines(1), f"Label files are searched as {where}")
             raise UserError(f"{self.summary()}: there is nothing {why}. {first}")

@@ -1,1 +1,1 @@
-"""From an index to batches."""
+"""The dataloader: from an index to batches."""

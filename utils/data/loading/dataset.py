@@ -1,4 +1,4 @@
-"""From a piece of work to tensors: what a loader worker does."""
+"""The dataset of a loader worker: from the plan of a batch to its arrays."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from utils.data.augment.augment import compose, draw_sample
 from utils.data.augment.colour import split_rgb
 from utils.data.index import Index
 from utils.data.loading.image_store import Image, ImageStore, kept_size
-from utils.data.loading.sampler import Sample, Size, Work, generator
-from utils.data.loading.shared_memory import Slots
+from utils.data.loading.sampler import BatchPlan, Sample, Size, generator
+from utils.data.loading.shared_memory import SharedSlots
 from utils.images.letterbox import GREY, Letterbox, apply, fit
 from utils.images.reading import ImageError
 
@@ -23,51 +23,56 @@ Fault = tuple[int, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Part:
-    """What came of a piece of work.
+class LoadedBatch:
+    """The arrays of a `BatchPlan`.
 
     Attributes:
-        images: (n, 3, H, W) uint8 RGB; None where the work named a slot, which holds them.
-        labels: (m, 6) float32 image among the n, class, cx, cy, w, h in 0..1.
-        faults: images of the data set that could not be read, and why.
+        images: (n, 3, H, W) uint8 RGB; None where the plan names a slot, which holds them.
+        targets: (m, 6) float32 image among the n, class, cx, cy, w, h in 0..1.
+        faults: images of the dataset that could not be read, and why.
     """
 
     images: NDArray[np.uint8] | None
-    labels: NDArray[np.float32]
+    targets: NDArray[np.float32]
     faults: tuple[Fault, ...]
 
 
-class Loading(Protocol):
-    """A way to make one sample."""
+class SampleReader(Protocol):
+    """Makes one sample."""
 
     def load(self, sample: Sample, epoch: int, out: NDArray[np.uint8], faults: list[Fault], /) -> NDArray[np.float32]:
         """Write (3, H, W) RGB into `out` and return (k, 5) class and normalised cxcywh; add unreadable images to `faults`."""
         ...
 
 
-class Parts:
-    """A collection whose items are pieces of work, done when they are asked for."""
+class BatchDataset:
+    """Loads the samples of a `BatchPlan`.
 
-    def __init__(self, loading: Loading, slots: Slots, index: Index) -> None:
-        self.loading, self.slots, self.index = loading, slots, index
+    Args:
+        samples: makes each sample.
+        slots: shared memory that plans may name.
+    """
+
+    def __init__(self, samples: SampleReader, slots: SharedSlots, index: Index) -> None:
+        self.samples, self.slots, self.index = samples, slots, index
 
     def path(self, i: int) -> Path:
         """Return the file of image i."""
         return self.index.paths[i]
 
-    def __getitem__(self, work: Work) -> Part:
-        shape = (len(work.samples), 3, *work.shape)
-        images = np.empty(shape, np.uint8) if work.slot < 0 else None
-        array = self.slots.array(work.slot, shape) if images is None else images
-        labels, faults = [np.zeros((0, 6), np.float32)], list[Fault]()
-        for position, sample in enumerate(work.samples):
-            rows = self.loading.load(sample, work.epoch, array[position], faults)
-            labels.append(np.concatenate((np.full((len(rows), 1), position), rows), 1, dtype=np.float32))
-        return Part(images, np.concatenate(labels), tuple(faults))
+    def __getitem__(self, plan: BatchPlan) -> LoadedBatch:
+        shape = (len(plan.samples), 3, *plan.shape)
+        images = np.empty(shape, np.uint8) if plan.slot < 0 else None
+        array = self.slots.array(plan.slot, shape) if images is None else images
+        targets, faults = [np.zeros((0, 6), np.float32)], list[Fault]()
+        for position, sample in enumerate(plan.samples):
+            found = self.samples.load(sample, plan.epoch, array[position], faults)
+            targets.append(np.concatenate((np.full((len(found), 1), position), found), 1, dtype=np.float32))
+        return LoadedBatch(images, np.concatenate(targets), tuple(faults))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Training:
+class TrainSamples:
     """Augmented samples: each a function of (seed, epoch, index) and of how often the index came before."""
 
     index: Index
@@ -77,15 +82,15 @@ class Training:
     mosaic: bool
 
     def load(self, sample: Sample, epoch: int, out: NDArray[np.uint8], faults: list[Fault]) -> NDArray[np.float32]:
-        """See `Loading`."""
+        """See `SampleReader`."""
         rng = generator(self.seed, epoch, sample.index, sample.occurrence)
         size = out.shape[1], out.shape[2]
-        draw = draw_sample(rng, self.hyp, sample.index, sample.pool, size, lambda i: len(self.index.labels(i)), mosaic=self.mosaic)
+        draw = draw_sample(rng, self.hyp, sample.index, sample.pool, size, lambda i: len(self.index.annotations_of(i)), mosaic=self.mosaic)
         return compose(draw, self.index, lambda i: _read(self.store, i, faults), out)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Validation:
+class ValSamples:
     """Letterboxed samples, the same in every epoch."""
 
     index: Index
@@ -93,22 +98,22 @@ class Validation:
     imgsz: int
 
     def load(self, sample: Sample, _epoch: int, out: NDArray[np.uint8], faults: list[Fault]) -> NDArray[np.float32]:
-        """See `Loading`."""
+        """See `SampleReader`."""
         image = _read(self.store, sample.index, faults)
         if image is None:
             out.fill(GREY)
             return np.zeros((0, 5), np.float32)
         box = validation_box(self.index, sample.index, self.imgsz, (out.shape[1], out.shape[2]))
-        labels = self.index.labels(sample.index)
+        annotations = self.index.annotations_of(sample.index)
         scale = np.array([box.size[1], box.size[0]] * 2, np.float32)
         shift = np.array([box.left, box.top, 0, 0], np.float32)
-        labels[:, 1:] = (labels[:, 1:] * scale + shift) / np.array([box.shape[1], box.shape[0]] * 2, np.float32)
+        annotations[:, 1:] = (annotations[:, 1:] * scale + shift) / np.array([box.shape[1], box.shape[0]] * 2, np.float32)
         split_rgb(apply(image, box), out)
-        return labels
+        return annotations
 
 
 def validation_box(index: Index, i: int, imgsz: int, shape: Size) -> Letterbox:
-    """Return where image i lies in a (height, width) batch: brought to a longest side of `imgsz`, then never enlarged."""
+    """Return the letterbox of image i in a (height, width) batch: resized to a longest side of `imgsz`, then never enlarged."""
     source = int(index.sizes[i][0]), int(index.sizes[i][1])
     return fit(source, shape, size=kept_size(source, imgsz, enlarge=True), enlarge=False)
 

@@ -1,14 +1,14 @@
-"""Decoded images: read at the resolution that loading needs, and kept within a budget of memory or on the disk.
+"""Decoded images at the resolution of the loader, cached in memory or on the disk.
 
-Whatever is kept or not, the same bytes come out.
+Caching never changes the pixels.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from utils.data.loading.shared_memory import free_memory, shared_bytes
-from utils.data.scan_cache import cache_folder
+from utils.files.atomic import atomic_write
+from utils.files.cache_folder import cache_folder
 from utils.images.letterbox import longest_side
 from utils.images.reading import ImageError, read_image
 from utils.log import LOG
@@ -27,12 +28,12 @@ Image = NDArray[np.uint8]
 Size = tuple[int, int]
 
 AUTOMATIC = 128 * 2**20
-"""A training set that fits in so many bytes is kept in shared memory without being asked to."""
+"""A training set up to this many bytes is kept in shared memory by default."""
 
 _MARGIN = 1.1
-_LOCKED = 10.0
-"""Seconds after which the lock of the images in memory, held for some microseconds each time, counts as lost."""
-_RESERVE = 2**28  # bytes left to batches and everything else
+_LOCK_TIMEOUT = 10.0
+"""Seconds after which the lock of the images in memory, held for microseconds, counts as lost."""
+_RESERVE = 2**28  # bytes left for batches and everything else
 
 
 def kept_size(source: Size, side: int, *, enlarge: bool) -> Size:
@@ -43,13 +44,13 @@ def kept_size(source: Size, side: int, *, enlarge: bool) -> Size:
 def load(path: Path, size: Size, *, exact: bool) -> Image:
     """Read an image as (height, width, 3) BGR of a given size.
 
-    With `exact` it is decoded in full and scaled as for validation (area interpolation down, linear up). Else JPEGs are
-    decoded at the least of 1, 1/2, 1/4, 1/8 that is not below the size, which is quicker and just as good to learn from.
+    With `exact` it is decoded in full and scaled as for validation (area interpolation down, linear up). Else JPEGs are decoded at the
+    minimum of 1, 1/2, 1/4, 1/8 that is not below the size, which is faster and as good for training.
 
     Raises:
         ImageError: the file cannot be read.
     """
-    image = read_image(path) if exact else read_image(path, least=size)
+    image = read_image(path) if exact else read_image(path, min_size=size)
     if image.shape[:2] == size:
         return image
     down = image.shape[0] > size[0]
@@ -58,16 +59,16 @@ def load(path: Path, size: Size, *, exact: bool) -> Image:
 
 
 class ImageStore:
-    """The images of a data set by number, each at its own kept size.
+    """The images of a dataset by index, each resized to its kept size.
 
     Args:
         paths: of the images.
-        sizes: (n, 2) height and width they have.
-        side: longest side in pixels at which they are kept.
-        exact: scale as for validation, see `load`; images smaller than `side` grow.
-        recent: images that this process keeps because they were used last.
-        cache: "ram" keeps all in memory shared by all processes, "disk" in the cache folder, "auto" in memory if they are
-            few, "" none; what does not fit is not kept, and the log says so.
+        sizes: (n, 2) original height and width.
+        side: longest side in pixels after resizing.
+        exact: scale as for validation, see `load`; images smaller than `side` are enlarged.
+        recent: number of recently used images that this process keeps.
+        cache: "ram" keeps all in shared memory, "disk" in the cache folder, "auto" in shared memory if they are small, "" none;
+            images that do not fit are not cached, with a warning.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class ImageStore:
         self._folder = _disk_folder(total) if cache == "disk" else None
 
     def __call__(self, i: int) -> Image:
-        """Return image i, (H, W, 3) BGR; not to be written into.
+        """Return image i, (H, W, 3) BGR; must not be modified.
 
         Raises:
             ImageError: the file cannot be read.
@@ -115,14 +116,15 @@ class ImageStore:
             if image.dtype == np.uint8 and image.shape == (*size, 3):
                 return image
         except (OSError, ValueError, EOFError):
-            pass  # not there yet, or damaged: written again
+            pass  # missing or damaged: written again
         image = load(path, size, exact=self.exact)
-        _write(file, image)
+        with contextlib.suppress(OSError), atomic_write(file, durable=False) as out:  # a full disk costs the cache, not the run
+            np.save(out, image, allow_pickle=False)
         return image
 
 
 class SharedImages:
-    """Images in memory that all loader processes share, each filled in by the first that reads it."""
+    """Images in memory shared by all loader processes, each stored by the first that reads it."""
 
     def __init__(self, sizes: Sequence[Size]) -> None:
         self._sizes = sizes
@@ -130,32 +132,32 @@ class SharedImages:
         self._bytes = shared_bytes(int(self._starts[-1]))
         self._filled = torch.zeros(len(sizes), dtype=torch.bool).share_memory_()
         self._lock = torch.multiprocessing.get_context().Lock()
-        self._lost = False  # whether a process that was killed took the lock with it
+        self._lost = False  # whether a killed process still holds the lock
 
     def get(self, i: int) -> Image | None:
-        """Return image i, or None before it was put."""
-        if not self._take():  # makes sure that the bytes written before the mark are seen
+        """Return image i, or None before it is stored."""
+        if not self._acquire():  # orders the flag after the pixels
             return None
         filled = bool(self._filled[i])
         self._lock.release()
-        return self._place(i) if filled else None
+        return self._pixels(i) if filled else None
 
     def put(self, i: int, image: Image) -> None:
-        """Keep image i. Two processes may do so at once: they write the same bytes."""
-        self._place(i)[:] = image
-        if self._take():
+        """Store image i. Two processes may do so at once: they write the same bytes."""
+        self._pixels(i)[:] = image
+        if self._acquire():
             self._filled[i] = True
             self._lock.release()
 
-    def _take(self) -> bool:
-        """Take the lock; False if it is lost, and then everything is read from the files again."""
-        if self._lost or self._lock.acquire(timeout=_LOCKED):
+    def _acquire(self) -> bool:
+        """Acquire the lock; False if it is lost, and then every image is read from its file again."""
+        if self._lost or self._lock.acquire(timeout=_LOCK_TIMEOUT):
             return not self._lost
-        LOG.warning("the images kept in memory are given up: a process that was killed has locked them")
+        LOG.warning("the image cache in memory is disabled: a killed process holds its lock")
         self._lost = True
         return False
 
-    def _place(self, i: int) -> Image:
+    def _pixels(self, i: int) -> Image:
         flat = self._bytes.numpy()[self._starts[i] : self._starts[i + 1]]
         return flat.reshape(*self._sizes[i], 3)
 
@@ -169,7 +171,7 @@ def _share(sizes: Sequence[Size]) -> SharedImages | None:
 
 
 def _in_memory(cache: str, total: int) -> bool:
-    """Whether to keep `total` bytes in shared memory; a refused request is logged."""
+    """Whether `total` bytes are kept in shared memory; logs a refused request."""
     if cache not in ("ram", "auto") or (cache == "auto" and total > AUTOMATIC):
         return False
     free = free_memory() - _RESERVE
@@ -195,20 +197,7 @@ def _disk_folder(total: int) -> Path | None:
 
 
 def _file_name(path: Path, size: Size, *, exact: bool) -> str:
-    """Name a kept image by all that its bytes depend on."""
+    """Name a cached image by all that its pixels depend on."""
     state = path.stat()
     identity = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{size}|{exact}"
     return f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"
-
-
-def _write(file: Path, image: Image) -> None:
-    """Write a file in one step; a full disk costs the cache, not the run."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as out:
-            temporary = Path(out.name)
-            np.save(out, image, allow_pickle=False)
-        temporary.replace(file)
-    except OSError:
-        if temporary:
-            temporary.unlink(missing_ok=True)

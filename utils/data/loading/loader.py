@@ -1,11 +1,10 @@
-"""Loaders: epochs of batches, the same to the bit whatever the number of workers and ranks."""
+"""Dataloaders: epochs of batches, bit-identical whatever the number of workers and ranks."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,32 +14,33 @@ from torch import Tensor
 
 from utils.config import Hyp
 from utils.data.index import Index
-from utils.data.loading.dataset import Loading, Part, Parts, Training, Validation, validation_box
+from utils.data.loading.dataset import BatchDataset, LoadedBatch, SampleReader, TrainSamples, ValSamples, validation_box
 from utils.data.loading.image_store import ImageStore
-from utils.data.loading.sampler import EpochOrder, Size, Work, in_order, shuffled, shuffled_rect
-from utils.data.loading.shared_memory import Slots, shared_memory
-from utils.data.loading.workers import AHEAD, Crew
+from utils.data.loading.sampler import BatchPlan, EpochOrder, Size, in_order, shuffled, shuffled_rect
+from utils.data.loading.shared_memory import SharedSlots, shared_memory
+from utils.data.loading.workers import AHEAD, WorkerPool
+from utils.device import cpu_count
 from utils.images.letterbox import Letterbox
 from utils.log import LOG
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """What a training or validation step takes.
+    """The input of a training or validation step.
 
     Attributes:
         images: (B, 3, H, W) uint8 RGB.
         targets: (n, 6) float32 image in the batch, class, cx, cy, w, h in 0..1.
-        indices: of the images in the data set; of a mosaic, the image it is counted as.
+        indices: of the images in the dataset; of a mosaic, the image it is counted as.
         paths: the files of these.
-        boxes: the way from the batch back to each source image; None where samples are augmented.
+        letterboxes: where each source image lies in the batch; None where samples are augmented.
     """
 
     images: Tensor
     targets: Tensor
     indices: list[int]
     paths: list[str]
-    boxes: list[Letterbox] | None = None
+    letterboxes: list[Letterbox] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on a device."""
@@ -52,90 +52,87 @@ class Loader:
     """Batches of one rank, epoch after epoch, from workers that live until `close`.
 
     Attributes:
-        faults: message by path of each image that could not be read so far; a sample without it took its place.
+        faults: message by path of each image that could not be read so far; a grey image replaced it.
     """
 
     def __init__(
         self,
         index: Index,
-        loading: Loading,
+        samples: SampleReader,
         order: Callable[[int, NDArray[np.float64] | None], EpochOrder],
         *,
         workers: int,
         world: int,
-        share: Callable[[EpochOrder, int, int], Iterator[Work]],
+        plans: Callable[[EpochOrder, int, int], Iterator[BatchPlan]],
         weights: NDArray[np.float64] | None = None,
-        boxes: Callable[[int, Size], Letterbox] | None = None,
+        letterbox: Callable[[int, Size], Letterbox] | None = None,
     ) -> None:
         self.faults: dict[str, str] = {}
         self._pin = torch.cuda.is_available()
-        self._index, self._order, self._share, self._weights, self._boxes = index, order, share, weights, boxes
+        self._index, self._order, self._plans, self._weights, self._letterbox = index, order, plans, weights, letterbox
         first = order(0, weights)
         self._length = len(first.bounds)
-        self._slots = Slots(workers * AHEAD + 2, 3 * first.most_pixels(world), shared=workers > 0)
-        self._parts: Parts | None = Parts(loading, self._slots, index)
-        self._crew = Crew(self._parts, workers) if workers else None
-        self._under_way: collections.deque[Work] = collections.deque()
+        self._slots = SharedSlots(workers * AHEAD + 2, 3 * first.max_pixels(world), shared=workers > 0)
+        self._dataset: BatchDataset | None = BatchDataset(samples, self._slots, index)
+        self._pool = WorkerPool(self._dataset, workers) if workers else None
+        self._pending: collections.deque[BatchPlan] = collections.deque()
 
     def __len__(self) -> int:
         return self._length
 
     def weigh(self, weights: NDArray[np.float64]) -> None:
-        """Draw the images of later epochs with replacement, in proportion to (n,) weights."""
+        """Sample the images of later epochs with replacement, in proportion to (n,) weights."""
         self._weights = weights
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on."""
-        assert self._parts is not None, "the loader is closed"
-        works = self._share(self._order(epoch, self._weights), epoch, start)
-        for work, part in self._loaded(works, self._parts) if self._crew is None else self._loaded_ahead(works, self._crew):
-            self._note(part)
-            yield from self._batches(work, part)
+        assert self._dataset is not None, "the loader is closed"
+        plans = self._plans(self._order(epoch, self._weights), epoch, start)
+        for plan, loaded in self._load(plans, self._dataset) if self._pool is None else self._load_ahead(plans, self._pool):
+            for i, message in loaded.faults:
+                path = str(self._index.paths[i])
+                if path not in self.faults:
+                    self.faults[path] = message
+                    LOG.warning("%s; a grey image without objects replaces it", message)
+            yield from self._batches(plan, loaded)
 
     def close(self) -> None:
         """End the workers; the loader cannot be used any more."""
-        self._parts = None
-        if self._crew:
-            self._crew.close()
+        self._dataset = None
+        if self._pool:
+            self._pool.close()
 
-    def _loaded(self, works: Iterator[Work], parts: Parts) -> Iterator[tuple[Work, Part]]:
-        for work in works:
-            mine = dataclasses.replace(work, slot=self._slots.take())
-            yield mine, parts[mine]
+    def _load(self, plans: Iterator[BatchPlan], dataset: BatchDataset) -> Iterator[tuple[BatchPlan, LoadedBatch]]:
+        for plan in plans:
+            own = dataclasses.replace(plan, slot=self._slots.take())
+            yield own, dataset[own]
 
-    def _loaded_ahead(self, works: Iterator[Work], crew: Crew) -> Iterator[tuple[Work, Part]]:
-        while self._under_way:  # of an epoch that was left early; a slot is free once nobody writes into it any more
-            crew.take()
-            self._slots.give_back(self._under_way.popleft().slot)
+    def _load_ahead(self, plans: Iterator[BatchPlan], pool: WorkerPool) -> Iterator[tuple[BatchPlan, LoadedBatch]]:
+        while self._pending:  # of an epoch that was left early; a slot is free once no worker writes into it
+            pool.take()
+            self._slots.give_back(self._pending.popleft().slot)
         while True:
-            for work in itertools.islice(works, crew.room):
-                self._under_way.append(dataclasses.replace(work, slot=self._slots.take()))
-                crew.give(self._under_way[-1])
-            if not self._under_way:
+            for plan in itertools.islice(plans, pool.room):
+                self._pending.append(dataclasses.replace(plan, slot=self._slots.take()))
+                pool.give(self._pending[-1])
+            if not self._pending:
                 return
-            part = crew.take()
-            yield self._under_way.popleft(), part
+            loaded = pool.take()
+            yield self._pending.popleft(), loaded
 
-    def _batches(self, work: Work, part: Part) -> Iterator[Batch]:
-        labels, first = torch.from_numpy(part.labels), 0
-        shape = len(work.samples), 3, *work.shape
-        images = self._slots.view(work.slot, shape) if part.images is None else torch.from_numpy(part.images)
-        for size in work.batches:
+    def _batches(self, plan: BatchPlan, loaded: LoadedBatch) -> Iterator[Batch]:
+        targets, first = torch.from_numpy(loaded.targets), 0
+        shape = len(plan.samples), 3, *plan.shape
+        images = self._slots.view(plan.slot, shape) if loaded.images is None else torch.from_numpy(loaded.images)
+        for size in plan.batches:
             last = first + size
-            rows = labels[(labels[:, 0] >= first) & (labels[:, 0] < last)]
-            rows[:, 0] -= first
-            indices = [sample.index for sample in work.samples[first:last]]
-            boxes = [self._boxes(i, work.shape) for i in indices] if self._boxes else None
-            piece = images[first:last].pin_memory() if self._pin else images[first:last]
-            yield Batch(piece, rows, indices, [str(self._index.paths[i]) for i in indices], boxes)
+            own = targets[(targets[:, 0] >= first) & (targets[:, 0] < last)]
+            own[:, 0] -= first
+            indices = [sample.index for sample in plan.samples[first:last]]
+            letterboxes = [self._letterbox(i, plan.shape) for i in indices] if self._letterbox else None
+            part = images[first:last].pin_memory() if self._pin else images[first:last]
+            yield Batch(part, own, indices, [str(self._index.paths[i]) for i in indices], letterboxes)
             first = last
-
-    def _note(self, part: Part) -> None:
-        for i, message in part.faults:
-            path = str(self._index.paths[i])
-            if path not in self.faults:
-                self.faults[path] = message
-                LOG.warning("%s; a grey image without objects takes its place", message)
 
 
 def train_loader(  # noqa: PLR0913
@@ -157,11 +154,11 @@ def train_loader(  # noqa: PLR0913
 
     Args:
         imgsz: side of the images in pixels.
-        batch_size: images a batch of this rank; a global batch has `world_size` times as many and the same content for any split.
-        workers: most processes; 0 loads in this one.
-        rect: batches of like aspect without mosaics.
-        cache: "ram", "disk" or "": small data sets are kept in memory anyway.
-        image_weights: (n,) weights to draw images with replacement by; see also `Loader.weigh`.
+        batch_size: of this rank; a global batch is `world_size` times as large, with the same content for any number of ranks.
+        workers: maximum number of processes; 0 loads in this one.
+        rect: batches of similar aspect ratio without mosaics.
+        cache: "ram", "disk" or "": small datasets are kept in memory anyway.
+        image_weights: (n,) weights for sampling with replacement; see also `Loader.weigh`.
     """
     batch = batch_size * world_size
     store = ImageStore(index.paths, index.sizes, imgsz, exact=False, cache=cache or "auto")
@@ -173,11 +170,11 @@ def train_loader(  # noqa: PLR0913
 
     return Loader(
         index,
-        Training(index, store, hyp, seed, mosaic=not rect),
+        TrainSamples(index, store, hyp, seed, mosaic=not rect),
         order,
         workers=_workers(workers, batch_size, imgsz, world_size),
         world=world_size,
-        share=lambda plan, epoch, start: plan.work(epoch, start=start, rank=rank, world=world_size),
+        plans=lambda order, epoch, start: order.plans(epoch, start=start, rank=rank, world=world_size),
         weights=image_weights,
     )
 
@@ -199,29 +196,28 @@ def val_loader(
 
     Args:
         imgsz: longest side of the images in pixels; smaller ones grow to it.
-        rect: sort by aspect and shape each batch to fit.
-        pad: strides that a rect batch is larger than needed.
+        rect: sort by aspect ratio and shape each batch to fit.
+        pad: additional strides of a rect batch.
         cache: "ram", "disk" or "".
     """
-    plan = in_order(index.sizes, batch_size, imgsz, stride, pad, rect=rect)
-    mine = dataclasses.replace(plan, bounds=plan.bounds[rank::world_size], shapes=plan.shapes[rank::world_size])
+    order = in_order(index.sizes, batch_size, imgsz, stride, pad, rect=rect)
+    own = dataclasses.replace(order, bounds=order.bounds[rank::world_size], shapes=order.shapes[rank::world_size])
     store = ImageStore(index.paths, index.sizes, imgsz, exact=True, recent=0, cache=cache)
     return Loader(
         index,
-        Validation(index, store, imgsz),
-        lambda _epoch, _weights: mine,
+        ValSamples(index, store, imgsz),
+        lambda _epoch, _weights: own,
         workers=_workers(workers, batch_size, imgsz, world_size),
         world=1,
-        share=lambda order, epoch, start: order.work(epoch, start=start),
-        boxes=lambda i, shape: validation_box(index, i, imgsz, shape),
+        plans=lambda order, epoch, start: order.plans(epoch, start=start),
+        letterbox=lambda i, shape: validation_box(index, i, imgsz, shape),
     )
 
 
-def _workers(most: int, batch_size: int, imgsz: int, world_size: int) -> int:
-    """Bound the loader processes by processors, batch size and room in shared memory for what they have under way."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _workers(limit: int, batch_size: int, imgsz: int, world_size: int) -> int:
+    """Bound the number of workers by cores, batch size and the free shared memory for the batches they load ahead."""
     room = shared_memory() // (max(batch_size, 32) * 3 * imgsz**2 * (AHEAD + 1) * world_size)
-    count = max(min(most, cpus, batch_size), 0)
+    count = max(min(limit, cpu_count(), batch_size), 0)
     if room < count:
         LOG.warning("shared memory has room for %d loader process(es) only (docker: --shm-size)", room)
     return min(count, int(room))

@@ -1,7 +1,6 @@
-"""Memory that loader processes share: plain bytes, and slots of it that batches pass through again and again.
+"""Shared memory of the loader processes: plain bytes, and slots that are reused for batch after batch.
 
-A page that is touched for the first time costs more than writing an image into one that is there, so the same memory
-serves from the first batch of a run to its last.
+Touching a page for the first time costs more than writing an image into it, so a run uses the same memory throughout.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def shared_bytes(count: int) -> Tensor:
     """Return (count,) uint8, shared with the processes that get it by fork or as an argument.
 
     Raises:
-        RuntimeError: /dev/shm has less room than that; it is taken here, not when the bytes are first touched.
+        RuntimeError: /dev/shm has less free space; it is reserved here, not when the bytes are first touched.
     """
     # What torch's own collate function does; share_memory_() touches every page twice.
     new_shared = getattr(torch.UntypedStorage, "_new_shared", None)
@@ -31,11 +30,11 @@ def shared_bytes(count: int) -> Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(new_shared(max(count, 1)))
 
 
-class Slots:
-    """A few equal pieces of shared memory, handed to a worker to fill and given back when nobody looks at them any more.
+class SharedSlots:
+    """Equal slots of shared memory that workers fill, free again once the tensors viewing them are gone.
 
-    The process that made them takes, views and recalls; workers only fill. Without workers, `shared` is False and the memory is the
-    process's own: a container's /dev/shm may hold not even one batch. Where it runs short there are fewer slots.
+    The creating process takes and views slots; workers only fill them. Without `shared` the memory is private, since a container's
+    /dev/shm may hold less than one batch. Where shared memory runs short there are fewer slots.
     """
 
     def __init__(self, count: int, size: int, *, shared: bool = True) -> None:
@@ -48,17 +47,17 @@ class Slots:
         self._free = list(range(len(self._memory)))
 
     def __getstate__(self) -> list[Tensor]:
-        return self._memory  # all that a worker needs
+        return self._memory  # a worker needs nothing else
 
     def __setstate__(self, memory: list[Tensor]) -> None:
         self._memory, self._free = memory, []
 
     def take(self) -> int:
-        """Return a free slot, the one used last if there are several; -1 when there is none."""
+        """Return a free slot, the one used last if there are several; -1 without any."""
         return self._free.pop() if self._free else -1
 
     def give_back(self, slot: int) -> None:
-        """Make a taken slot free again."""
+        """Free a slot."""
         if slot >= 0:
             self._free.append(slot)
 
@@ -67,14 +66,14 @@ class Slots:
         return np.frombuffer(self._memory[slot].numpy().data, np.uint8, int(np.prod(shape))).reshape(shape)
 
     def view(self, slot: int, shape: Sequence[int]) -> Tensor:
-        """Return a slot's content as a tensor; the slot is free again once that and all that is derived from it are gone."""
+        """Return a slot's content as a tensor; the slot is freed once the tensor and all its views are gone."""
         array = self.array(slot, shape)
-        weakref.finalize(array, self.give_back, slot)  # the tensor's storage holds the array, and nothing else does
+        weakref.finalize(array, self.give_back, slot)  # only the tensor's storage holds the array
         return torch.from_numpy(array)
 
 
 def free_memory() -> int:
-    """Return the bytes that new shared memory may take: of the machine, the container and /dev/shm the least."""
+    """Return the free bytes for shared memory: the minimum of the machine, the container and /dev/shm."""
     free = shared_memory()
     if "SC_AVPHYS_PAGES" in os.sysconf_names and not Path("/proc/meminfo").exists():
         free = min(free, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -89,5 +88,5 @@ def free_memory() -> int:
 
 
 def shared_memory() -> int:
-    """Return the free bytes of /dev/shm, where processes share tensors; a very large number where there is no such folder."""
+    """Return the free bytes of /dev/shm, where processes share tensors; a very large number without that folder."""
     return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 2**62  # noqa: S108

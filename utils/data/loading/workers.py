@@ -1,4 +1,4 @@
-"""Processes that load: each with a pipe of its own, and replaced when it dies or hangs."""
+"""Loader processes, each with its own pipe, replaced when one dies or hangs."""
 
 from __future__ import annotations
 
@@ -14,88 +14,88 @@ from multiprocessing.process import BaseProcess
 import cv2
 import torch
 
-from utils.data.loading.dataset import Part, Parts
-from utils.data.loading.sampler import Work
+from utils.data.loading.dataset import BatchDataset, LoadedBatch
+from utils.data.loading.sampler import BatchPlan
 from utils.errors import UserError
 from utils.log import LOG
 
 AHEAD = 2
-"""Pieces of work that a process has before it."""
+"""Plans queued for each worker."""
 PATIENCE = 300.0
-"""Seconds of waiting for one process after which it hangs."""
+"""Seconds without an answer after which a worker counts as hung."""
 TRIES = 4
-"""Processes that a piece of work is given to before loading is given up."""
+"""Workers that are tried on a plan before loading fails."""
 
 _TICK = 1.0
-_SIGNALS = ("SIGINT", "SIGUSR1")  # a terminal or batch system sends them to every process; the training decides what they mean
+_SIGNALS = ("SIGINT", "SIGUSR1")  # sent to every process by terminals and batch systems; the training process handles them
 
 
 @dataclasses.dataclass(slots=True)
-class _Member:
-    """A process.
+class _Worker:
+    """A loader process.
 
     Attributes:
-        pending: numbers and pieces of work that it has not answered yet, the first being under way.
-        waited: seconds that it has been waited for since its last answer.
+        pending: numbers and plans without an answer yet, the first being loaded.
+        waited: seconds without an answer.
     """
 
     process: BaseProcess
     pipe: Connection
-    pending: collections.deque[tuple[int, Work]]
+    pending: collections.deque[tuple[int, BatchPlan]]
     waited: float = 0.0
 
 
-class Crew:
-    """A fixed number of processes that load pieces of work ahead, and give them back in order.
+class WorkerPool:
+    """A fixed number of workers that load batches ahead and return them in order.
 
-    What a process loads depends on the work alone, so that it does not matter which one does it, nor how often.
+    What is loaded depends on the plan alone, so any worker may load it, and more than once.
 
     Args:
-        parts: how to load.
-        size: number of processes, at least 1.
+        dataset: loads a plan.
+        size: number of workers, >= 1.
         patience: see `PATIENCE`.
 
     Attributes:
-        replaced: how many processes had to be replaced so far.
+        replaced: number of workers replaced so far.
     """
 
-    def __init__(self, parts: Parts, size: int, *, patience: float = PATIENCE) -> None:
+    def __init__(self, dataset: BatchDataset, size: int, *, patience: float = PATIENCE) -> None:
         self.replaced = 0
-        self._parts, self._size, self._patience = parts, size, patience
-        self._members: list[_Member] = []
+        self._dataset, self._size, self._patience = dataset, size, patience
+        self._workers: list[_Worker] = []
         self._given = 0
-        self._done: dict[int, Part] = {}
+        self._done: dict[int, LoadedBatch] = {}
         self._tries: collections.Counter[int] = collections.Counter()
 
     @property
     def room(self) -> int:
-        """How many more pieces of work can be given."""
+        """Number of plans that can be given now."""
         return self._size * AHEAD - self.waiting
 
     @property
     def waiting(self) -> int:
-        """How many pieces were given and not taken."""
-        return sum(len(member.pending) for member in self._members) + len(self._done)
+        """Number of plans given and not taken."""
+        return sum(len(worker.pending) for worker in self._workers) + len(self._done)
 
     @property
     def processes(self) -> list[BaseProcess]:
-        """The processes there are now."""
-        return [member.process for member in self._members]
+        """The current processes."""
+        return [worker.process for worker in self._workers]
 
-    def give(self, work: Work) -> None:
-        """Give a piece of work to the process that has least before it."""
-        if not self._members:
-            self._members = [self._new_member() for _ in range(self._size)]
-        member = min(self._members, key=lambda m: len(m.pending))
-        member.pending.append((self._given, work))
+    def give(self, plan: BatchPlan) -> None:
+        """Give a plan to the worker with the shortest queue."""
+        if not self._workers:
+            self._workers = [self._new_worker() for _ in range(self._size)]
+        worker = min(self._workers, key=lambda m: len(m.pending))
+        worker.pending.append((self._given, plan))
         self._given += 1
-        self._send(member, work)
+        self._send(worker, plan)
 
-    def take(self) -> Part:
-        """Wait for the piece that was given first of those not taken, and return what came of it.
+    def take(self) -> LoadedBatch:
+        """Wait for the first plan given and not taken, and return its batch.
 
         Raises:
-            UserError: it was given to several processes, and none came to an end with it.
+            UserError: several workers have failed on it.
         """
         number = self._given - self.waiting
         while number not in self._done:
@@ -104,79 +104,79 @@ class Crew:
         return self._done.pop(number)
 
     def close(self) -> None:
-        """End the processes."""
-        for member in self._members:
-            _end(member)
-        self._members.clear()
+        """Stop the workers."""
+        for worker in self._workers:
+            _end(worker)
+        self._workers.clear()
 
     def _listen(self) -> None:
-        """Take answers, and see to those who will not answer any more."""
-        busy = [member for member in self._members if member.pending]
+        """Receive answers, and replace workers that are dead or hung."""
+        busy = [worker for worker in self._workers if worker.pending]
         start = time.monotonic()
-        ready = wait([member.pipe for member in busy], _TICK)
+        ready = wait([worker.pipe for worker in busy], _TICK)
         spent = time.monotonic() - start
-        for member in busy:
-            member.waited += spent
-            if member.pipe in ready:
-                self._receive(member)
-            elif member.waited > self._patience:
-                self._replace(member, f"has not answered for {self._patience:.0f} s")
+        for worker in busy:
+            worker.waited += spent
+            if worker.pipe in ready:
+                self._receive(worker)
+            elif worker.waited > self._patience:
+                self._replace(worker, f"has not answered for {self._patience:.0f} s")
 
-    def _receive(self, member: _Member) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
-            part = member.pipe.recv()
+            batch = worker.pipe.recv()
         except (EOFError, OSError):
-            member.process.join()
-            self._replace(member, f"ended ({_ending(member.process.exitcode)})")
+            worker.process.join()
+            self._replace(worker, f"ended ({_ending(worker.process.exitcode)})")
             return
-        number, _ = member.pending.popleft()
-        self._done[number] = part
-        member.waited = 0.0
+        number, _ = worker.pending.popleft()
+        self._done[number] = batch
+        worker.waited = 0.0
 
-    def _send(self, member: _Member, work: Work) -> None:
-        with contextlib.suppress(OSError):  # it has died, which is noticed when it is listened to; the work is done again then
-            member.pipe.send(work)
+    def _send(self, worker: _Worker, plan: BatchPlan) -> None:
+        with contextlib.suppress(OSError):  # it is dead, which is noticed when listening; its plans are sent again then
+            worker.pipe.send(plan)
 
-    def _replace(self, member: _Member, what: str) -> None:
-        """Put a new process in the place of one that is lost, with the same work before it."""
-        number, work = member.pending[0]
+    def _replace(self, worker: _Worker, reason: str) -> None:
+        """Replace a dead or hung worker by a new one with the same queue."""
+        number, plan = worker.pending[0]
         self._tries[number] += 1
         self.replaced += 1
-        _end(member)
+        _end(worker)
         if self._tries[number] >= TRIES:
-            names = [str(self._parts.path(sample.index)) for sample in work.samples]
+            names = [str(self._dataset.path(sample.index)) for sample in plan.samples]
             raise UserError(
-                f"a loader process {what}, the {TRIES}th with the same images: {', '.join(names[:8])}{' ...' if names[8:] else ''}. "
+                f"a loader process {reason}, the {TRIES}th with the same images: {', '.join(names[:8])}{' ...' if names[8:] else ''}. "
                 "If the machine is short of memory, lower --workers (0 loads in the training process) or give a container more "
-                "shared memory (docker: --shm-size); else look at these images"
+                "shared memory (docker: --shm-size); else check these images"
             )
-        LOG.warning("a loader process %s; another one takes its place", what)
-        new = self._new_member()
-        member.process, member.pipe, member.waited = new.process, new.pipe, 0.0
-        for _, again in member.pending:
-            self._send(member, again)
+        LOG.warning("a loader process %s; it is replaced", reason)
+        new = self._new_worker()
+        worker.process, worker.pipe, worker.waited = new.process, new.pipe, 0.0
+        for _, again in worker.pending:
+            self._send(worker, again)
 
-    def _new_member(self) -> _Member:
+    def _new_worker(self) -> _Worker:
         """Start a process.
 
-        OpenCV's threads do not survive a fork, but the copy waits for them for ever. So there are none at that moment, and the
-        process, which takes turns with others on the processors as it is, inherits a count of one.
+        OpenCV's threads do not survive a fork, and the child would wait for them forever. So there are none at that moment, and the
+        child inherits a thread count of one.
         """
         context = torch.multiprocessing.get_context()
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(self._parts, theirs, os.getpid()), daemon=True)
+        process = context.Process(target=_serve, args=(self._dataset, theirs, os.getpid()), daemon=True)
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
         try:
             process.start()
         finally:
             cv2.setNumThreads(threads)
-            theirs.close()  # so that its end is noticed: nobody else holds the other side
-        return _Member(process, ours, collections.deque())
+            theirs.close()  # so that its end is noticed: no other process holds that side
+        return _Worker(process, ours, collections.deque())
 
 
-def _serve(parts: Parts, pipe: Connection, parent: int) -> None:
-    """Load what comes through the pipe until the other side is gone: what a loader process does."""
+def _serve(dataset: BatchDataset, pipe: Connection, parent: int) -> None:
+    """Load the plans that come through the pipe until its other side is closed: the main loop of a worker."""
     for name in _SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -188,15 +188,15 @@ def _serve(parts: Parts, pipe: Connection, parent: int) -> None:
             while not pipe.poll(5):
                 if os.getppid() != parent:  # its end of the pipe may still be open in another loader process
                     return
-            pipe.send(parts[pipe.recv()])
+            pipe.send(dataset[pipe.recv()])
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _end(member: _Member) -> None:
-    member.process.kill()
-    member.process.join()
-    member.pipe.close()
+def _end(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.join()
+    worker.pipe.close()
 
 
 def _ending(code: int | None) -> str:
@@ -206,4 +206,4 @@ def _ending(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return name + (", as the system does when memory is short" if name in ("SIGKILL", "SIGBUS") else "")
+    return name + (", as the system does when memory runs out" if name in ("SIGKILL", "SIGBUS") else "")

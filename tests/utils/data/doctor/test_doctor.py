@@ -15,7 +15,7 @@ import pytest
 from utils.config import ROOT
 from utils.data.doctor import __main__ as doctor
 from utils.data.doctor.diagnosis import Diagnosis, diagnose
-from utils.data.doctor.findings import Group
+from utils.data.doctor.findings import FindingGroup
 from utils.data.doctor.report import as_json, as_text
 from utils.data.shapes import draw, write_dataset
 
@@ -47,7 +47,7 @@ def examine(source: Path, imgsz: int = 640) -> Diagnosis:
     return diagnose(source, imgsz=imgsz, distance=10, progress=lambda _: lambda _: None)
 
 
-def groups(found: Diagnosis, *, least: str = "warning") -> dict[tuple[str, str], Group]:
+def groups(found: Diagnosis, *, least: str = "warning") -> dict[tuple[str, str], FindingGroup]:
     return {(group.kind, group.split): group for group in found.groups if least == "note" or group.severity != "note"}
 
 
@@ -135,7 +135,7 @@ def test_classes(root: Path) -> None:
     label(root / "labels/train/1.txt", "2 .5 .5 .1 .1")
     texts = [f.text for group in examine(root).groups for f in group.findings]
     assert texts == [
-        "classes 0 and 2 are both called 'A ', but for case and blanks",
+        "classes 0 and 2 have the same name 'A ' but for case and spaces",
         "class 3 (d)",
         "class 2 (A ): boxes in train 1",
     ]
@@ -184,7 +184,7 @@ def test_an_undecodable_image_with_a_sound_header(root: Path) -> None:
     data[40:] = bytes(len(data) - 40)
     path.write_bytes(data)
     group = groups(examine(root))["image", "val"]
-    assert group.title == "images whose header is sound and whose content is not"
+    assert group.title == "images with a valid header and damaged data"
     assert group.count == 1
 
 
@@ -193,7 +193,7 @@ def test_splits_that_are_not_there(root: Path) -> None:
         root / "data.yaml", "path: .\ntrain: images/train\nval: images/gone\ntest: images/val\nnames: [a, b]\ndownload: https://x.y/z.zip\n"
     )
     (group,) = groups(examine(root)).values()
-    assert (group.severity, group.title, group.count) == ("error", "splits that are not there", 1)
+    assert (group.severity, group.title, group.count) == ("error", "missing splits", 1)
     assert "images/gone not found; tried" in group.findings[0].text
     (root / "empty").mkdir()
     label(root / "data.yaml", "path: .\ntrain: images/train\nval: list.md\nnames: [a, b]\n")
@@ -225,7 +225,7 @@ def test_text_shows_a_few_and_all(root: Path) -> None:
     label(root / "labels/train/1.txt", "9 .5 .5 .1 .1\n" * 60)
     lines = list(as_text(examine(root), 2))
     at = next(i for i, line in enumerate(lines) if line.startswith("ERROR"))
-    assert lines[at] == "ERROR   train: classes that the data set does not have: 60 (these boxes are left out)"
+    assert lines[at] == "ERROR   train: classes that the dataset does not have: 60 (these boxes are left out)"
     assert lines[at + 1].startswith("        labels/train/1.txt:1: class 9 is outside 0 to 1")
     assert lines[at + 3] == "        ... and 58 more (--all)"
     lines = list(as_text(examine(root), 10**9, everything=True))
@@ -255,7 +255,7 @@ def test_status(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             doctor.run(doctor.main)
         assert ended.value.code == status
     assert json.loads((tmp_path / "x.json").read_text())["clean"] is True
-    assert "a data set is a .yaml, a COCO .json, or a folder" in capsys.readouterr().err
+    assert "a dataset is a .yaml, a COCO .json, or a folder" in capsys.readouterr().err
 
 
 def test_coco128_measures_on_what_it_learns(shared: Path) -> None:

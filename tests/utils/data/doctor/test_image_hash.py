@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from utils.data.doctor import image_hash as fingerprints
-from utils.data.doctor.image_hash import DISTANCE, SIDE, find_alike, fingerprint
+from utils.data.doctor.image_hash import DISTANCE, SIDE, find_similar, image_hash
 from utils.data.shapes import draw
 
 
@@ -23,10 +23,10 @@ def compressed(image: np.ndarray, quality: int) -> np.ndarray:
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
 
 
-def alike(images: list[np.ndarray], members: list[int], **options: int) -> fingerprints.Likenesses:
-    prints = [fingerprint(image) for image in images]
+def alike(images: list[np.ndarray], members: list[int], **options: int) -> fingerprints.NearestMatches:
+    prints = [image_hash(image) for image in images]
     bits, thumbs = np.array([b for b, _ in prints], np.uint64), np.stack([t for _, t in prints])
-    return find_alike(bits, thumbs, np.array(members), max(members) + 1, **options)
+    return find_similar(bits, thumbs, np.array(members), max(members) + 1, **options)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_changed_files_of_one_picture(pictures: list[np.ndarray], change: Callab
 def test_photos_are_told_apart(shared) -> None:
     from utils.images.reading import read_image
 
-    photos = [read_image(path, least=(96, 96)) for path in sorted((shared / "fruits" / "test").glob("*.jpg"))[:30]]
+    photos = [read_image(path, min_size=(96, 96)) for path in sorted((shared / "fruits" / "test").glob("*.jpg"))[:30]]
     found = alike([*photos, *(compressed(photo, 40) for photo in photos)], [0] * 30 + [1] * 30)
     assert found.partner[:30, 1].tolist() == list(range(30, 60))
     assert (found.partner[:30, 0] == -1).all()
@@ -67,7 +67,7 @@ def test_flat_pictures() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9000, 3), (70000, 3, 3)])
 def test_odd_shapes(shape: tuple[int, int, int]) -> None:
-    bits, thumb = fingerprint(np.random.default_rng(0).integers(0, 255, shape, np.uint8))
+    bits, thumb = image_hash(np.random.default_rng(0).integers(0, 255, shape, np.uint8))
     assert 0 <= bits < 2**64
     assert thumb.shape == (SIDE, SIDE)
     assert thumb.dtype == np.uint8
@@ -81,37 +81,37 @@ def test_every_pair_is_compared(block: int, monkeypatch: pytest.MonkeyPatch) -> 
     bits[20:] = bits[:10] ^ np.uint64(0b1011)
     thumbs = np.zeros((30, SIDE, SIDE), np.uint8)
     members = rng.integers(0, 3, 30)
-    found = find_alike(bits, thumbs, members, 3, distance=3)
+    found = find_similar(bits, thumbs, members, 3, distance=3)
     for i in range(30):
         for member in range(3):
             apart = {j: (int(bits[i]) ^ int(bits[j])).bit_count() for j in range(30) if j != i and members[j] == member}
             nearest = [j for j in sorted(apart) if apart[j] == min(apart.values(), default=0) <= 3]
             assert found.partner[i, member] == (nearest[0] if nearest else -1)
             assert found.distance[i, member] == (apart[nearest[0]] if nearest else 255)
-    assert (find_alike(bits, thumbs, members, 3, distance=2).partner == -1).all()
+    assert (find_similar(bits, thumbs, members, 3, distance=2).partner == -1).all()
 
 
 def test_thumbnails_have_the_last_word() -> None:
     thumbs = np.random.default_rng(0).integers(0, 255, (3, SIDE, SIDE), np.uint8)
     thumbs[2] = thumbs[0]
-    found = find_alike(np.zeros(3, np.uint64), thumbs, np.zeros(3, np.int64), 1)
+    found = find_similar(np.zeros(3, np.uint64), thumbs, np.zeros(3, np.int64), 1)
     assert found.partner[:, 0].tolist() == [2, -1, 0]
 
 
-def test_thousands_of_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thousands_of_the_same_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the four and a half million pairs, the thumbnails of a few are compared."""
-    count, pairs, same_picture = 3000, 0, fingerprints._same_picture
+    count, pairs, same_picture = 3000, 0, fingerprints._same_image
 
     def counted(thumbs: Any, rows: Any, columns: Any) -> Any:
         nonlocal pairs
         pairs += len(rows)
         return same_picture(thumbs, rows, columns)
 
-    monkeypatch.setattr(fingerprints, "_same_picture", counted)
-    found = find_alike(np.zeros(count, np.uint64), np.zeros((count, SIDE, SIDE), np.uint8), np.arange(count) % 2, 2)
+    monkeypatch.setattr(fingerprints, "_same_image", counted)
+    found = find_similar(np.zeros(count, np.uint64), np.zeros((count, SIDE, SIDE), np.uint8), np.arange(count) % 2, 2)
     assert (found.distance == 0).all()
     assert pairs < 150_000
 
 
 def test_nothing() -> None:
-    assert find_alike(np.zeros(0, np.uint64), np.zeros((0, SIDE, SIDE), np.uint8), np.zeros(0, np.int64), 2).partner.shape == (0, 2)
+    assert find_similar(np.zeros(0, np.uint64), np.zeros((0, SIDE, SIDE), np.uint8), np.zeros(0, np.int64), 2).partner.shape == (0, 2)

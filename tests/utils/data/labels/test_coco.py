@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.labels.coco import CocoImage, class_map, coco_labels, coco_names, outline, read_coco
+from utils.data.labels.coco import CocoImage, class_map, coco_annotations, coco_names, outline, read_coco
 from utils.errors import UserError
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
@@ -22,7 +22,7 @@ def document(*annotations: dict[str, Any], **changes: Any) -> bytes:
 
 
 def labels_of(*annotations: dict[str, Any], size: tuple[int, int] = (100, 200)) -> Any:
-    return coco_labels(CocoImage(Path("a.jpg"), 1, (100, 200), list(annotations)), Path("x.json"), {3: 0, 7: 1}, size)
+    return coco_annotations(CocoImage(Path("a.jpg"), 1, (100, 200), list(annotations)), Path("x.json"), {3: 0, 7: 1}, size)
 
 
 def a(**changes: Any) -> dict[str, Any]:
@@ -31,18 +31,18 @@ def a(**changes: Any) -> dict[str, Any]:
 
 def test_boxes_areas_and_crowds() -> None:
     labels = labels_of(a(), a(category_id=3, iscrowd=1, area=9, segmentation={"counts": "x", "size": [1, 1]}), a(area=0))
-    np.testing.assert_allclose(labels.rows, [[1, 0.15, 0.5, 0.2, 0.6], [0, 0.15, 0.5, 0.2, 0.6], [1, 0.15, 0.5, 0.2, 0.6]])
+    np.testing.assert_allclose(labels.annotations, [[1, 0.15, 0.5, 0.2, 0.6], [0, 0.15, 0.5, 0.2, 0.6], [1, 0.15, 0.5, 0.2, 0.6]])
     assert labels.crowd.tolist() == [False, True, False]
     np.testing.assert_allclose(labels.area, [1234.5, 9, np.nan])
 
 
 def test_boxes_are_clipped_to_the_image() -> None:
-    np.testing.assert_allclose(labels_of(a(bbox=[-10, 50, 20, 100])).rows, [[1, 0.025, 0.75, 0.05, 0.5]])
+    np.testing.assert_allclose(labels_of(a(bbox=[-10, 50, 20, 100])).annotations, [[1, 0.025, 0.75, 0.05, 0.5]])
 
 
 def test_an_image_scaled_after_labelling() -> None:
     labels = labels_of(a(), size=(50, 100))
-    np.testing.assert_allclose(labels.rows, [[1, 0.15, 0.5, 0.2, 0.6]])
+    np.testing.assert_allclose(labels.annotations, [[1, 0.15, 0.5, 0.2, 0.6]])
     np.testing.assert_allclose(labels.area, [1234.5 / 4])
 
 
@@ -65,7 +65,7 @@ def test_an_image_scaled_after_labelling() -> None:
 )
 def test_a_bad_annotation_costs_itself_only(change: dict[str, Any], reason: str) -> None:
     labels = labels_of(a(), a(id=6, **change), a(category_id=3))
-    assert labels.rows[:, 0].tolist() == [1, 0]
+    assert labels.annotations[:, 0].tolist() == [1, 0]
     assert len(labels.polygons) == len(labels.area) == len(labels.crowd) == 2
     assert labels.findings.dropped == 1
     text = [f.text for f in labels.findings.all() if "annotation 6 (a.jpg)" in f.text]
@@ -76,11 +76,11 @@ def test_values_of_any_kind_where_numbers_belong() -> None:
     """JSON may hold anything anywhere: nothing of it ends the reading."""
     images = [{"id": [1], "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg", "height": 10**400, "width": "9"}]
     file = read_coco(Path("x.json"), document(a(category_id={"x": 1}), a(bbox=[10**400, 0, 1, 1]), images=images), None, Path())
-    assert [(image.number, image.size) for image in file.images] == [(1, (0, 0))]
+    assert [(image.image_id, image.size) for image in file.images] == [(1, (0, 0))]
     assert "needs an id and a file_name" in str(file.findings.all()[0])
     assert class_map(file, {0: "dog"}) == {7: 0}
-    labels = coco_labels(file.images[0], Path("x.json"), {7: 0}, (100, 200))
-    assert (len(labels.rows), labels.findings.dropped) == (0, 2)
+    labels = coco_annotations(file.images[0], Path("x.json"), {7: 0}, (100, 200))
+    assert (len(labels.annotations), labels.findings.dropped) == (0, 2)
 
 
 def test_parts_of_a_polygon_are_joined_without_filling_what_lies_between() -> None:
@@ -145,11 +145,11 @@ def test_strays_are_counted(tmp_path: Path) -> None:
         (b"{", "not valid JSON"),
         (b"\xff\xff", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b"[]", "a list, as detections are saved"),
-        (b"{}", "no 'images'"),
+        (b"[]", "a list, as for detections"),
+        (b"{}", "without 'images'"),
         (document(annotations=3), "'annotations' is not a list"),
         (document(categories=[{"id": "x", "name": "y"}]), "category needs"),
-        (document(categories=[*CATEGORIES, {"id": 8, "name": "dog"}]), "there twice"),
+        (document(categories=[*CATEGORIES, {"id": 8, "name": "dog"}]), "defined twice"),
     ],
 )
 def test_what_is_no_coco(content: bytes, reason: str) -> None:
@@ -166,4 +166,4 @@ def test_entries_that_contradict_each_other() -> None:
     assert file.findings.kinds == {"entry": 7}
     texts = [finding.text for finding in file.findings.all()]
     assert "image 1: 'b.jpg' has the id of 'a.jpg'" in texts
-    assert "annotations[3]: 'x' is no object" in texts
+    assert "annotations[3]: 'x' is not an object" in texts

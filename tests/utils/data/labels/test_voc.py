@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.data.labels.label_report import Labels
+from utils.data.labels.label_report import ImageAnnotations
 from utils.data.labels.voc import class_names, read_voc
 
 CLASSES = {"apple": 0, "banana": 1}
@@ -23,33 +23,35 @@ def xml(*things: str, size: tuple[int, int] | None = (100, 200)) -> str:
     return f"<annotation><filename>other.png</filename>{frame}{''.join(things)}</annotation>"
 
 
-def read(text: str | bytes, size: tuple[int, int] = (100, 200)) -> Labels:
+def read(text: str | bytes, size: tuple[int, int] = (100, 200)) -> ImageAnnotations:
     return read_voc(Path("a.xml"), text.encode() if isinstance(text, str) else text, CLASSES, size)
 
 
 def test_the_first_pixel_is_number_1_and_the_last_is_inside() -> None:
     labels = read(xml(thing(), thing("banana", (1, 1, 200, 100))))
-    np.testing.assert_allclose(labels.rows, [[0, 35 / 200, 45 / 100, 50 / 200, 50 / 100], [1, 0.5, 0.5, 1, 1]])
+    np.testing.assert_allclose(labels.annotations, [[0, 35 / 200, 45 / 100, 50 / 200, 50 / 100], [1, 0.5, 0.5, 1, 1]])
     assert labels.findings.all() == []
 
 
 @pytest.mark.parametrize("size", [None, (0, 0), (-5, 20)])
 def test_without_a_size_the_image_has_it(size: tuple[int, int] | None) -> None:
-    np.testing.assert_allclose(read(xml(thing(), size=size)).rows, [[0, 35 / 200, 45 / 100, 0.25, 0.5]])
+    np.testing.assert_allclose(read(xml(thing(), size=size)).annotations, [[0, 35 / 200, 45 / 100, 0.25, 0.5]])
 
 
 def test_an_image_scaled_after_labelling() -> None:
     labels = read(xml(thing(), size=(100, 200)), (50, 100))
-    np.testing.assert_allclose(labels.rows, [[0, 35 / 200, 0.45, 0.25, 0.5]])
+    np.testing.assert_allclose(labels.annotations, [[0, 35 / 200, 0.45, 0.25, 0.5]])
     assert "says 200 x 100 pixels, the image has 100 x 50" in labels.findings.all()[0].text
     assert labels.findings.dropped == 0
 
 
 def test_a_size_that_cannot_be_is_not_believed() -> None:
     np.testing.assert_allclose(
-        read(xml(thing(), size=(40, 80)), (100, 200)).rows, [[0, 35 / 200, 0.45, 0.25, 0.5]]
+        read(xml(thing(), size=(40, 80)), (100, 200)).annotations, [[0, 35 / 200, 0.45, 0.25, 0.5]]
     )  # too small for the box
-    np.testing.assert_allclose(read(xml(thing(), size=(200, 100)), (100, 200)).rows, [[0, 35 / 200, 0.45, 0.25, 0.5]])  # another aspect
+    np.testing.assert_allclose(
+        read(xml(thing(), size=(200, 100)), (100, 200)).annotations, [[0, 35 / 200, 0.45, 0.25, 0.5]]
+    )  # another aspect
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_a_size_that_cannot_be_is_not_believed() -> None:
 )
 def test_a_bad_object_costs_itself_only(bad: str, reason: str) -> None:
     labels = read(xml(thing(), bad, thing("banana")))
-    assert labels.rows[:, 0].tolist() == [0, 1]
+    assert labels.annotations[:, 0].tolist() == [0, 1]
     assert labels.findings.dropped == 1
     assert reason in labels.findings.all()[0].text
 
@@ -76,7 +78,7 @@ def test_a_bad_object_costs_itself_only(bad: str, reason: str) -> None:
 def test_entities_are_refused(encoding: str) -> None:
     bomb = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [<!ENTITY x "apple"><!ENTITY y "&x;&x;">]>' + xml(thing("&x;"))
     labels = read(bomb.encode(encoding))
-    assert len(labels.rows) == 0
+    assert len(labels.annotations) == 0
     assert "refused" in labels.findings.all()[0].text
     assert class_names(bomb.encode(encoding)) == set()
 
@@ -84,7 +86,7 @@ def test_entities_are_refused(encoding: str) -> None:
 @pytest.mark.parametrize("text", ["", "<annotation>", "not xml", "<a/>" * 2, "<?xml version='1.0' encoding='nonsense'?><a/>"])
 def test_what_is_no_xml(text: str) -> None:
     labels = read(text)
-    assert len(labels.rows) == 0
+    assert len(labels.annotations) == 0
     assert "not valid XML" in labels.findings.all()[0].text
 
 

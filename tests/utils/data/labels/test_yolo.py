@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from utils.data.labels import yolo
-from utils.data.labels.label_report import KINDS, MOST_PER_FILE, Labels
+from utils.data.labels.label_report import KINDS, MAX_PER_FILE, ImageAnnotations
 from utils.data.labels.yolo import count_classes, read_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.4"
 
 
-def read(text: str | bytes, nc: int = 3) -> Labels:
+def read(text: str | bytes, nc: int = 3) -> ImageAnnotations:
     return read_yolo(Path("a.txt"), text.encode() if isinstance(text, str) else text, nc)
 
 
 def test_boxes() -> None:
     labels = read("0 0.5 0.5 0.2 0.4\n2 0.1 0.2 0.05 1\n")
-    assert labels.rows.tolist() == [[0, 0.5, 0.5, 0.2, 0.4], [2, 0.1, 0.2, 0.05, 1]]
+    assert labels.annotations.tolist() == [[0, 0.5, 0.5, 0.2, 0.4], [2, 0.1, 0.2, 0.05, 1]]
     assert np.isnan(labels.area).all()
     assert not labels.crowd.any()
     assert [p.shape for p in labels.polygons] == [(0, 2)] * 2
@@ -30,8 +30,8 @@ def test_boxes() -> None:
 
 def test_polygons_and_boxes_in_one_file() -> None:
     labels = read(f"{GOOD}\n1 0.1 0.2 0.5 0.2 0.3 0.8\n")
-    assert labels.rows[0].tolist() == [0, 0.5, 0.5, 0.2, 0.4]
-    np.testing.assert_allclose(labels.rows[1], [1, 0.3, 0.5, 0.4, 0.6])
+    assert labels.annotations[0].tolist() == [0, 0.5, 0.5, 0.2, 0.4]
+    np.testing.assert_allclose(labels.annotations[1], [1, 0.3, 0.5, 0.4, 0.6])
     assert labels.polygons[0].shape == (0, 2)
     np.testing.assert_allclose(labels.polygons[1], [[0.1, 0.2], [0.5, 0.2], [0.3, 0.8]], rtol=1e-6)
 
@@ -48,15 +48,15 @@ def test_polygons_and_boxes_in_one_file() -> None:
         ("0 1.2 0.5 0.2 0.4", "1.2 is outside"),
         ("0 320 200 64 80", "320 is outside 0 to 1; pixels"),
         ("0 0.5 0.5 0 0.4", "no area"),
-        ("1.5 0.5 0.5 0.2 0.4", "class 1.5 is not a whole number"),
-        ("nan 0.5 0.5 0.2 0.4", "class nan is not a whole number"),
-        ("inf 0.5 0.5 0.2 0.4", "class inf is not a whole number"),
-        ("3 0.5 0.5 0.2 0.4", r"class 3 is outside 0 to 2 \(the data set has nc = 3\)"),
+        ("1.5 0.5 0.5 0.2 0.4", "class 1.5 is not an integer"),
+        ("nan 0.5 0.5 0.2 0.4", "class nan is not an integer"),
+        ("inf 0.5 0.5 0.2 0.4", "class inf is not an integer"),
+        ("3 0.5 0.5 0.2 0.4", r"class 3 is outside 0 to 2 \(the dataset has nc = 3\)"),
         ("-1 0.5 0.5 0.2 0.4", "class -1 is outside"),
         ("cat 0.5 0.5 0.2 0.4", "not a number.*cat"),
         ("0 0,5 0,5 0,2 0,4", "not a number.*0,5"),
         ("0, 0.5, 0.5, 0.2, 0.4", "not a number"),
-        ("0,0.5,0.5,0.2,0.4", "1 columns.*blanks stand between the columns"),
+        ("0,0.5,0.5,0.2,0.4", "1 columns.*columns are separated by spaces"),
         ("0 0.5 0.5 0.2 0.0_4", "not a number.*0.0_4"),
         ("0 0x1p-1 0.5 0.2 0.4", "not a number"),
         ("1e300 0.5 0.5 0.2 0.4", r"class 1e\+300 is outside"),
@@ -66,7 +66,7 @@ def test_polygons_and_boxes_in_one_file() -> None:
 )
 def test_a_bad_row_costs_itself_only(row: str, reason: str) -> None:
     labels = read(f"{GOOD}\n{row}\n1 0.5 0.5 0.2 0.4\n")
-    assert labels.rows[:, 0].tolist() == [0, 1]
+    assert labels.annotations[:, 0].tolist() == [0, 1]
     assert labels.findings.dropped == 1
     (finding,) = labels.findings.all()
     assert str(finding).startswith("a.txt:2: ")
@@ -75,12 +75,12 @@ def test_a_bad_row_costs_itself_only(row: str, reason: str) -> None:
 
 def test_rounding_errors_are_clipped() -> None:
     labels = read("0 1.0005 -0.0005 0.2 0.4\n")
-    assert labels.rows.tolist() == [[0, 1, 0, 0.2, 0.4]]
+    assert labels.annotations.tolist() == [[0, 1, 0, 0.2, 0.4]]
     assert labels.findings.dropped == 0
 
 
 def test_boxes_that_reach_over_the_edge_stay() -> None:
-    assert read("0 0.01 0.99 0.5 0.5").rows.tolist() == [[0, 0.01, 0.99, 0.5, 0.5]]
+    assert read("0 0.01 0.99 0.5 0.5").annotations.tolist() == [[0, 0.01, 0.99, 0.5, 0.5]]
 
 
 @pytest.mark.parametrize(
@@ -97,30 +97,30 @@ def test_boxes_that_reach_over_the_edge_stay() -> None:
 )
 def test_encodings_and_white_space(content: bytes) -> None:
     labels = read(content)
-    assert labels.rows.tolist() == [[0, 0.5, 0.5, 0.2, 0.4]]
+    assert labels.annotations.tolist() == [[0, 0.5, 0.5, 0.2, 0.4]]
     assert labels.findings.dropped == 0
 
 
 def test_other_bytes_cost_their_row() -> None:
     labels = read(GOOD.encode() + b"\n\xe9t\xe9 0.5 0.5 0.1 0.1\n\x00\x00\n")
-    assert len(labels.rows) == 1
+    assert len(labels.annotations) == 1
     assert labels.findings.dropped == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf"])
 def test_empty(content: bytes) -> None:
     labels = read(content)
-    assert labels.rows.shape == (0, 5)
+    assert labels.annotations.shape == (0, 5)
     assert labels.findings.dropped == 0
 
 
 def test_findings_are_bounded_and_counts_exact() -> None:
     labels = read("9 0.5 0.5 0.1 0.1\n" * 1000 + GOOD)
-    assert len(labels.rows) == 1
+    assert len(labels.annotations) == 1
     assert labels.findings.dropped == 1000
     listed = labels.findings.all()
-    assert len(listed) == MOST_PER_FILE + 1
-    assert listed[-1].text == f"and {1000 - MOST_PER_FILE} more like these"
+    assert len(listed) == MAX_PER_FILE + 1
+    assert listed[-1].text == f"and {1000 - MAX_PER_FILE} more like these"
 
 
 def test_each_kind_is_counted() -> None:
@@ -141,9 +141,9 @@ def test_large_files_are_read_like_small_ones(ending: str, monkeypatch: pytest.M
     small = read(text)
     monkeypatch.setattr(yolo, "MANY", 10)
     large = read(text)
-    assert large.rows.tolist() == small.rows.tolist()
+    assert large.annotations.tolist() == small.annotations.tolist()
     assert large.findings.all() == small.findings.all()
-    assert read("\n" * 20).rows.shape == (0, 5)
+    assert read("\n" * 20).annotations.shape == (0, 5)
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_a_million_rows(ending: str) -> None:
     rng = np.random.default_rng(0)
     rows = "\n".join(f"0 {x:.9f} {y:.9f} 0.1 0.1" for x, y in rng.random((1_000_000, 2)))
     labels = read(rows + ending)
-    assert len(labels.rows) == 1_000_000
+    assert len(labels.annotations) == 1_000_000
     assert labels.findings.dropped == bool(ending)
 
 

@@ -13,10 +13,11 @@ import torch
 
 from utils.config import Hyp
 from utils.data.config import load_data
-from utils.data.index import Index, load_index
+from utils.data.index import Index
 from utils.data.loading import loader as module
 from utils.data.loading import shared_memory as shared_module
 from utils.data.loading.loader import Batch, train_loader, val_loader
+from utils.data.scan import load_index
 from utils.images.reading import read_image
 
 HYP = Hyp(mixup=0.3, degrees=5, flipud=0.2)
@@ -145,7 +146,7 @@ def test_validation_letterboxes_and_finds_the_way_back(shared: Path) -> None:
     batch = next(loader.epoch(0))
     assert len(loader) == 32
     for k, i in enumerate(batch.indices):
-        box = batch.boxes[k]
+        box = batch.letterboxes[k]
         source = read_image(photos.paths[i])
         assert box.source == source.shape[:2]
         assert box.shape == tuple(batch.images.shape[2:])
@@ -156,7 +157,7 @@ def test_validation_letterboxes_and_finds_the_way_back(shared: Path) -> None:
         h, w = box.shape
         centre, half = rows[:, 2:4] * (w, h), rows[:, 4:] * (w, h) / 2
         back = box.to_source(np.concatenate((centre - half, centre + half), 1).astype(np.float32))
-        assert np.allclose(back, photos.truth(i).xyxy, atol=0.01)
+        assert np.allclose(back, photos.ground_truth(i).xyxy, atol=0.01)
 
 
 def test_validation_shares_the_images_over_ranks(index: Index) -> None:
@@ -193,7 +194,7 @@ def test_an_image_that_vanishes_is_reported_once(index: Index, tmp_path: Path, w
 
 
 def test_workers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setattr(module, "cpu_count", lambda: 4)
     monkeypatch.setattr(module, "shared_memory", lambda: 2**40)
     assert module._workers(8, 16, 640, 1) == 4
     assert module._workers(8, 2, 640, 1) == 2

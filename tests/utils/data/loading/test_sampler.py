@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from utils.data.config import load_data
-from utils.data.index import load_index
 from utils.data.loading.sampler import CHUNK, class_counts, image_weights, in_order, occurrences, rect_shape, shuffled, shuffled_rect
+from utils.data.scan import load_index
 
 
 def indices(plan, **share) -> list[list[int]]:
     """Images of each batch."""
     out = []
-    for work in plan.work(0, **share):
+    for work in plan.plans(0, **share):
         rest = [s.index for s in work.samples]
         for size in work.batches:
             out.append(rest[:size])
@@ -67,19 +67,19 @@ def test_start_leaves_out_the_first_batches_and_nothing_else() -> None:
 def test_partners_come_from_the_samples_own_chunk_whatever_the_batch() -> None:
     order = shuffled(100, 16, 64, 0, 0).order
     for batch in (4, 16, 50):
-        pools = {s.index: tuple(s.pool) for w in shuffled(100, batch, 64, 0, 0).work(0) for s in w.samples}
+        pools = {s.index: tuple(s.pool) for w in shuffled(100, batch, 64, 0, 0).plans(0) for s in w.samples}
         assert pools[order[0]] == tuple(order[:CHUNK])
         assert pools[order[40]] == tuple(order[CHUNK : 2 * CHUNK])
         assert pools[order[99]] == tuple(order[100 - CHUNK :])
-    assert {len(s.pool) for w in shuffled(5, 16, 64, 0, 0).work(0) for s in w.samples} == {5}
+    assert {len(s.pool) for w in shuffled(5, 16, 64, 0, 0).plans(0) for s in w.samples} == {5}
 
 
 def test_work_of_small_batches_is_a_chunk_for_one_worker() -> None:
-    assert [w.batches for w in shuffled(80, 16, 64, 0, 0).work(0)] == [(16, 16), (16, 16), (16,)]
-    assert [w.batches for w in shuffled(80, 64, 64, 0, 0).work(0)] == [(64,), (16,)]
-    assert [w.batches for w in shuffled(8, 4, 4096, 0, 0).work(0)] == [(4,), (4,)]  # too much memory to go in one
-    assert shuffled(80, 16, 64, 0, 0).most_pixels() == 32 * 64 * 64
-    assert shuffled(80, 16, 64, 0, 0).most_pixels(world=2) == 16 * 64 * 64
+    assert [w.batches for w in shuffled(80, 16, 64, 0, 0).plans(0)] == [(16, 16), (16, 16), (16,)]
+    assert [w.batches for w in shuffled(80, 64, 64, 0, 0).plans(0)] == [(64,), (16,)]
+    assert [w.batches for w in shuffled(8, 4, 4096, 0, 0).plans(0)] == [(4,), (4,)]  # too much memory to go in one
+    assert shuffled(80, 16, 64, 0, 0).max_pixels() == 32 * 64 * 64
+    assert shuffled(80, 16, 64, 0, 0).max_pixels(world=2) == 16 * 64 * 64
 
 
 def test_weights_draw_with_replacement_and_count_repeats() -> None:
@@ -88,7 +88,7 @@ def test_weights_draw_with_replacement_and_count_repeats() -> None:
     drawn = np.concatenate([shuffled(4, 4, 64, 0, e, weights).order for e in range(500)])
     assert set(drawn.tolist()) == {1, 2}
     assert (drawn == 2).mean() == pytest.approx(0.75, abs=0.03)
-    samples = [s for w in plan.work(0) for s in w.samples]
+    samples = [s for w in plan.plans(0) for s in w.samples]
     assert len({(s.index, s.occurrence) for s in samples}) == 4
     assert occurrences(np.array([5, 3, 5, 5, 3])).tolist() == [0, 0, 1, 2, 1]
 
@@ -132,4 +132,4 @@ def test_image_weights_by_hand(tiny_dataset: Path) -> None:
     index = load_index(load_data(tiny_dataset), "train")
     table = class_counts(index)
     assert table.shape == (len(index), index.nc)
-    assert [row.sum() for row in table] == [len(index.labels(i)) for i in range(len(index))]
+    assert [row.sum() for row in table] == [len(index.annotations_of(i)) for i in range(len(index))]
