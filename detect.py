@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Read the flags, open the source, load the weights, detect, and report."""
+    """Parse the flags, open the source, load the weights, detect, and report."""
     cfg, _ = parse(DetectConfig, description=__doc__ or "")
     if cfg.view_img and not has_display():
-        raise UserError("--view-img: this machine has no display (DISPLAY is not set); leave the flag out, the pictures are saved anyway")
+        raise UserError("--view-img: this machine has no display (DISPLAY is not set); omit the flag, the images are saved anyway")
     from utils.inference.sources import open_source
 
     start_log()
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def has_display() -> bool:
-    """Whether there may be something to show a window on."""
+    """Whether a window can probably be shown."""
     return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
@@ -79,10 +79,10 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
 
 
 def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
-    """Class names of a data YAML in place of class0, class1, ...; names that the weights bring stay.
+    """Class names of a data YAML in place of class0, class1, ...; names that the weights have are kept.
 
     Raises:
-        UserError: no such YAML, or names for another number of classes.
+        UserError: no such YAML, or another number of classes.
     """
     from models.spec.model_spec import parse_names
 
@@ -96,14 +96,14 @@ def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
 
 
 def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig) -> Tally:
-    """Detect in every frame of the source and write what was asked for; returns what was counted."""
+    """Detect in every frame of the source and write the requested files; return the counts."""
     from utils.inference.outputs import Outputs
     from utils.inference.window import Window
 
     tally = Tally()
     explain = explainer(predictor, folder, cfg)
     show = Window() if cfg.view_img or (source.live and has_display()) else None
-    with Outputs(folder, wanted(cfg)) as outputs:
+    with Outputs(folder, output_options(cfg)) as outputs:
         try:
             for frame in source:
                 results = predictor(frame.image, frame.path)
@@ -122,12 +122,12 @@ def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig
 
 
 def draw(results: Results, cfg: DetectConfig) -> NDArray[np.uint8]:
-    """The annotated picture."""
+    """The annotated image."""
     return results.plot(line_width=cfg.line_thickness, labels=not cfg.hide_labels, conf=not cfg.hide_conf)
 
 
 def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> AttentionSheets | None:
-    """What writes the sheets of --attention."""
+    """The writer of --attention's sheets."""
     if not cfg.attention:
         return None
     from models.detector import Detector
@@ -137,8 +137,8 @@ def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> Attentio
     return AttentionSheets(folder, predictor.model, predictor.shape, cfg.attention)
 
 
-def wanted(cfg: DetectConfig) -> OutputOptions:
-    """The flags that say what to write."""
+def output_options(cfg: DetectConfig) -> OutputOptions:
+    """The flags for output."""
     from utils.inference.outputs import OutputOptions
 
     return OutputOptions(
@@ -161,23 +161,23 @@ class Tally:
         self.ms: dict[str, float] = {}
 
     def add(self, frame: Frame, results: Results) -> None:
-        """Count a frame, and log its line."""
+        """Count and log a frame."""
         self.frames, self.shape = self.frames + 1, results.shape
         for part, ms in results.speed.items():
             self.ms[part] = self.ms.get(part, 0.0) + ms
         LOG.info("%s: %dx%d %s, %.1fms", printable(frame.title), *results.shape, results.summary(), results.speed["inference"])
 
     def speed(self) -> str:
-        """Mean milliseconds a frame of each part."""
+        """Mean milliseconds per frame of each part."""
         parts = ", ".join(f"{ms / self.frames:.1f}ms {part}" for part, ms in self.ms.items())
         return f"Speed: {parts} per image at shape (1, 3, {self.shape[0]}, {self.shape[1]})"
 
 
 def report(source: Source, folder: Path, tally: Tally) -> None:
-    """Say what was done and what could not be.
+    """Log what was done and what failed.
 
     Raises:
-        UserError: nothing at all could be read.
+        UserError: no source could be read.
     """
     if tally.frames:
         LOG.info(tally.speed())
@@ -190,12 +190,12 @@ def report(source: Source, folder: Path, tally: Tally) -> None:
         for name, reason in source.failures.items():
             LOG.warning("  %s: %s", printable(name), printable(reason))
     if not tally.frames:
-        raise UserError("nothing was detected in: no source could be read")
+        raise UserError("no source could be read")
     LOG.info("Results saved to %s", folder)
 
 
 if __name__ == "__main__":
-    # Every file and stream that cannot be read is named in the report; the libraries' own remarks would bury it.
+    # The report names every file and stream that cannot be read; the libraries' own messages would bury it.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     run(main)

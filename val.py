@@ -1,4 +1,4 @@
-"""Measure a detector on a data set.
+"""Evaluate a detector on a dataset.
 
 python val.py --weights yolov5s.pt --data data/coco128.yaml
 python val.py --weights runs/train/exp/weights/best.pt --data my.yaml --task test --save-json
@@ -16,7 +16,7 @@ from utils.cli import parse, run
 from utils.config import MAX_IMGSZ, ValConfig
 from utils.errors import UserError
 from utils.files.run_folders import new_run_folder
-from utils.log import LOG, start_log
+from utils.log import LOG, abbreviated, start_log
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -31,7 +31,7 @@ MANY_CLASSES = 50
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the flags and do the task."""
+    """Parse the flags and run the task."""
     cfg, _ = parse(ValConfig, argv, description=__doc__ or "")
     check(cfg)
     start_log()
@@ -40,25 +40,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(cfg: ValConfig) -> None:
-    """Refuse values that make no sense, before any work.
+    """Check the flags before any work.
 
     Raises:
-        UserError: names the flag.
+        UserError: a value is out of range.
     """
     for flag in ("conf_thres", "iou_thres"):
         value = getattr(cfg, flag)
         if not 0 <= value <= 1:
-            raise UserError(f"--{flag.replace('_', '-')} {value} is outside 0 to 1")
-    for flag, least in (("batch_size", 1), ("imgsz", 1), ("max_det", 1), ("workers", 0)):
-        if getattr(cfg, flag) < least:
-            raise UserError(f"--{flag.replace('_', '-')} {getattr(cfg, flag)}: at least {least}")
+            raise UserError(f"--{flag.replace('_', '-')} must be in 0..1, got {value}")
+    for flag, low in (("batch_size", 1), ("imgsz", 1), ("max_det", 1), ("workers", 0)):
+        if getattr(cfg, flag) < low:
+            raise UserError(f"--{flag.replace('_', '-')} must be >= {low}, got {getattr(cfg, flag)}")
     if cfg.imgsz > MAX_IMGSZ:
-        raise UserError(f"--imgsz {cfg.imgsz}: at most {MAX_IMGSZ}")
+        raise UserError(f"--imgsz must be <= {MAX_IMGSZ}, got {cfg.imgsz}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Bench:
-    """A model and the split it is measured on."""
+class ModelAndData:
+    """A model and the split it is evaluated on."""
 
     cfg: ValConfig
     model: Detector | Ensemble
@@ -67,7 +67,7 @@ class Bench:
     split: str
 
 
-def set_up(cfg: ValConfig, weights: Sequence[str]) -> Bench:
+def set_up(cfg: ValConfig, weights: Sequence[str]) -> ModelAndData:
     """Load the weights, several as an ensemble, and the split.
 
     Raises:
@@ -89,22 +89,21 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> Bench:
     data = load_data(cfg.data)
     if model.nc != data.nc and not cfg.single_cls:
         raise UserError(
-            f"{weights[0]} knows {model.nc} classes ({_few(model.names)}), {cfg.data} has {data.nc} ({_few(data.names)}); "
-            "give the weights that were trained on this data, or --single-cls"
+            f"{weights[0]} has {model.nc} classes ({abbreviated(model.names.values())}), "
+            f"{cfg.data} has {data.nc} ({abbreviated(data.names.values())}); give weights trained on this dataset, or --single-cls"
         )
     if model.names != data.names and not cfg.single_cls:
-        LOG.warning("the weights name the classes %s, the data %s; they are matched by number", _few(model.names), _few(data.names))
+        given, expected = (abbreviated(names.values()) for names in (model.names, data.names))
+        LOG.warning("the weights have the class names %s, the dataset %s; classes are matched by id", given, expected)
     split = cfg.task if cfg.task in ("train", "val", "test") else "val"
     index = load_index(data, split, single_cls=cfg.single_cls, classes=cfg.classes)
     index.report.log()
-    return Bench(cfg, model.to(memory_format=torch.channels_last), data, index, split)
+    return ModelAndData(cfg, model.to(memory_format=torch.channels_last), data, index, split)
 
 
-def _few(names: dict[int, str]) -> str:
-    return ", ".join([*list(names.values())[:3], *(["..."] if len(names) > 3 else [])])
-
-
-def measure(bench: Bench, settings: Settings, *, imgsz: int, rect: bool = True, plots: Path | None = None) -> tuple[Evaluation, Evaluator]:
+def measure(
+    bench: ModelAndData, settings: Settings, *, imgsz: int, rect: bool = True, plots: Path | None = None
+) -> tuple[Evaluation, Evaluator]:
     """Evaluate at an image size, rounded up to the model's stride."""
     from utils.data.loading.loader import val_loader
     from utils.evaluation.evaluate import evaluate
@@ -114,7 +113,7 @@ def measure(bench: Bench, settings: Settings, *, imgsz: int, rect: bool = True, 
     cfg, stride = bench.cfg, bench.model.max_stride
     size = ceil_to_stride(imgsz, stride)
     if size != imgsz:
-        LOG.info("--imgsz %d is no multiple of the model's stride %d; taking %d", imgsz, stride, size)
+        LOG.info("--imgsz %d is not a multiple of the model's stride %d; using %d", imgsz, stride, size)
     evaluator = Evaluator(bench.index.names)
     device = next(bench.model.parameters()).device
     loader = val_loader(bench.index, imgsz=size, batch_size=cfg.batch_size, workers=cfg.workers, rect=rect, stride=stride)
@@ -140,23 +139,23 @@ def _settings(cfg: ValConfig) -> Settings:
 
 
 def validate(cfg: ValConfig) -> Metrics:
-    """Measure a split, and write figures, pictures and, when asked, the detections into a new run folder."""
+    """Evaluate a split, and write metrics, plots and, if requested, detections into a new run folder."""
     if cfg.conf_thres > 0.001:
-        LOG.warning("--conf-thres %g: above 0.001 AP comes out too low", cfg.conf_thres)
+        LOG.warning("--conf-thres %g: AP is too low above 0.001", cfg.conf_thres)
     if cfg.save_hybrid:
-        LOG.warning("--save-hybrid lets the labels take part: the figures are inflated")
+        LOG.warning("--save-hybrid adds the ground truth to NMS: the metrics are inflated")
     bench = set_up(cfg, cfg.weights)
     folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
     evaluation, evaluator = measure(bench, _settings(cfg), imgsz=cfg.imgsz, plots=None if cfg.noplots else folder)
     report(cfg, evaluation)
-    write_figures(folder, bench, evaluation)
+    write_metrics(folder, bench, evaluation)
     write_detections(folder, bench, evaluator)
     LOG.info("Results in %s", folder)
     return evaluation.metrics
 
 
 def report(cfg: ValConfig, evaluation: Evaluation) -> None:
-    """Print what the table of the evaluation does not hold."""
+    """Log what the evaluation's table does not include."""
     from utils.evaluation.evaluate import log_classes
 
     m, speeds = evaluation.metrics, evaluation.speeds
@@ -167,10 +166,10 @@ def report(cfg: ValConfig, evaluation: Evaluation) -> None:
     if cfg.metric == "yolov5":
         y = m.yolov5
         LOG.info("P %.4f, R %.4f, mAP50 %.4f, mAP50-95 %.4f (as YOLOv5 computes them)", y.precision, y.recall, y.map50, y.map)
-    LOG.info("Speed: %s", ", ".join(f"{name} {ms:.1f} ms" for name, ms in speeds.items()) + " an image")
+    LOG.info("Speed: %s", ", ".join(f"{name} {ms:.1f} ms" for name, ms in speeds.items()) + " per image")
 
 
-def write_figures(folder: Path, bench: Bench, evaluation: Evaluation) -> None:
+def write_metrics(folder: Path, bench: ModelAndData, evaluation: Evaluation) -> None:
     """Write metrics.json, per_class.csv, confusion_matrix.csv, and their charts."""
     from utils.evaluation.confusion import write_confusion
     from utils.evaluation.metrics import write_per_class
@@ -194,8 +193,8 @@ def write_figures(folder: Path, bench: Bench, evaluation: Evaluation) -> None:
         plot_confusion(folder / "confusion_matrix.png", m.confusion, names)
 
 
-def write_detections(folder: Path, bench: Bench, evaluator: Evaluator) -> None:
-    """Write the detections as text and JSON, when asked for."""
+def write_detections(folder: Path, bench: ModelAndData, evaluator: Evaluator) -> None:
+    """Write the detections as text and JSON, if requested."""
     from utils.evaluation.predictions import category_ids, write_json, write_txt
 
     cfg = bench.cfg
@@ -207,18 +206,18 @@ def write_detections(folder: Path, bench: Bench, evaluator: Evaluator) -> None:
 
 
 def speed(cfg: ValConfig) -> None:
-    """Time square images at the thresholds of detection, half precision on CUDA, for each of the weights."""
+    """Time square images at detect.py's thresholds, with half precision on CUDA, for each of the weights."""
     for weights in cfg.weights:
         bench = set_up(cfg, [weights])
         half = cfg.half or next(bench.model.parameters()).device.type == "cuda"
         settings = dataclasses.replace(_settings(cfg), conf=0.25, iou=0.45, half=half)
         evaluation, _ = measure(bench, settings, imgsz=cfg.imgsz, rect=False)
         times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in evaluation.speeds.items())
-        LOG.info("%s: %s an image of %d x %d, batch %d", weights, times, cfg.imgsz, cfg.imgsz, cfg.batch_size)
+        LOG.info("%s: %s per image of %d x %d, batch %d", weights, times, cfg.imgsz, cfg.imgsz, cfg.batch_size)
 
 
 def study(cfg: ValConfig) -> None:
-    """Measure at image sizes from 256 to 1536; a table and a chart for each of the weights, in the run folder."""
+    """Evaluate at image sizes from 256 to 1536; write a table and a chart for each of the weights."""
     from utils.evaluation.charts import plot_study
 
     folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
@@ -228,7 +227,7 @@ def study(cfg: ValConfig) -> None:
         for size in STUDY_SIZES:
             (m, _, speeds), _ = measure(bench, _settings(cfg), imgsz=size)
             rows.append({"imgsz": size, "ap": m.ap, "ap50": m.ap50, "inference": speeds["inference"]})
-            figures = (m.precision, m.recall, m.ap50, m.ap, 0, 0, 0, *speeds.values())  # YOLOv5's columns; it has no losses here either
+            figures = (m.precision, m.recall, m.ap50, m.ap, 0, 0, 0, *speeds.values())  # YOLOv5's columns, in which the losses are 0
             lines.append(" ".join(f"{v:10.4g}" for v in figures) + "\n")
         stem = f"study_{Path(cfg.data).stem}_{Path(weights).stem}"
         (folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")

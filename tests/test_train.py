@@ -183,7 +183,7 @@ def test_a_run_that_is_not_finite_goes_back_and_then_stops_with_the_images(cfg, 
     [
         ((), "nothing to train: give --weights"),
         (("--cfg", "yolov5n.yaml", "--epochs", "0"), "--epochs must be >= 1, got 0"),
-        (("--cfg", "yolov5n.yaml", "--batch-size", "0"), "--batch-size 0"),
+        (("--cfg", "yolov5n.yaml", "--batch-size", "0"), "--batch-size must be >= 1, or -1"),
         (("--cfg", "yolov5n.yaml", "--epoch-count", "3"), "unknown argument '--epoch-count'; did you mean '--epochs'"),
         (("--cfg", "yolov5n.yaml", "--hyp", "hyp.scratch-lo.yaml"), "did you mean 'hyp.scratch-low.yaml'"),
         (("--cfg", "yolov5n.yaml", "--momentum", "2"), "momentum: 2.0 is outside 0 to 0.9999"),

@@ -71,7 +71,7 @@ def test_an_ensemble_of_equals_measures_as_one(weights: Path, tiny_dataset: Path
 
 def test_speed_task_writes_nothing(weights: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(flags(weights, tiny_dataset, tmp_path, "--task", "speed"))
-    assert "an image of 128 x 128" in capsys.readouterr().out
+    assert "per image of 128 x 128" in capsys.readouterr().out
     assert not (tmp_path / "exp").exists()
 
 

@@ -1,6 +1,6 @@
-"""Frozen settings from a command line: dataclass fields in, one strict parser out.
+"""Frozen settings from a command line: a strict parser made from dataclass fields.
 
-Imports nothing heavy, so that ``--help`` and a mistyped flag are answered at once.
+Imports nothing heavy, so that ``--help`` and a mistyped flag respond at once.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from utils.errors import StopError, UserError, nearest
+from utils.log import escaped
 from utils.signals import ignore_signals
 
 C = TypeVar("C")
 
-LONGEST_MESSAGE = 4000
+MAX_MESSAGE = 4000
 
 
 def option(default: Any, help: str, *aliases: str, **argument: Any) -> Any:
     """Declare a dataclass field that is also a flag.
 
     The flag is the field's name with hyphens; `aliases` are further spellings (``"--img"``). `argument` goes to
-    ``ArgumentParser.add_argument``; without a ``type`` there, the default's own type is used, and a bool becomes a switch.
-    ``positional=True`` makes it an argument without a flag; with ``nargs="*"`` it takes any number.
+    ``ArgumentParser.add_argument``; without a ``type`` there, the default's type is used, and a bool becomes a switch.
+    ``positional=True`` makes it a positional argument; with ``nargs="*"`` it takes any number of values.
     """
     return dataclasses.field(default=default, metadata={"help": help, "aliases": aliases, "argument": argument})
 
@@ -54,8 +55,8 @@ def _add(parser: _Parser, field: dataclasses.Field[Any]) -> None:
     parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=shown, **argument)
 
 
-def _normalised(argument: str) -> str:
-    """Accept ``--batch_size`` for ``--batch-size``; values are left alone."""
+def _normalized(argument: str) -> str:
+    """Accept ``--batch_size`` for ``--batch-size``; values are unchanged."""
     if not argument.startswith("--"):
         return argument
     flag, sign, value = argument.partition("=")
@@ -66,7 +67,7 @@ def parse(config: Callable[..., C], argv: Sequence[str] | None = None, *, descri
     """Parse `argv` into the dataclass `config`.
 
     Returns:
-        The frozen settings, and the names of the fields that were given on the command line.
+        The frozen settings, and the names of the fields given on the command line.
 
     Raises:
         UserError: for an unknown flag (with the nearest known one) or a value of the wrong type.
@@ -81,8 +82,8 @@ def parse_with(
     """Parse `argv` like `parse`, with the fields of the dataclass `extra` as further flags.
 
     Returns:
-        The frozen settings, the names of their fields given on the command line, and the given values of `extra`, which
-        are the caller's to merge: what lies beneath them (a file) is not known here.
+        The frozen settings, the names of their fields given on the command line, and the given values of `extra`, which the
+        caller merges over those of a file.
     """
     values = _parsed([config, extra], argv, description)
     names = {field.name for field in dataclasses.fields(extra)}  # type: ignore[arg-type]
@@ -96,7 +97,7 @@ def _parsed(configs: Sequence[Callable[..., Any]], argv: Sequence[str] | None, d
         for field in dataclasses.fields(config):  # type: ignore[arg-type]
             if "help" in field.metadata:
                 _add(parser, field)
-    known, unknown = parser.parse_known_args([_normalised(a) for a in (sys.argv[1:] if argv is None else argv)])
+    known, unknown = parser.parse_known_args([_normalized(a) for a in (sys.argv[1:] if argv is None else argv)])
     if unknown:
         flag = unknown[0].partition("=")[0]
         raise UserError(f"unknown argument {flag!r}{nearest(flag, parser.flags())} (--help lists every flag)")
@@ -108,15 +109,13 @@ def _given(values: dict[str, Any]) -> frozenset[str]:
 
 
 def _shown(message: str) -> str:
-    """A message without what could steer a terminal: it may quote files of strangers."""
-    text = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]} ... ({len(message)} characters)"
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return escaped(message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ... ({len(message)} characters)")
 
 
 def run(main: Callable[[], object]) -> NoReturn:
     """Run a script's `main` and exit.
 
-    With 0 when it is done; with one message on stderr and 2 for a `UserError`, 75 (try again later) for a `StopError`, 130 for Ctrl-C.
+    The status is 0 for success, and after one message on stderr 2 for a `UserError`, 75 (retry later) for a `StopError`, 130 for Ctrl-C.
     """
     try:
         main()

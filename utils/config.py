@@ -1,6 +1,6 @@
-"""Every setting of the scripts: frozen dataclasses whose fields are the flags, and the hyper-parameter file.
+"""Settings of the scripts: frozen dataclasses whose fields are the flags, and the hyper-parameter file.
 
-Settings flow one way: the defaults here, then the hyper-parameter YAML, then the command line; merged once, then read only.
+Precedence: the defaults here, then the hyper-parameter YAML, then the command line; merged once, then read-only.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from utils.files.safe_open import open_regular
 from utils.files.safe_yaml import parse_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The repository: where models/ and data/ with the shipped YAML files lie."""
+"""The repository, with the shipped YAML files in models/ and data/."""
 
 IMGSZ = ("--img", "--img-size")
 MAX_IMGSZ = 16384
 MAX_YAML_BYTES = 512 << 10
-"""YAML is read at 100 kB a second; the names of 10 000 classes take 200 kB."""
+"""YAML is parsed at 100 kB per second; the names of 10 000 classes take 200 kB."""
 
 
 def hyper(default: float | None, help: str, low: float = 0.0, high: float = math.inf) -> Any:
-    """Declare a hyper-parameter with the range it may take; it is a flag too, and then wins over the file."""
+    """Declare a hyper-parameter with its valid range; it is a flag too, which overrides the file."""
     field = option(default, help, type=float)
     return dataclasses.field(default=default, metadata={**field.metadata, "range": (low, high)})
 
@@ -37,7 +37,7 @@ class Hyp:
     """Hyper-parameters; names and defaults are those of YOLOv5's hyp.scratch-low.yaml."""
 
     lr0: float = hyper(0.01, "initial learning rate")
-    lrf: float = hyper(0.01, "final learning rate as a share of lr0")
+    lrf: float = hyper(0.01, "final learning rate as a fraction of lr0")
     momentum: float = hyper(0.937, "SGD momentum, or Adam's beta1", 0, 0.9999)
     weight_decay: float = hyper(0.0005, "weight decay at the nominal batch of 64")
     warmup_epochs: float = hyper(3.0, "epochs of warm-up")
@@ -48,22 +48,22 @@ class Hyp:
     cls_pw: float = hyper(1.0, "positive weight of the class BCE")
     obj: float = hyper(1.0, "gain of the objectness loss")
     obj_pw: float = hyper(1.0, "positive weight of the objectness BCE")
-    anchor_t: float = hyper(4.0, "largest side ratio of a target to its anchor", 1)
-    anchors: float | None = hyper(None, "anchors per level, to be fitted to the data", 1)
+    anchor_t: float = hyper(4.0, "maximum ratio of sides between a target and its anchor", 1)
+    anchors: float | None = hyper(None, "anchors per level, fitted to the data", 1)
     fl_gamma: float = hyper(0.0, "gamma of the focal loss; 0 turns it off")
     hsv_h: float = hyper(0.015, "hue gain", 0, 1)
     hsv_s: float = hyper(0.7, "saturation gain", 0, 1)
     hsv_v: float = hyper(0.4, "value gain", 0, 1)
-    degrees: float = hyper(0.0, "largest rotation in degrees", 0, 180)
-    translate: float = hyper(0.1, "largest shift as a share of the image", 0, 1)
-    scale: float = hyper(0.5, "largest change of scale", 0, 1)
-    shear: float = hyper(0.0, "largest shear in degrees", 0, 89)
-    perspective: float = hyper(0.0, "largest perspective coefficient", 0, 0.01)
+    degrees: float = hyper(0.0, "maximum rotation in degrees", 0, 180)
+    translate: float = hyper(0.1, "maximum translation as a fraction of the image", 0, 1)
+    scale: float = hyper(0.5, "maximum change of scale", 0, 1)
+    shear: float = hyper(0.0, "maximum shear in degrees", 0, 89)
+    perspective: float = hyper(0.0, "maximum perspective coefficient", 0, 0.01)
     flipud: float = hyper(0.0, "probability of a flip upside down", 0, 1)
     fliplr: float = hyper(0.5, "probability of a flip left to right", 0, 1)
     mosaic: float = hyper(1.0, "probability of a mosaic", 0, 1)
     mixup: float = hyper(0.0, "probability of mixing a mosaic with another", 0, 1)
-    copy_paste: float = hyper(0.0, "share of polygon objects pasted mirrored", 0, 1)
+    copy_paste: float = hyper(0.0, "fraction of polygon objects pasted mirrored", 0, 1)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -76,26 +76,26 @@ class Hyp:
                 raise UserError(f"hyper-parameter {field.name}: {value} is outside {low} to {high}")
 
 
-_UNREAD = {"iou_t"}  # stands in every YOLOv5 file, and no code ever read it
+_UNUSED = {"iou_t"}  # in every YOLOv5 file, and read by no code
 
 
 def load_hyp(path: str | Path, overrides: Mapping[str, float] | None = None) -> Hyp:
     """Read a hyper-parameter YAML, `overrides` (the command line's) on top.
 
     Raises:
-        UserError: no such file, not a mapping, an unknown key, a value out of range.
+        UserError: no such file, not a mapping, an unknown key, or a value out of range.
     """
     path = find_yaml(path, ROOT / "data" / "hyps", ROOT)
     values = read_yaml(path)
     known = [f.name for f in dataclasses.fields(Hyp)]
     for key in values:
-        if key not in known and key not in _UNREAD:
+        if key not in known and key not in _UNUSED:
             raise UserError(f"{path}: unknown hyper-parameter {key!r}{nearest(key, known)}")
-    return Hyp(**{**{k: _number(v) for k, v in values.items() if k not in _UNREAD}, **(overrides or {})})
+    return Hyp(**{**{k: _number(v) for k, v in values.items() if k not in _UNUSED}, **(overrides or {})})
 
 
 def _number(value: Any) -> Any:
-    """Read 1e-3 as the number it is meant to be; YAML 1.1 takes it for a text because it lacks a point."""
+    """Convert 1e-3, which YAML 1.1 reads as a string because it has no point."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -103,10 +103,10 @@ def _number(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping without ever building an object it names.
+    """Read a YAML mapping, without constructing objects.
 
     Raises:
-        UserError: unreadable, not YAML, tagged, larger than any list of settings, or not a mapping.
+        UserError: unreadable, not YAML, tagged, too large, or not a mapping.
     """
     try:
         with open_regular(path) as file:
@@ -114,7 +114,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if len(text) > MAX_YAML_BYTES:
-        raise UserError(f"{path}: larger than {MAX_YAML_BYTES >> 10} KiB; long lists of images go into a .txt that the YAML names")
+        raise UserError(f"{path}: larger than {MAX_YAML_BYTES >> 10} KiB; put long lists of images into a .txt file that the YAML names")
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
@@ -122,10 +122,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def find_yaml(name: str | Path, *folders: Path) -> Path:
-    """Find a YAML file: the path as it is, then its name in each of `folders`.
+    """Find a YAML file: the path itself, then its name in each of `folders`.
 
     Raises:
-        UserError: found nowhere; lists every path tried and the nearest name there is.
+        UserError: not found; lists every path tried and the nearest name.
     """
     tried = [Path(name), *(folder / name for folder in folders)]
     for path in tried:
@@ -140,41 +140,41 @@ def find_yaml(name: str | Path, *folders: Path) -> Path:
 class TrainConfig:
     """Flags of train.py."""
 
-    weights: str = option("", "start weights: an official YOLOv5 .pt or an Attune checkpoint; '' trains from scratch")
+    weights: str = option("", "initial weights: an official YOLOv5 .pt or an Attune checkpoint; '' trains from scratch")
     cfg: str = option("", "model YAML; with --weights alone, the model is the weights' own")
-    data: str = option("data/coco128.yaml", "data set: a YAML, a COCO JSON, or a folder of images and labels")
+    data: str = option("data/coco128.yaml", "dataset: a YAML, a COCO JSON, or a folder of images and labels")
     hyp: str = option("data/hyps/hyp.scratch-low.yaml", "hyper-parameter YAML")
-    epochs: int = option(100, "epochs in all")
-    batch_size: int = option(16, "images a step over all processes; -1 fits it to the GPU's memory", "--batch")
+    epochs: int = option(100, "number of epochs")
+    batch_size: int = option(16, "images per step over all processes; -1 fits it to the GPU's memory", "--batch")
     imgsz: int = option(640, "side of the training and validation images in pixels", *IMGSZ)
     rect: bool = option(False, "rectangular batches (no mosaic)")
-    resume: str = option("", "go on with the newest run below --project, or with the given checkpoint", nargs="?", const="newest")
-    resume_anyway: bool = option(False, "go on although data or settings are not those of the run")
+    resume: str = option("", "resume the newest run below --project, or the given checkpoint", nargs="?", const="newest")
+    resume_anyway: bool = option(False, "resume although data or settings differ from those of the run")
     nosave: bool = option(False, "save the last epoch's checkpoint only")
     noval: bool = option(False, "validate after the last epoch only")
     noautoanchor: bool = option(False, "keep the model's anchors")
-    noplots: bool = option(False, "draw no pictures")
+    noplots: bool = option(False, "draw no plots")
     cache: str = option("", "keep decoded images in 'ram' or on 'disk'", nargs="?", const="ram", choices=("ram", "disk"))
-    image_weights: bool = option(False, "draw images of badly detected classes more often")
+    image_weights: bool = option(False, "sample images of badly detected classes more often")
     device: str = option("", "cpu, mps, 0, or 0,1,2,3; '' takes the first GPU, else the CPU")
     multi_scale: bool = option(False, "vary the image size of each batch from half to one and a half")
     single_cls: bool = option(False, "treat all classes as one")
-    classes: tuple[int, ...] | None = option(None, "train on these classes only (indices of the data set)", nargs="+", type=int)
+    classes: tuple[int, ...] | None = option(None, "train on these classes only (class ids of the dataset)", nargs="+", type=int)
     optimizer: str = option("SGD", "optimizer", choices=("SGD", "Adam", "AdamW"))
     sync_bn: bool = option(False, "synchronised batch norm over several GPUs")
-    workers: int = option(8, "most loader processes a rank; 0 loads in the training process")
+    workers: int = option(8, "maximum number of dataloader workers per rank; 0 loads in the training process")
     project: str = option("runs/train", "folder of the runs")
     name: str = option("exp", "name of the run")
     exist_ok: bool = option(False, "write into an existing run folder")
     cos_lr: bool = option(False, "cosine in place of linear learning-rate schedule")
     label_smoothing: float = option(0.0, "label smoothing epsilon")
-    patience: int = option(100, "epochs without a gain before training stops; 0 never stops")
+    patience: int = option(100, "early stopping after so many epochs without improvement; 0 turns it off")
     freeze: tuple[int, ...] = option((0,), "N freezes rows 0 to N-1; several numbers freeze those rows", nargs="+", type=int)
-    save_period: int = option(-1, "also keep a checkpoint every so many epochs")
-    save_interval: float = option(10.0, "save within an epoch every so many minutes; 0 saves after epochs only")
-    rank_timeout: float = option(30.0, "with torchrun: minutes after which a process that does not answer counts as hanging")
+    save_period: int = option(-1, "also keep a checkpoint every N epochs")
+    save_interval: float = option(10.0, "save within an epoch every N minutes; 0 saves after epochs only")
+    rank_timeout: float = option(30.0, "with torchrun: minutes until an unresponsive process counts as hanging")
     seed: int = option(0, "seed of weights, order and augmentation")
-    local_rank: int = option(-1, "GPU of this process, as old launchers set it; torchrun needs no flag")
+    local_rank: int = option(-1, "GPU of this process, set by old launchers; torchrun needs no flag")
     amp: str = option(
         "auto", "mixed precision: auto takes fp16 on CUDA, bf16 on CPUs that have it", choices=("auto", "off", "bf16", "fp16")
     )
@@ -183,52 +183,52 @@ class TrainConfig:
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "imgsz": 32, "workers": 0, "patience": 0, "seed": 0}
-        for name, low in least.items():
+        minimum = {"epochs": 1, "imgsz": 32, "workers": 0, "patience": 0, "seed": 0}
+        for name, low in minimum.items():
             if getattr(self, name) < low:
-                raise UserError(f"--{name} {getattr(self, name)}: must be at least {low}")
+                raise UserError(f"--{name} must be >= {low}, got {getattr(self, name)}")
         if not 0 < self.rank_timeout < 1e6:
-            raise UserError(f"--rank-timeout {self.rank_timeout}: must be a number of minutes above 0")
+            raise UserError(f"--rank-timeout must be a number of minutes above 0, got {self.rank_timeout}")
         if not 0 <= self.save_interval < math.inf:
-            raise UserError(f"--save-interval {self.save_interval}: must be 0 or more minutes")
+            raise UserError(f"--save-interval must be a number of minutes >= 0, got {self.save_interval}")
         if self.imgsz > MAX_IMGSZ:
-            raise UserError(f"--imgsz {self.imgsz}: must be at most {MAX_IMGSZ}")
+            raise UserError(f"--imgsz must be <= {MAX_IMGSZ}, got {self.imgsz}")
         if self.batch_size < 1 and self.batch_size != -1:
-            raise UserError(f"--batch-size {self.batch_size}: must be at least 1, or -1 to fit it to the GPU")
+            raise UserError(f"--batch-size must be >= 1, or -1 to fit it to the GPU, got {self.batch_size}")
         if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"--label-smoothing {self.label_smoothing}: must lie in 0..1, below 1")
+            raise UserError(f"--label-smoothing must be in 0..1 and below 1, got {self.label_smoothing}")
         if self.rect and self.image_weights:
-            raise UserError("--rect and --image-weights order the images in different ways; give one of them")
+            raise UserError("--rect and --image-weights exclude each other")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ValConfig:
     """Flags of val.py."""
 
-    data: str = option("data/coco128.yaml", "data set: a YAML, a COCO JSON, or a folder of images and labels")
+    data: str = option("data/coco128.yaml", "dataset: a YAML, a COCO JSON, or a folder of images and labels")
     weights: tuple[str, ...] = option(("yolov5s.pt",), "one or more checkpoints; several are an ensemble", nargs="+", type=str)
-    batch_size: int = option(32, "images a batch", "--batch")
+    batch_size: int = option(32, "images per batch", "--batch")
     imgsz: int = option(640, "side of the images in pixels", *IMGSZ)
-    conf_thres: float = option(0.001, "least confidence of a detection")
+    conf_thres: float = option(0.001, "minimum confidence of a detection")
     iou_thres: float = option(0.6, "IoU above which NMS drops the weaker of two boxes")
-    max_det: int = option(300, "most detections an image")
-    task: str = option("val", "split to measure, or speed, or study", choices=("val", "train", "test", "speed", "study"))
+    max_det: int = option(300, "maximum number of detections per image")
+    task: str = option("val", "split to evaluate, or speed, or study", choices=("val", "train", "test", "speed", "study"))
     device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
-    workers: int = option(8, "most loader processes")
+    workers: int = option(8, "maximum number of dataloader workers")
     single_cls: bool = option(False, "treat all classes as one")
-    classes: tuple[int, ...] | None = option(None, "measure these classes only (indices of the data set)", nargs="+", type=int)
+    classes: tuple[int, ...] | None = option(None, "evaluate these classes only (class ids of the dataset)", nargs="+", type=int)
     augment: bool = option(False, "test-time augmentation")
-    verbose: bool = option(False, "a row for each class, however many")
+    verbose: bool = option(False, "print every class, however many")
     save_txt: bool = option(False, "write the detections as labels/*.txt")
-    save_hybrid: bool = option(False, "let the labels take part in NMS and save both; the figures are inflated")
-    save_conf: bool = option(False, "append the confidence to --save-txt rows")
+    save_hybrid: bool = option(False, "add the ground truth to NMS and save both; inflates the metrics")
+    save_conf: bool = option(False, "append the confidence to --save-txt lines")
     save_json: bool = option(False, "write the detections as COCO JSON")
     project: str = option("runs/val", "folder of the runs")
     name: str = option("exp", "name of the run")
     exist_ok: bool = option(False, "write into an existing run folder")
     half: bool = option(False, "half precision: fp16 on CUDA, bf16 on the CPU")
     metric: str = option("coco", "'yolov5' also prints AP as YOLOv5 computes it", choices=("coco", "yolov5"))
-    noplots: bool = option(False, "draw no pictures")
+    noplots: bool = option(False, "draw no plots")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
 
@@ -240,19 +240,19 @@ class DetectConfig:
     source: str = option(
         "data/images", "image, video, folder, glob, .txt list, .streams list, URL, webcam number, or 'screen [n] [l t w h]'"
     )
-    data: str = option("", "data YAML whose class names stand in where the weights name no classes")
+    data: str = option("", "data YAML whose class names are used where the weights have none")
     imgsz: tuple[int, ...] = option((640,), "height and width in pixels, or one number for both", *IMGSZ, nargs="+", type=int)
-    conf_thres: float = option(0.25, "least confidence of a detection")
+    conf_thres: float = option(0.25, "minimum confidence of a detection")
     iou_thres: float = option(0.45, "IoU above which NMS drops the weaker of two boxes")
-    max_det: int = option(1000, "most detections an image")
+    max_det: int = option(1000, "maximum number of detections per image")
     device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
-    view_img: bool = option(False, "show the pictures in a window")
+    view_img: bool = option(False, "show the images in a window")
     save_txt: bool = option(False, "write the detections as labels/*.txt")
-    save_format: int = option(0, "--save-txt boxes: 0 is normalised xywh, 1 is normalised xyxy", choices=(0, 1), type=int)
+    save_format: int = option(0, "--save-txt boxes: 0 is normalized xywh, 1 is normalized xyxy", choices=(0, 1), type=int)
     save_csv: bool = option(False, "write predictions.csv")
-    save_json: bool = option(False, "write predictions.json in COCO's form")
-    save_conf: bool = option(False, "append the confidence to --save-txt rows")
-    save_crop: bool = option(False, "write a picture of each box below crops/")
+    save_json: bool = option(False, "write predictions.json in COCO format")
+    save_conf: bool = option(False, "append the confidence to --save-txt lines")
+    save_crop: bool = option(False, "write a crop of each box below crops/")
     attention: int = option(0, "explain the N-th most confident detection of each image below attention/", nargs="?", const=1, type=int)
     nosave: bool = option(False, "save no annotated images or videos")
     classes: tuple[int, ...] | None = option(None, "keep these classes only", nargs="+", type=int)
@@ -271,14 +271,14 @@ class DetectConfig:
     def __post_init__(self) -> None:
         for flag, value in (("--conf-thres", self.conf_thres), ("--iou-thres", self.iou_thres)):
             if not 0 <= value <= 1:
-                raise UserError(f"{flag} {value} is outside 0 to 1")
+                raise UserError(f"{flag} must be in 0..1, got {value}")
         if self.attention < 0:
-            raise UserError(f"--attention {self.attention}: the most confident detection is number 1")
+            raise UserError(f"--attention must be >= 1, got {self.attention}")
         if self.attention and len(self.weights) > 1:
-            raise UserError(f"--attention explains one model, not an ensemble of {len(self.weights)}; give --weights one file")
+            raise UserError(f"--attention explains one model, not an ensemble of {len(self.weights)}; give one file to --weights")
         for flag, number in (("--max-det", self.max_det), ("--vid-stride", self.vid_stride), ("--line-thickness", self.line_thickness)):
             if number < 1:
-                raise UserError(f"{flag} {number} is below 1")
+                raise UserError(f"{flag} must be >= 1, got {number}")
         if len(self.imgsz) > 2 or not all(1 <= side <= MAX_IMGSZ for side in self.imgsz):
             shown = " ".join(map(str, self.imgsz))
-            raise UserError(f"--imgsz {shown}: expected height and width, or one number for both, of 1 to {MAX_IMGSZ} pixels")
+            raise UserError(f"--imgsz must be height and width, or one number for both, of 1 to {MAX_IMGSZ} pixels, got {shown}")

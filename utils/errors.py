@@ -1,4 +1,4 @@
-"""Errors a user can cause, the wish to stop, and the nearest-name hint they end with."""
+"""Errors a user can cause, the request to stop, and the nearest-name hint of messages."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong. The message says what, where, and what to do; scripts print it without a traceback."""
+    """Invalid input. The message says what, where, and what to do; scripts print it without a traceback."""
 
 
 class StorageError(UserError):
-    """A file cannot be written: the disk is full, broken or read-only. What was there before still is."""
+    """A file cannot be written: the disk is full, broken or read-only. The previous content is kept."""
 
 
 class StopError(Exception):
-    """A signal has asked to stop, and everything is saved to go on from here; scripts end with 75. The message says how."""
+    """A signal asked to stop, and everything is saved for resuming; scripts exit with 75. The message says how to resume."""
 
 
-_LONGEST_NAME = 100  # the comparison takes the square of it
+_MAX_LENGTH = 100  # the comparison takes quadratic time
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or ``""`` when none is close."""
-    if len(str(name)) > _LONGEST_NAME:
+    if len(str(name)) > _MAX_LENGTH:
         return ""
     spelling = {str(k).lower(): str(k) for k in known}
     close = difflib.get_close_matches(str(name).lower(), spelling, n=1, cutoff=0.6)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Iterable
 
 LOG = logging.getLogger("attune")
 
 
-class _Printable(logging.Formatter):
-    """Escapes what could control a terminal: names of files and classes are untrusted."""
-
+class _Escaping(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line with every character that is not printable escaped, except line breaks and tabs."""
-        text = super().format(record)
-        return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+        return escaped(super().format(record))
 
 
 def start_log(*, quiet: bool = False) -> None:
@@ -24,10 +21,21 @@ def start_log(*, quiet: bool = False) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are not text
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(_Printable("%(message)s"))
+        handler.setFormatter(_Escaping("%(message)s"))
         LOG.addHandler(handler)
         LOG.propagate = False
     LOG.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def escaped(text: str) -> str:
+    """Escape what could control a terminal, as names of files and classes are untrusted; line breaks and tabs are kept."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def abbreviated(names: Iterable[str]) -> str:
+    """The first three names, comma-separated."""
+    listed = list(names)
+    return ", ".join([*listed[:3], *(["..."] if len(listed) > 3 else [])])
 
 
 def printable(text: str) -> str:

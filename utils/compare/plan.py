@@ -21,7 +21,7 @@ from utils.data.config import load_data
 from utils.data.index import Index
 from utils.data.scan import load_index
 from utils.errors import UserError
-from utils.log import LOG
+from utils.log import LOG, abbreviated
 
 METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections per class and image; EMA weights"
 _MAX_CPU_JOBS = 4  # runs at a time on a CPU by default: each needs its own memory
@@ -175,7 +175,7 @@ def _shown(value: Any) -> str:
 
 def _data_changes(old: DataPlan, new: DataPlan) -> list[str]:
     if old.names != new.names:
-        return [f"--data: {len(old.names)} classes ({_few(old.names)}) before, {len(new.names)} ({_few(new.names)}) now"]
+        return [f"--data: {len(old.names)} classes ({abbreviated(old.names)}) before, {len(new.names)} ({abbreviated(new.names)}) now"]
     lines = []
     for split in dict.fromkeys([*old.splits, *new.splits]):
         a, b = old.splits.get(split), new.splits.get(split)
@@ -185,7 +185,3 @@ def _data_changes(old: DataPlan, new: DataPlan) -> list[str]:
             counts = f"{a.images} images, {a.objects} objects before, {b.images}, {b.objects} now"
             lines.append(f"--data: the {split} split has other images or annotations ({counts})")
     return lines
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])

@@ -20,14 +20,14 @@ from models.weights.load import Weights, read_weights
 from models.weights.transfer import TransferReport, transfer
 from models.yoloair import differences
 from utils.config import Hyp, TrainConfig
-from utils.data.fingerprint import run_fingerprint, versions
+from utils.data.fingerprint import run_fingerprint
 from utils.data.loading.loader import Loader, train_loader
 from utils.distributed import Ranks, gather, replicate
 from utils.errors import UserError
 from utils.files.atomic import write_text
 from utils.files.lock import folder_lock
 from utils.files.run_folders import new_run_folder
-from utils.log import LOG
+from utils.log import LOG, abbreviated
 from utils.training.amp import Precision, choose_precision, verified
 from utils.training.autoanchor import check_anchors
 from utils.training.autobatch import fit_batch_size
@@ -91,14 +91,11 @@ def build_stopped(config: TrainConfig, names: dict[int, str], stopped: StoppedRu
     payload = stopped.payload
     with refusing_unfit(stopped):
         if payload["names"] != names:
-            raise UserError(f"--data {config.data}: {len(names)} classes {_few(names)}; the run was trained on {_few(payload['names'])}")
+            given, trained = (abbreviated(each.values()) for each in (names, payload["names"]))
+            raise UserError(f"--data {config.data}: {len(names)} classes {given}; the run was trained on {trained}")
         model = build_model(ModelSpec.from_dict(payload["spec"], config.resume), names=names)
         model.load_state_dict(payload["model"])
     return model
-
-
-def _few(names: dict[int, str]) -> str:
-    return ", ".join([*list(names.values())[:3], *(["..."] if len(names) > 3 else [])])
 
 
 def whole_strides(imgsz: int, stride: int) -> int:
@@ -148,25 +145,20 @@ def open_run(
 ) -> Run:
     """Prepare the first epoch, or the one in which a run was stopped.
 
-    A new run folder is made last, when all else is found to be right, and locked for as long as `locks` lasts.
-
     Raises:
         UserError: flags that do not fit the model, the data or the device.
     """
     frozen = frozen_rows(config.freeze, len(model.model))
-    precision = choose_precision(config.amp, device)
     config = dataclasses.replace(config, imgsz=whole_strides(config.imgsz, model.max_stride))
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not stopped and (not config.noautoanchor or model.head.counted):
         check_anchors(splits.train, model, config.imgsz, limit=hyp.anchor_t, seed=config.seed, refit=model.head.counted)
     freeze(list(model.model), frozen)
-    precision = verified(precision, model, config.imgsz)
+    precision = verified(choose_precision(config.amp, device), model, config.imgsz)
     config = dataclasses.replace(config, batch_size=_batch_size(config, hyp, model, precision, ranks))
     loader = _train_loader(config, hyp, splits, model, ranks)
     if config.sync_bn:
-        if ranks.world_size == 1 or device.type != "cuda":
-            raise UserError("--sync-bn needs several GPUs: torchrun --nproc_per_node N train.py --sync-bn ...")
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = _synchronised(model, device, ranks)
     state = TrainState(
         model=model,
         layers=list(model.model),
@@ -194,7 +186,6 @@ def open_run(
         loader=loader,
         stopping=EarlyStopping(config.patience),
         data={"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)},
-        versions=versions(),
     )
     if stopped:
         restore_run(run, stopped)
@@ -229,6 +220,12 @@ def _train_loader(config: TrainConfig, hyp: Hyp, splits: Splits, model: Detector
         cache=config.cache,
         stride=model.max_stride,
     )
+
+
+def _synchronised(model: Detector, device: torch.device, ranks: Ranks) -> Detector:
+    if ranks.world_size == 1 or device.type != "cuda":
+        raise UserError("--sync-bn needs several GPUs: torchrun --nproc_per_node N train.py --sync-bn ...")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def _wrapped(config: TrainConfig, model: Detector, device: torch.device, ranks: Ranks) -> nn.Module:
