@@ -115,7 +115,7 @@ def _as_expected(said: object, verdict: Verdict) -> bool:
 
 def _detected(path: Path, verdict: Verdict) -> bool:
     """Whether detection comes to the same verdict; it has no least size."""
-    if is_video(path) or verdict == "at least 10":
+    if is_video(path) or verdict == "must be >= 10":
         return True
     source = Files([path])
     found = [frame.image.shape[:2] for frame in source]

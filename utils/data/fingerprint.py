@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -32,15 +32,11 @@ def data_fingerprint(index: Index) -> Fingerprint:
 
 def run_fingerprint(index: Index) -> Fingerprint:
     """Return `data_fingerprint`, and as "lengths" a digest of the image files' lengths: checked when a run is resumed."""
-    lengths = np.array([_length(path) for path in index.paths], np.int64)
+    lengths = np.full(len(index), -1, np.int64)
+    for i, path in enumerate(index.paths):
+        with contextlib.suppress(OSError):  # removed since the scan
+            lengths[i] = path.stat().st_size
     return data_fingerprint(index) | {"lengths": hashlib.sha256(lengths.tobytes()).hexdigest()}
-
-
-def _length(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # removed since the scan
-        return -1
 
 
 def data_changes(split: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -114,15 +114,10 @@ def gather(
         classes.append(found[:, 0])
         boxes.append(geo.clip_boxes(np.concatenate((centre - half, centre + half), 1), canvas))
         mapped = [(p * scale + corner).astype(np.float32) for p in outlines] or [np.zeros((0, 2), np.float32)] * len(found)
-        placed += [_clip_to_canvas(p, canvas) for p in mapped]
+        inside = [not len(p) or (p.min() >= 0 and (p.max(0) <= canvas[::-1]).all()) for p in mapped]
+        placed += [p if whole else geo.clip_polygon(p, canvas) for p, whole in zip(mapped, inside, strict=True)]
         owners.append(np.full(len(found), owner))
     return CanvasObjects(np.concatenate(classes), np.concatenate(boxes), placed, np.concatenate(owners))
-
-
-def _clip_to_canvas(polygon: NDArray[np.float32], canvas: tuple[int, int]) -> NDArray[np.float32]:
-    if not len(polygon) or (polygon.min() >= 0 and (polygon.max(0) <= canvas[::-1]).all()):
-        return polygon
-    return geo.clip_polygon(polygon, canvas)
 
 
 def paste_mirrored(objects: CanvasObjects, order: Sequence[int], width: int) -> tuple[CanvasObjects, tuple[Paste, ...]]:

@@ -36,8 +36,10 @@ _MILD = {"difficult": "note", "repetition": "warning", "frame": "warning"}
 def run_checks(data: DataConfig, splits: Sequence[ScannedSplit], imgsz: int) -> list[FindingGroup]:
     """Run every check; groups may be empty."""
     found = [*_absent(data, splits), *_names(data)]
+    uses_zero = any((split.index.annotations[:, 0] == 0).any() for split in splits)
+    from_one = not uses_zero and any(split.index.report.kinds.get("class") for split in splits)
     for split in splits:
-        found += _readers(split, _from_one(splits))
+        found += _readers(split, from_one=from_one)
         found += [_undecodable(split), *_unlabelled(split), *_boxes(split, imgsz, data.names), *_traits(split), *_paths(split)]
     return [*found, *_strays(splits), *_classes(data, splits)]
 
@@ -70,19 +72,13 @@ def _names(data: DataConfig) -> Iterator[FindingGroup]:
         if key in seen:
             odd.add(data.yaml, f"classes {seen[key]} and {number} have the same name {name!r} but for case and spaces")
         elif not key or name != name.strip() or not name.isprintable():
-            odd.add(data.yaml, f"class {number} is called {name!r}")
+            odd.add(data.yaml, f"class {number} is named {name!r}")
         seen.setdefault(key, number)
     yield odd
 
 
-def _from_one(splits: Sequence[ScannedSplit]) -> bool:
-    """Whether class ids seem to start at 1: class 0 is unused, and some ids are too large."""
-    zero = any((split.index.annotations[:, 0] == 0).any() for split in splits)
-    return not zero and any(split.index.report.kinds.get("class") for split in splits)
-
-
-def _readers(split: ScannedSplit, from_one: bool) -> Iterator[FindingGroup]:
-    """Images and annotations that the readers could not use."""
+def _readers(split: ScannedSplit, *, from_one: bool) -> Iterator[FindingGroup]:
+    """Images and annotations that the readers could not use; `from_one` if class ids seem to start at 1."""
     groups: dict[str, FindingGroup] = {}
     for kind, count in split.index.report.kinds.items():
         hint = "; class 0 is never used: are they counted from 1?" if kind == "class" and from_one else ""

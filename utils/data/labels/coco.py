@@ -108,7 +108,10 @@ def coco_annotations(image: CocoImage, file: Path, classes: Mapping[int, int], s
     for (annotation, box), good in zip(kept, inside, strict=True):
         if not good:
             findings.drop("range", f"annotation {annotation.get('id')!r} ({image.path.name}): the box {box} lies outside the image")
-    area = np.array([_area(a) for a, _ in kept]) * (size[0] * size[1] / (frame[0] * frame[1]))
+    stated = [a.get("area") for a, _ in kept]
+    area = np.array([float(value) if _is_number(value) and value > 0 else math.nan for value in stated]) * (
+        size[0] * size[1] / (frame[0] * frame[1])
+    )
     crowd = np.array([a.get("iscrowd") in (1, True) for a, _ in kept])
     polygons = [outline(a.get("segmentation"), scale) for (a, _), good in zip(kept, inside, strict=True) if good]
     return ImageAnnotations.of(findings, boxes[inside], polygons, area[inside], crowd[inside])
@@ -216,12 +219,6 @@ def _side(value: Any) -> int:
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _area(annotation: Mapping[str, Any]) -> float:
-    value = annotation.get("area")
-    number = float(value) if _is_number(value) else math.nan
-    return number if number > 0 else math.nan
 
 
 def _read_box(annotation: Mapping[str, Any], classes: Mapping[int, int]) -> tuple[list[float], str, str]:

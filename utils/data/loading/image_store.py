@@ -78,7 +78,12 @@ class ImageStore:
         self.sizes = [kept_size((int(h), int(w)), side, enlarge=exact) for h, w in sizes]
         self._last: collections.OrderedDict[int, Image] = collections.OrderedDict()
         total = sum(3 * h * w for h, w in self.sizes)
-        self._shared = _share(self.sizes) if total and _in_memory(cache, total) else None
+        self._shared: SharedImages | None = None
+        if total and _in_memory(cache, total):
+            try:
+                self._shared = SharedImages(self.sizes)
+            except RuntimeError as error:
+                LOG.warning("images are not kept in memory: %s", error)
         self._folder = _disk_folder(total) if cache == "disk" else None
 
     def __call__(self, i: int) -> Image:
@@ -108,9 +113,11 @@ class ImageStore:
         if self._folder is None:
             return load(path, size, exact=self.exact)
         try:
-            file = self._folder / _file_name(path, size, exact=self.exact)
+            state = path.stat()
         except OSError as error:
             raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+        identity = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{size}|{self.exact}"
+        file = self._folder / f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"
         try:
             image = np.load(file, allow_pickle=False)
             if image.dtype == np.uint8 and image.shape == (*size, 3):
@@ -162,14 +169,6 @@ class SharedImages:
         return flat.reshape(*self._sizes[i], 3)
 
 
-def _share(sizes: Sequence[Size]) -> SharedImages | None:
-    try:
-        return SharedImages(sizes)
-    except RuntimeError as error:
-        LOG.warning("images are not kept in memory: %s", error)
-        return None
-
-
 def _in_memory(cache: str, total: int) -> bool:
     """Whether `total` bytes are kept in shared memory; logs a refused request."""
     if cache not in ("ram", "auto") or (cache == "auto" and total > AUTOMATIC):
@@ -194,10 +193,3 @@ def _disk_folder(total: int) -> Path | None:
         LOG.warning("--cache disk: the images need %.1f GB and %s has %.1f GB; they are not cached", total / 1e9, folder, free / 1e9)
         return None
     return folder
-
-
-def _file_name(path: Path, size: Size, *, exact: bool) -> str:
-    """Name a cached image by all that its pixels depend on."""
-    state = path.stat()
-    identity = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{size}|{exact}"
-    return f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"

@@ -118,20 +118,17 @@ class WorkerPool:
         for worker in busy:
             worker.waited += spent
             if worker.pipe in ready:
-                self._receive(worker)
+                try:
+                    batch = worker.pipe.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    self._replace(worker, f"ended ({_ending(worker.process.exitcode)})")
+                else:
+                    number, _ = worker.pending.popleft()
+                    self._done[number] = batch
+                    worker.waited = 0.0
             elif worker.waited > self._patience:
                 self._replace(worker, f"has not answered for {self._patience:.0f} s")
-
-    def _receive(self, worker: _Worker) -> None:
-        try:
-            batch = worker.pipe.recv()
-        except (EOFError, OSError):
-            worker.process.join()
-            self._replace(worker, f"ended ({_ending(worker.process.exitcode)})")
-            return
-        number, _ = worker.pending.popleft()
-        self._done[number] = batch
-        worker.waited = 0.0
 
     def _send(self, worker: _Worker, plan: BatchPlan) -> None:
         with contextlib.suppress(OSError):  # it is dead, which is noticed when listening; its plans are sent again then
