@@ -56,7 +56,7 @@ class CheckpointScheduler:
         return Position(self._batch, tuple(self._sums.tolist()))
 
     def after_step(self, batch: int, sums: Tensor) -> None:
-        """Note an optimizer step within the epoch, see `state.AfterStep`.
+        """Note an optimizer step within the epoch, see `state.OnStep`.
 
         Raises:
             StopError: a signal has asked to stop; everything is saved.

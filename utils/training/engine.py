@@ -15,20 +15,14 @@ from utils.training.losses.loss import Terms
 from utils.training.nonfinite import AccumulatedBatches, NonFiniteGuard, Verdict
 from utils.training.optim import apply_setting
 from utils.training.out_of_memory import OutOfMemoryRetry
-from utils.training.state import START, TERMS, AfterStep, Position, Report, TrainState
+from utils.training.state import START, TERMS, OnStep, Position, Report, TrainState, noop
 
 MAX_NORM = 10.0
 """Maximum norm of the gradient of all parameters together."""
 
 
 def train_one_epoch(
-    state: TrainState,
-    loader: Loader,
-    epoch: int,
-    guard: NonFiniteGuard,
-    report: Report,
-    position: Position = START,
-    after_step: AfterStep | None = None,
+    state: TrainState, loader: Loader, epoch: int, guard: NonFiniteGuard, report: Report, start: Position = START, on_step: OnStep = noop
 ) -> dict[str, float]:
     """Train for one epoch and return the mean loss terms over its batches and all ranks.
 
@@ -37,20 +31,19 @@ def train_one_epoch(
     Args:
         state: what is trained.
         loader: the batches of this rank.
-        epoch: its number.
         guard: decides about steps with NaN or Inf values.
         report: called after each batch; on a GPU, which it waits for, after every tenth.
-        position: where to begin: after an optimizer step, or at the start.
-        after_step: called after each optimizer step; what it raises ends the epoch there.
+        start: where to begin, after an optimizer step or at the start.
+        on_step: called after each optimizer step; what it raises ends the epoch there.
 
     Raises:
         UserError: steps stay non-finite, or a batch does not fit into memory.
     """
     train_mode(state.model, state.layers, state.frozen)
     run_or_recompute, accumulated, steps = OutOfMemoryRetry(state), AccumulatedBatches(epoch), len(loader)
-    sums = torch.tensor(position.sums, dtype=torch.float32, device=state.precision.device)
+    sums = torch.tensor(start.sums, dtype=torch.float32, device=state.precision.device)
     interval = 10 if sums.is_cuda else 1
-    for number, batch in enumerate(loader.epoch(epoch, position.batch), position.batch):
+    for number, batch in enumerate(loader.epoch(epoch, start.batch), start.batch):
         seed_step(state, epoch, number)
         setting = state.schedule.at(epoch * steps + number, epoch)
         apply_setting(state.optimizer, setting)
@@ -84,12 +77,10 @@ def train_one_epoch(
                 state.ema.update()
             accumulated.clear()
         if number < interval or number % interval == 0 or last:
-            means = (sums * state.ranks.world_size / (number + 1)).tolist()
-            report(number, dict(zip(TERMS, means, strict=True)), batch, images.shape[-1])
-        if due and after_step is not None:
-            after_step(number + 1, sums)
-    means = sum_over_ranks((sums / steps).tolist(), sums.device, state.ranks)
-    return dict(zip(TERMS, means, strict=True))
+            report(number, (sums * state.ranks.world_size / (number + 1)).tolist(), batch, images.shape[-1])
+        if due:
+            on_step(number + 1, sums)
+    return dict(zip(TERMS, sum_over_ranks((sums / steps).tolist(), sums.device, state.ranks), strict=True))
 
 
 def seed_step(state: TrainState, epoch: int, number: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from utils.config import Hyp, TrainConfig
-from utils.data.fingerprint import Fingerprint
+from utils.data.fingerprint import Fingerprint, versions
 from utils.data.loading.loader import Loader
 from utils.distributed import Ranks
 from utils.training.early_stopping import EarlyStopping
@@ -27,12 +27,12 @@ class Run:
         loader: the training batches of this rank.
         stopping: the best epoch so far.
         data: the fingerprint of each split.
-        versions: of the code that trains.
         start: the first epoch to do.
         position: where in it to begin.
         resumed: whether it resumes from the newest checkpoint of its folder, with the settings stored there.
         done: whether no epoch is left, and only the best weights are still to be validated.
         ap: (nc,) AP of the last validation, for ``--image-weights``.
+        versions: of the code that trains.
         pending: writes that failed and are tried again with the next save, by name; see `checkpointing.write_pending`.
     """
 
@@ -45,12 +45,12 @@ class Run:
     loader: Loader
     stopping: EarlyStopping
     data: dict[str, Fingerprint]
-    versions: dict[str, str]
     start: int = 0
     position: Position = START
     resumed: bool = False
     done: bool = False
     ap: list[float] | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=versions)
     pending: dict[str, Callable[[], None]] = dataclasses.field(default_factory=dict)
 
     @property

@@ -21,14 +21,18 @@ from utils.training.optim import Schedule
 TERMS = ("box", "obj", "cls")
 """Of the loss."""
 
-Report = Callable[[int, dict[str, float], Batch, int], None]
-"""Called after a batch with its number, the mean loss terms so far, the batch, and the image size in pixels it was trained at."""
+Report = Callable[[int, list[float], Batch, int], None]
+"""Called after a batch with its number, the means of the loss terms so far, the batch, and the image size in pixels it was trained at."""
 
-AfterStep = Callable[[int, Tensor], None]
+OnStep = Callable[[int, Tensor], None]
 """Called after an optimizer step with the number of the next batch and this rank's sums of the loss terms so far.
 
 No gradients are accumulated then: weights, optimizer and EMA are all it takes to resume from there.
 """
+
+
+def noop(*_: object) -> None:
+    """A callback that does nothing."""
 
 
 class Position(NamedTuple):

@@ -23,7 +23,7 @@ from utils.training.engine import train_one_epoch
 from utils.training.history import History, row_values
 from utils.training.losses.loss import DetectionLoss
 from utils.training.run_state import Run
-from utils.training.state import TERMS, Position
+from utils.training.state import Position
 
 _COLUMNS = ("Epoch", "GPU_mem", "box_loss", "obj_loss", "cls_loss", "Instances", "Size")
 
@@ -74,9 +74,9 @@ def _train(run: Run, epoch: int, position: Position, scheduler: CheckpointSchedu
     bar = tqdm(total=len(run.loader), initial=position.batch, disable=None if run.ranks.first else True)
     device, text = run.state.precision.device, ""
 
-    def report(number: int, terms: dict[str, float], batch: Batch, size: int) -> None:
+    def report(number: int, means: list[float], batch: Batch, size: int) -> None:
         nonlocal text
-        losses = "".join(f"{terms[t]:>11.4g}" for t in TERMS)
+        losses = "".join(f"{mean:>11.4g}" for mean in means)
         memory = f"{torch.cuda.memory_reserved(device) / 1e9 if device.type == 'cuda' else 0:.3g}G"
         text = f"{f'{epoch}/{run.config.epochs - 1}':>11s}{memory:>11s}{losses}{len(batch.targets):>11d}{size:>11d}"
         bar.set_description_str(text, refresh=False)
