@@ -28,7 +28,9 @@ def write_run_result(folder: Path, result: RunResult) -> None:
         UserError: it cannot be written.
     """
     content = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in ("curve", "folder")}
-    content |= {which: _plain(getattr(result, which)) for which in MATCHES}
+    for which in MATCHES:
+        scores = getattr(result, which)
+        content[which] = scores and {**dataclasses.asdict(scores), "per_class": scores.per_class.tolist()}
     files = (*MATCHES.values(), "results.csv") if result.state == "done" else ()
     content["made_with"] = dict(result.made_with)
     content["files"] = {name: file_digest(folder / name) for name in files}
@@ -55,13 +57,6 @@ def _is_intact(path: Path, digest: str) -> bool:
         return file_digest(path) == digest
     except UserError:
         return False
-
-
-def _plain(scores: Scores | None) -> dict[str, Any] | None:
-    if scores is None:
-        return None
-    values = {f.name: getattr(scores, f.name) for f in dataclasses.fields(scores)}
-    return {k: [float(x) for x in v] if k == "per_class" else float(v) for k, v in values.items()}
 
 
 def _scores(values: Mapping[str, Any] | None) -> Scores | None:

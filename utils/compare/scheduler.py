@@ -102,7 +102,10 @@ class Scheduler:
         elif exited.code == 2:
             self._give_up(task, _last_message(task.log))
         elif exited.code == 1:
-            self._finish_crashed(task)
+            try:  # a run that ended with a traceback would do so again: the variant has failed
+                self._progress.finish(task, _fail(task, _last_message(task.log)))
+            except UserError as error:
+                self._give_up(task, str(error))
         else:
             self._restart(exited)
 
@@ -118,13 +121,6 @@ class Scheduler:
             return
         self._progress.restart(task, "stopped" if exited.code == _EXIT_STOPPED else f"its process ended with {how}")
         self._waiting.appendleft(task)
-
-    def _finish_crashed(self, task: Task) -> None:
-        """A run that ended with a traceback would do so again: the variant has failed."""
-        try:
-            self._progress.finish(task, _fail(task, _last_message(task.log)))
-        except UserError as error:
-            self._give_up(task, str(error))
 
     def _give_up(self, task: Task, why: str) -> None:
         self.unfinished[task] = why

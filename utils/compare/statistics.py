@@ -15,37 +15,12 @@ from numpy.typing import NDArray
 from utils.compare.intervals import Interval, bootstrap, combine, holm, minimum_detectable_effect, paired_t
 from utils.compare.match_store import StoredMatches
 from utils.compare.resampled_ap import RankedDetections, Scores, average_precision, mean_ignoring_nan
-
-__all__ = [
-    "BETTER",
-    "NO_VERDICT",
-    "UNDECIDED",
-    "WORSE",
-    "Comparison",
-    "Interval",
-    "MeanAndStd",
-    "StudyResult",
-    "Summary",
-    "VariantRuns",
-    "compare_variants",
-    "verdict",
-]
+from utils.compare.study import FIGURES
 
 BETTER = "better"
 WORSE = "worse"
 UNDECIDED = "not distinguishable"
 NO_VERDICT = "no verdict"
-
-FIGURES = ("ap", "ap50", "ap75", "small", "medium", "large")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MeanAndStd:
-    """Mean and standard deviation (n - 1) of a figure over n seeds; NaN where there is no value. The deviation needs two seeds."""
-
-    mean: float
-    sd: float
-    n: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,16 +39,6 @@ class VariantRuns:
     def measured(self, seeds: Sequence[int]) -> tuple[int, ...]:
         """The seeds among `seeds` with matches, without looking these up."""
         return tuple(s for s in seeds if s in list(self.matches))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Summary:
-    """A variant's figures over the seeds, by the names in `FIGURES`, and AP per class, in the order of the classes."""
-
-    name: str
-    seeds: tuple[int, ...]
-    figures: Mapping[str, MeanAndStd]
-    per_class: tuple[MeanAndStd, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,14 +76,6 @@ class Comparison:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StudyResult:
-    """Summaries of all variants, the baseline first, and a comparison of each other variant, in the order given."""
-
-    summaries: tuple[Summary, ...]
-    comparisons: tuple[Comparison, ...]
-
-
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Measured:
     """A variant's scores by seed, and by seed (resamples, 1 + nc) AP over resampled images: the mean over classes, then each class."""
@@ -130,8 +87,8 @@ class _Measured:
 
 def compare_variants(
     baseline: VariantRuns, variants: Sequence[VariantRuns], seeds: Sequence[int], *, resamples: int = 1000, seed: int = 0
-) -> StudyResult:
-    """Compare each variant with the baseline.
+) -> tuple[Comparison, ...]:
+    """Compare each variant with the baseline; return the comparisons in the order given.
 
     Args:
         seeds: the planned ones; a variant in which one is missing gets no verdict.
@@ -159,7 +116,7 @@ def compare_variants(
         why = [*faults[0], *own, *_differences(baseline, runs, seeds)]
         words, reason = verdict(comparison.over_seeds, comparison.over_images, p_holm, variants=len(variants), faults=why)
         comparisons.append(dataclasses.replace(comparison, p_holm=p_holm, verdict=words, reason=reason))
-    return StudyResult(tuple(_summary(runs) for runs in measured_variants), tuple(comparisons))
+    return tuple(comparisons)
 
 
 def verdict(
@@ -256,15 +213,3 @@ def _differences(baseline: VariantRuns, variant: VariantRuns, seeds: Sequence[in
                 what = "the version of Attune's code" if key == "code" else key
                 yield f"{what} differs: {first} ({runs[0][0]}), {value} ({where})"
                 break
-
-
-def _summary(variant: _Measured) -> Summary:
-    scores = list(variant.scores.values())
-    figures = {name: _mean_and_std([getattr(s, name) for s in scores]) for name in FIGURES}
-    per_class = tuple(_mean_and_std(column) for column in np.array([s.per_class for s in scores]).T)
-    return Summary(variant.name, tuple(variant.scores), figures, per_class)
-
-
-def _mean_and_std(values: Sequence[float] | NDArray[np.float64]) -> MeanAndStd:
-    n = len(values)
-    return MeanAndStd(float(np.mean(values)) if n else math.nan, float(np.std(values, ddof=1)) if n > 1 else math.nan, n)

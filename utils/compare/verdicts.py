@@ -11,8 +11,9 @@ from utils.compare.checksummed_json import digest, read_json, write_json
 from utils.compare.study import COMPARISONS, RunResult, Study, StudyPlan
 
 if TYPE_CHECKING:
+    from utils.compare.intervals import Interval
     from utils.compare.match_store import StoredMatches
-    from utils.compare.statistics import Comparison, Interval, VariantRuns
+    from utils.compare.statistics import Comparison, VariantRuns
 
 
 def compare(study: Study, resamples: int) -> Study:
@@ -24,8 +25,8 @@ def compare(study: Study, resamples: int) -> Study:
     from utils.compare.statistics import compare_variants
 
     base, others = study.plan.baseline, [v for v in study.variants if not v.baseline]
-    result = compare_variants(_runs(study, base.name), [_runs(study, v.name) for v in others], study.plan.seeds, resamples=resamples)
-    comparisons = {c.name: _without_overlap(c, study.plan) for c in result.comparisons}
+    found = compare_variants(_runs(study, base.name), [_runs(study, v.name) for v in others], study.plan.seeds, resamples=resamples)
+    comparisons = {c.name: _without_overlap(c, study.plan) for c in found}
     content = {"of": _identity(study.plan, study.runs), "resamples": resamples}
     write_json(study.folder / COMPARISONS, {**content, "variants": {k: dataclasses.asdict(c) for k, c in comparisons.items()}})
     return dataclasses.replace(study, comparisons=comparisons)
@@ -98,7 +99,7 @@ def _comparison(values: Mapping[str, Any]) -> Comparison:
 
 
 def _interval(values: Mapping[str, Any] | None) -> Interval | None:
-    from utils.compare.statistics import Interval
+    from utils.compare.intervals import Interval
 
     if values is None:
         return None

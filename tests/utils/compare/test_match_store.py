@@ -57,11 +57,7 @@ def dataset(evaluator: Evaluator) -> tuple[dict[str, Any], list[dict[str, Any]]]
         results += [
             {"image_id": image_id, "category_id": int(row[5]), "bbox": box(row), "score": float(row[4])} for row in image.detections
         ]
-    head = {
-        "info": {},
-        "images": [{"id": i} for i in images],
-        "categories": [{"id": c, "name": n} for c, n in NAMES.items()],
-    }
+    head = {"info": {}, "images": [{"id": i} for i in images], "categories": [{"id": c, "name": n} for c, n in NAMES.items()]}
     return {**head, "annotations": objects}, results
 
 

@@ -237,7 +237,7 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
         assert build_gallery(study, focus_images=1).notes[1] == "yolov5n-ca cannot be shown: an odd block"
     (study.runs[1].folder / "weights" / "last.pt").write_bytes(b"damaged")
     some = build_gallery(study, focus_images=1)
-    assert some.notes[0].startswith("Nothing of yolov5n-ca can be shown: ")
+    assert some.notes[0].startswith("yolov5n-ca cannot be shown: ")
     assert set(some.scenes[0].pictures) == {"yolov5n"}
 
 

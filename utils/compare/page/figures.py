@@ -36,14 +36,8 @@ def write_figures(folder: Path, data: ReportData) -> list[Path]:
     out = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        settings: Any = {
-            "svg.hashsalt": "attune",
-            "svg.fonttype": "path",
-            "text.usetex": False,
-            "font.family": "DejaVu Sans",
-            "font.size": 10,
-        }
-        with mpl.rc_context(settings):
+        fonts: Any = {"text.usetex": False, "font.family": "DejaVu Sans", "font.size": 10}
+        with mpl.rc_context({"svg.hashsalt": "attune", "svg.fonttype": "path", **fonts}):
             for name, drawing in draw.items():
                 out += _save(drawing(data), folder / name)
     except OSError as error:

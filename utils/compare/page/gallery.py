@@ -27,6 +27,8 @@ from utils.inference.predictor import to_tensor
 from utils.log import LOG, printable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.detector import Detector
     from utils.compare.study import Study, Variant
 
@@ -97,7 +99,7 @@ class _GalleryBuilder:
         except (UserError, RuntimeError) as error:  # RuntimeError: a block without gradients, or out of memory
             partly = any(variant.name in views for views in self._pictures.values())
             reason = " ".join(str(error).split())[:300]
-            self._notes.append(f"{variant.name} cannot be {'completely ' if partly else ''}shown: {reason}")
+            self._notes.append(f"{variant.name} {'is only partly' if partly else 'cannot be'} shown: {reason}")
 
     def _views(self, model: Detector, image: Image, truth: GroundTruth) -> Iterator[Picture]:
         found = model.predict(image, imgsz=self._side, conf=SHOWN_CONF)[0]
@@ -112,31 +114,29 @@ class _GalleryBuilder:
         else:
             cam, box, seen = self._cam(model, image, truth, explained)
             share = energy_inside(cam, seen)
-            name = printable(self._index.names[int(truth.cls[explained])])
-            yield Picture(
-                view="cam", jpeg=_jpeg(_overlay(small, _cropped(cam, box), truth.xyxy[explained] * scale)), caption=_energy(name, share)
-            )
+            evidence = "no positive evidence" if math.isnan(share) else f"{100 * share:.0f} % inside ground-truth boxes"
+            caption = f"{printable(self._index.names[int(truth.cls[explained])])}: {evidence}"
+            yield Picture(view="cam", jpeg=_jpeg(_overlay(small, _cropped(cam, box), truth.xyxy[explained] * scale)), caption=caption)
         yield from self._attention(model, image, small, truth, explained)
 
     def _cam(
         self, model: Detector, image: Image, truth: GroundTruth, explained: int
     ) -> tuple[Map, letterbox.Letterbox, NDArray[np.float32]]:
         """LayerCAM of an object, its letterbox, and the ground-truth boxes of the object's class in it."""
-        box = _letterbox(model, image, self._side)
-        tensor = to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
+        box, tensor = _letterboxed(model, image, self._side)
         boxes = box.from_source(truth.xyxy)
         cam = layer_cam(model, tensor, Chosen(boxes[explained].tolist(), int(truth.cls[explained])))
         return cam, box, boxes[(truth.cls == truth.cls[explained]) & ~truth.crowd]
 
     def _attention(self, model: Detector, image: Image, small: Image, truth: GroundTruth, explained: int | None) -> Iterator[Picture]:
-        box = _letterbox(model, image, self._side)
-        tensor = to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
+        box, tensor = _letterboxed(model, image, self._side)
         at = None
         if explained is not None:
             left, top, right, bottom = box.from_source(truth.xyxy[explained : explained + 1])[0].tolist()
             at = ((left + right) / 2, (top + bottom) / 2)
         maps = attention_maps(model, tensor, at)
-        for label, values in [maps[i] for i in _few(len(maps))]:
+        for i in sorted({round(k * (len(maps) - 1) / (BLOCKS - 1)) for k in range(BLOCKS)}) if maps else ():
+            label, values = maps[i]
             shown = _cropped(cv2.resize(values, box.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32), box)
             caption = f"row {printable(label)}, {values.min():.3g} to {values.max():.3g}"
             yield Picture(view="attention", jpeg=_jpeg(_overlay(small, _stretched(shown), None)), caption=caption)
@@ -209,17 +209,14 @@ def _largest_object(truth: GroundTruth) -> int | None:
     return int(area.argmax()) if area.size and area.max() > 0 else None
 
 
-def _letterbox(model: Detector, image: Image, side: int) -> letterbox.Letterbox:
-    shape = ceil_to_stride(side, model.max_stride)
-    return letterbox.fit((image.shape[0], image.shape[1]), (shape, shape), stride=model.max_stride)
+def _letterboxed(model: Detector, image: Image, side: int) -> tuple[letterbox.Letterbox, Tensor]:
+    side = ceil_to_stride(side, model.max_stride)
+    box = letterbox.fit((image.shape[0], image.shape[1]), (side, side), stride=model.max_stride)
+    return box, to_tensor(letterbox.apply(image, box), next(model.parameters()).device)
 
 
 def _cropped(values: Map, box: letterbox.Letterbox) -> Map:
     return values[box.top : box.top + box.size[0], box.left : box.left + box.size[1]]
-
-
-def _few(count: int) -> list[int]:
-    return sorted({round(k * (count - 1) / (BLOCKS - 1)) for k in range(BLOCKS)}) if count else []
 
 
 def _stretched(values: Map) -> Map:
@@ -246,10 +243,6 @@ def _overlay(small: Image, values: Map, box: NDArray[np.floating] | None) -> Ima
         left, top, right, bottom = box.round().astype(int).tolist()
         cv2.rectangle(out, (left, top), (right, bottom), (255, 255, 255), 1)
     return out
-
-
-def _energy(name: str, share: float) -> str:
-    return f"{name}: no positive evidence" if math.isnan(share) else f"{name}: {100 * share:.0f} % inside ground-truth boxes"
 
 
 def _jpeg(image: Image) -> bytes:

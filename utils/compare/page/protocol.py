@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.compare.checksummed_json import read_json
-from utils.compare.study import COMPARISONS, CostMeasurement, Study, StudyPlan
+from utils.compare.study import COMPARISONS, Study, StudyPlan
 
 Rows = list[tuple[str, str]]
 
@@ -41,14 +41,10 @@ def plan_rows(study: Study) -> Rows:
         ("Threads of a run", str(plan.threads)),
         ("Equal-capacity control", plan.control or "none"),
     ]
-    return rows + _cost_rows(study.costs)
-
-
-def _cost_rows(costs: Mapping[str, CostMeasurement]) -> Rows:
-    if not costs:
-        return [("Costs", "not measured")]
-    first = next(iter(costs.values()))
-    return [("Costs measured on", f"{first.device}, {first.threads} threads, batch size {first.batch}; one variant after another")]
+    if not study.costs:
+        return [*rows, ("Costs", "not measured")]
+    first = next(iter(study.costs.values()))
+    return [*rows, ("Costs measured on", f"{first.device}, {first.threads} threads, batch size {first.batch}; one variant after another")]
 
 
 def tables(study: Study) -> dict[str, Rows]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from utils.compare.study import FIGURES
 
 if TYPE_CHECKING:
-    from utils.compare.resampled_ap import Scores
-    from utils.compare.statistics import Comparison, Interval
+    from utils.compare.intervals import Interval
+    from utils.compare.statistics import Comparison
     from utils.compare.study import CostMeasurement, RunResult, Study, Variant
 
 HEADLINE = "ap"
@@ -85,7 +85,8 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     comparison = study.comparisons.get(variant.name)
     word = "baseline" if variant.baseline else comparison.verdict if comparison else "no verdict"
     cost = _costs(variant, study.costs.get(variant.name))
-    per_class = _per_class(done, len(study.plan.data.names))
+    scores = [run.last for run in done if run.last]
+    per_class = [spread([float(s.per_class[c]) for s in scores]) for c in range(len(study.plan.data.names))]
     return {
         "index": number,
         "name": variant.name,
@@ -151,11 +152,6 @@ def _ends(interval: Interval | None) -> list[float] | None:
     return [interval.low, interval.high] if interval else None
 
 
-def _per_class(done: Sequence[RunResult], classes: int) -> list[ReportData]:
-    scores: list[Scores] = [run.last for run in done if run.last]
-    return [spread([float(s.per_class[c]) for s in scores]) for c in range(classes)]
-
-
 def _costs(variant: Variant, cost: CostMeasurement | None) -> dict[str, float]:
     if cost:
         return {key: float(getattr(cost, key)) or math.nan for key in COSTS}
@@ -164,12 +160,9 @@ def _costs(variant: Variant, cost: CostMeasurement | None) -> dict[str, float]:
 
 def _curves(study: Study, order: Sequence[Variant]) -> ReportData:
     values = [{key: _band(study.runs_of(v.name), key) for key, _, _ in SERIES} for v in order]
-    drawn = [(key, label, points) for key, label, points in SERIES if any(v[key]["epoch"] for v in values)]
-    return {"series": [{"key": k, "label": label, "points": p} for k, label, p in drawn], "values": [_drop_empty(v) for v in values]}
-
-
-def _drop_empty(values: dict[str, ReportData]) -> dict[str, ReportData]:
-    return {key: band for key, band in values.items() if band["epoch"]}
+    shown = [{key: band for key, band in bands.items() if band["epoch"]} for bands in values]
+    drawn = [(key, label, points) for key, label, points in SERIES if any(key in bands for bands in shown)]
+    return {"series": [{"key": k, "label": label, "points": p} for k, label, p in drawn], "values": shown}
 
 
 def _band(runs: Sequence[RunResult], key: str) -> ReportData:

@@ -64,6 +64,12 @@ def gallery(shown: Gallery, data: ReportData) -> str:
     """The image section: controls, a scene for each image, and the dialog that overlays two pictures."""
     if not shown.scenes:
         return ""
+    drawn = {p.view for scene in shown.scenes for pictures in scene.pictures.values() for p in pictures if p.jpeg} | {"boxes"}
+    views = "".join(
+        f'<label><input type="radio" name="view" value="{view}"{" checked" if view == "boxes" else ""}><span>{title}</span></label>'
+        for view, title in VIEWS.items()
+        if view in drawn
+    )
     scenes = "".join(_scene(scene, number, data) for number, scene in enumerate(shown.scenes))
     return f"""<section id="gallery" aria-labelledby="gallery-title">
 <h2 id="gallery-title">What each variant sees</h2>
@@ -72,7 +78,7 @@ to the score of one object, the same for all variants; attention maps are comput
 Click a picture to overlay it on another one.</p>
 {_energy_table(shown, data)}
 <div class="controls" id="gallery-controls" hidden>
-<fieldset class="segments" id="views"><legend>Show</legend>{_views(shown)}</fieldset>
+<fieldset class="segments" id="views"><legend>Show</legend>{views}</fieldset>
 <label>Image <select id="scene"></select></label>
 <span class="steps"><button type="button" id="before" aria-label="Previous image">←</button>
 <button type="button" id="after" aria-label="Next image">→</button>
@@ -89,15 +95,6 @@ _DIALOG = """<dialog id="pair" aria-labelledby="pair-title">
 <input type="range" id="wipe" min="0" max="100" value="50" aria-label="Boundary between the left and the right picture, in per cent">
 <div class="controls ends"><label>Left <select id="left"></select></label><label>Right <select id="right"></select></label></div>
 </dialog>"""
-
-
-def _views(shown: Gallery) -> str:
-    there = {p.view for scene in shown.scenes for pictures in scene.pictures.values() for p in pictures if p.jpeg}
-    return "".join(
-        f'<label><input type="radio" name="view" value="{view}"{" checked" if view == "boxes" else ""}><span>{title}</span></label>'
-        for view, title in VIEWS.items()
-        if view in there or view == "boxes"
-    )
 
 
 def _scene(scene: GalleryScene, number: int, data: ReportData) -> str:

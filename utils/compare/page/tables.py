@@ -20,20 +20,9 @@ Row = list[str]
 def markdown_table(study: Study, data: ReportData) -> str:
     """The headline, a table of the main metric, a table of all metrics, and notes."""
     variants = data["variants"]
+    intervals = ("95 % CI over seeds", "95 % CI over images")
     main = [
-        [
-            "Variant",
-            "AP",
-            "Difference",
-            "95 % CI over seeds",
-            "95 % CI over images",
-            "p (Holm)",
-            "P(better)",
-            "Verdict",
-            "Parameters",
-            "GFLOPs",
-            "Latency",
-        ],
+        ["Variant", "AP", "Difference", *intervals, "p (Holm)", "P(better)", "Verdict", "Parameters", "GFLOPs", "Latency"],
         *(_main(v, markdown) for v in variants),
     ]
     every = [
@@ -90,18 +79,9 @@ def _pipes(rows: Sequence[Row]) -> str:
 
 def latex_table(study: Study, data: ReportData) -> str:
     r"""The table for ``booktabs``: AP, AP50, AP75, difference with its intervals and marks, parameters, GFLOPs, latency."""
-    head = [
-        r"Variant",
-        "AP",
-        r"AP\textsubscript{50}",
-        r"AP\textsubscript{75}",
-        r"$\Delta$AP",
-        r"95\,\% CI seeds",
-        r"95\,\% CI images",
-        "Params (M)",
-        "GFLOPs",
-        "Latency (ms)",
-    ]
+    scores = ["AP", r"AP\textsubscript{50}", r"AP\textsubscript{75}"]
+    differences = [r"$\Delta$AP", r"95\,\% CI seeds", r"95\,\% CI images"]
+    head = ["Variant", *scores, *differences, "Params (M)", "GFLOPs", "Latency (ms)"]
     lines = [
         "% Made by compare.py. Needs \\usepackage{booktabs} and \\usepackage{graphicx}.",
         r"\begin{table*}[t]",
