@@ -1,4 +1,4 @@
-"""Rows -> network: one loop with no module names in it."""
+"""Rows to a network: one loop without module names."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from models.size_limit import bounded
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
-# What a constructor or a forward pass raises when a row's arguments do not fit; each becomes a message that names the row.
+# Raised by a constructor or forward pass when a row's arguments do not fit; each becomes a message that names the row.
 MISFITS = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError, AttributeError)
 _WORDS: dict[str, Any] = {"None": None, "null": None, "True": True, "False": False}
 
 
 @contextmanager
 def row_errors(spec: ModelSpec, row: Row) -> Iterator[None]:
-    """Turn what goes wrong inside into a `UserError` that names the model and the row."""
+    """Turn exceptions inside into a `UserError` that names the model and the row."""
     try:
         yield
     except MISFITS as error:
@@ -48,7 +48,7 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
         The layers, and the width of each one's output.
 
     Raises:
-        UserError: unknown module, wrong arguments, inputs that do not fit; names the row.
+        UserError: unknown module, or arguments or inputs that do not fit; names the row.
     """
     per_level = spec.anchors if isinstance(spec.anchors, int) else len(spec.anchors[0]) // 2
     scale = dataclasses.replace(spec.scale, outputs=per_level * (spec.nc + 5))
@@ -63,7 +63,7 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
             with row_errors(spec, row):
                 entry = lookup(row.name)
                 inputs = [widths[s] if s >= 0 else spec.ch for s in row.sources]
-                layer, width = _build_row(_looked_up(row, words), entry, inputs, scale, seed)
+                layer, width = _build_row(_resolved(row, words), entry, inputs, scale, seed)
                 if activation is not None:
                     set_activation(layer, activation)
             layers.append(layer)
@@ -71,14 +71,14 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
     return layers, widths
 
 
-def _looked_up(row: Row, words: dict[str, Any]) -> Row:
+def _resolved(row: Row, words: dict[str, Any]) -> Row:
     return dataclasses.replace(
         row, args=tuple(_value(a, words) for a in row.args), keywords={k: _value(v, words) for k, v in row.keywords.items()}
     )
 
 
 def _value(argument: Any, words: dict[str, Any]) -> Any:
-    """An argument's meaning: a known word, an activation, a number YAML took for text (1e-3), or itself."""
+    """Resolve an argument: a keyword, an activation, a number that YAML read as a string (1e-3), or itself."""
     if isinstance(argument, tuple):
         return tuple(_value(a, words) for a in argument)
     if not isinstance(argument, str):
@@ -128,7 +128,7 @@ def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
 
 @contextmanager
 def _seeded(seed: int, origin: str) -> Iterator[None]:
-    """Draw from a generator of this row's own; the caller's is left as it was."""
+    """Use a random state of this row inside, and restore the caller's afterwards."""
     digest = hashlib.sha256(f"{seed}/{origin}".encode()).digest()
     before = torch.get_rng_state()
     try:

@@ -28,7 +28,7 @@ Names = Mapping[int, str] | Sequence[str]
 
 
 class _Step(NamedTuple):
-    """What the forward loop does around one row."""
+    """Inputs of one row, whether its output is kept, and which outputs are dropped after it."""
 
     sources: tuple[int, ...]
     keep: bool
@@ -93,7 +93,7 @@ class Detector(nn.Module):
 
     @property
     def max_stride(self) -> int:
-        """The number that the sides of an image must be multiples of: the stride of the deepest row, which the head need not read."""
+        """What the sides of an image must be multiples of: the largest stride of any row."""
         return self._deepest
 
     def maps(self, x: Tensor) -> list[Tensor]:
@@ -114,9 +114,9 @@ class Detector(nn.Module):
         return maps if self.training else self.head.decode(maps)
 
     def augmented(self, x: Tensor) -> Tensor:
-        """Test-time augmentation (YOLOv5): the image, a flipped one of 0.83 and one of 0.67 its size, all boxes together.
+        """Test-time augmentation (YOLOv5): predictions of the image, flipped at scale 0.83 and at scale 0.67, concatenated.
 
-        The level of the largest stride is left out of the first pass, that of the smallest out of the last.
+        The first pass omits the level of the largest stride, the last that of the smallest.
         """
         order = self.stride.argsort().tolist()
         passes = ((1.0, False, order[:-1] or order), (0.83, True, order), (0.67, False, order[1:] or order))
@@ -143,7 +143,7 @@ class Detector(nn.Module):
 
 
 def _steps(rows: Sequence[Row]) -> Iterator[_Step]:
-    """Which outputs the forward loop keeps beyond the next row, and after which row each is done with."""
+    """For each row, which outputs the forward loop keeps beyond the next row and which it drops."""
     last: dict[int, int] = {-1: 0}
     for row in rows:
         last.update((s, row.index) for s in row.sources if s != row.index - 1)
@@ -153,7 +153,7 @@ def _steps(rows: Sequence[Row]) -> Iterator[_Step]:
 
 
 def _scaled(x: Tensor, ratio: float, stride: int) -> Tensor:
-    """Resize (B, C, H, W) by `ratio` and pad, right and bottom, to multiples of `stride` with the data sets' mean grey."""
+    """Resize (B, C, H, W) by `ratio` and pad, right and bottom, to multiples of `stride` with grey."""
     if ratio == 1:
         return x
     H, W = x.shape[2:]

@@ -1,4 +1,4 @@
-"""Several detectors as one: their predictions are put together before the suppression of overlaps."""
+"""Several detectors as one: their predictions are concatenated before NMS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Ensemble(nn.Module):
-    """Detectors of the same classes, asked one after the other.
+    """Detectors of the same classes, run one after the other.
 
     Args:
         models: at least one; class names come from the first.
@@ -60,5 +60,5 @@ class Ensemble(nn.Module):
 
 
 def join(models: Sequence[Detector]) -> Detector | Ensemble:
-    """One detector as it is, several as an `Ensemble`."""
+    """One detector unchanged, several as an `Ensemble`."""
     return models[0] if len(models) == 1 else Ensemble(models)

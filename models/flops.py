@@ -1,4 +1,4 @@
-"""What a model costs: parameters and operations."""
+"""Counting parameters and floating-point operations."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ class Operations(TorchDispatchMode):
 def count_operations() -> Iterator[Operations]:
     """Count the operations of convolutions, matrix products and attention that run inside, a multiply-add as two.
 
-    A batch norm counts a multiply-add an element, with which the figures are those of YOLOv5's tables; a folded one counts
+    A batch norm counts a multiply-add per element, as in YOLOv5's tables; a fused one counts
     nothing. Fourier transforms count 5 N log2 N, half of it for real numbers. Biases, activations and element-wise gates are not counted.
 
-    The figures depend neither on the device nor on PyTorch's version: attention, whose fused kernels differ in both, runs here as
-    the matrix products it consists of. Where tensors are not on the meta device, that takes memory for all its logits.
+    The counts are independent of the device and PyTorch's version: attention, whose fused kernels differ, is decomposed into matrix
+    products, which take memory for all logits where tensors are not on the meta device.
     """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

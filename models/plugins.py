@@ -1,4 +1,4 @@
-"""A user's own modules: Python files that register them."""
+"""Plug-ins: Python files of a user that register modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 
-# What running a user's file may raise; whatever it is, it is told in one line.
+# Exceptions of a user's file that become a one-line message.
 _FAILURES = (
     *(SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError),
     *(AssertionError, OSError),
@@ -24,16 +24,16 @@ class _Loader(SourceFileLoader):
     """Writes no ``__pycache__`` into the user's folder."""
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Keep the byte code to itself."""
+        """Discard the byte code."""
 
 
 def load_plugins(paths: Sequence[str | Path]) -> None:
-    """Import files of your own, which register modules with `models.registry.register`. A file is imported once.
+    """Import plug-in files, which register modules with `models.registry.register`. Each file is imported once.
 
     Raises:
         UserError: a file is not there, is not Python, or raises; names it and the line.
     """
-    import models.build  # noqa: F401  registers the shipped modules first, so that a clash names the user's file
+    import models.build  # noqa: F401  registers the shipped modules first, so that a duplicate names the user's file
 
     for path in paths:
         _load(Path(path))
@@ -58,7 +58,7 @@ def _load(path: Path) -> None:
 
 
 def _line(path: Path, error: BaseException) -> str:
-    """``file:line`` of the last line of the user's file that the error passed through."""
+    """``file:line`` of the innermost line of the user's file in the traceback."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == path.name]

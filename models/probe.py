@@ -1,4 +1,4 @@
-"""Running a network once, row by row, to see what each row really gives."""
+"""Running a network once, row by row, to find the shapes and strides of its outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
     """Yield each row with its inputs and its output for `image`, in evaluation mode.
 
     Raises:
-        UserError: a row cannot take what its sources give; names the row and the shapes.
+        UserError: a row does not accept its inputs; names the row and the shapes.
     """
     training = [module for module in layers.modules() if module.training]
     layers.eval()
@@ -48,7 +48,7 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
 
 
 def _fit(row: Row, inputs: Sequence[Any]) -> str:
-    """How the smaller ones of several maps would get the size of the largest, where sizes differ."""
+    """A suggestion to upsample the smaller inputs, where the sizes of several differ."""
     maps = [(source, m) for source, m in zip(row.sources, inputs, strict=True) if isinstance(m, Tensor) and m.dim() == 4]
     height = max((m.shape[2] for _, m in maps), default=0)
     small = {source: height // m.shape[2] for source, m in maps if m.shape[2] < height and height % m.shape[2] == 0}
@@ -67,9 +67,9 @@ def _check(spec: ModelSpec, row: Row, output: Any, width: Width) -> None:
 
 
 def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width]) -> tuple[list[float], int]:
-    """Pixels per cell of each level of the head, and of the deepest row, which the head need not read: from a forward pass.
+    """Measure, in a forward pass, the stride of each level of the head and the largest stride of any row.
 
-    An image smaller than the largest stride may not pass, and tells nothing where it leaves one cell: then a larger one is tried.
+    Too small an image may not pass, or leave a single cell, which has no stride: then a larger one is tried.
 
     Raises:
         UserError: the network does not run, or a row gives another width than its rule says.
@@ -95,7 +95,7 @@ def _strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width], si
         else:
             _check(spec, row, output, widths[row.index])
             sides = [t.shape[2] for t in ([output] if isinstance(output, Tensor) else output) if t.dim() == 4]
-            # A map of one cell may be pooled, which is no stride.
+            # A map of one cell may come from pooling, not from strides.
             deepest = max([deepest, *(size // side for side in sides if side > 1 and size % side == 0)])
     strides = [size / level.shape[2] for level in maps]
     return strides, max(deepest, int(max(strides)))

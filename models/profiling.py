@@ -1,4 +1,4 @@
-"""What each row of a model costs when it runs and when it trains: time and memory, measured on this machine."""
+"""Cost of each row of a model: parameters, operations, measured time and memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Cost:
     Attributes:
         parameters: number of them.
         giga: 1e9 floating-point operations of one image.
-        milliseconds: time of one image, norms folded; the fastest of several passes, which other work on the machine disturbs least.
-        mebibytes: memory that one image in training holds for the backward pass, in 2**20 bytes.
+        milliseconds: time of one image, batch norms fused; the minimum of several passes, which is least disturbed by other processes.
+        mebibytes: memory saved for the backward pass of one image in training, in 2**20 bytes.
     """
 
     parameters: int
@@ -36,14 +36,14 @@ class Cost:
 
 
 def measure(models: Sequence[Detector], side: int) -> list[list[Cost]]:
-    """Measure the rows of several models, in turns so that what else the machine does meets them alike.
+    """Measure the rows of several models, alternating so that other processes affect them equally.
 
     Args:
-        models: detectors; they stay as they are.
+        models: detectors; left unchanged.
         side: of the square image, in pixels.
 
     Returns:
-        For each model a cost for each row.
+        For each model the cost of each row.
     """
     images = [torch.rand(1, model.spec.ch, side, side) for model in models]
     times: list[list[list[float]]] = [[] for _ in models]
@@ -65,7 +65,7 @@ def measure(models: Sequence[Detector], side: int) -> list[list[Cost]]:
 
 
 def total(costs: Sequence[Cost]) -> Cost:
-    """Add up."""
+    """The sum."""
     return Cost(
         sum(c.parameters for c in costs),
         sum(c.giga for c in costs),
@@ -75,7 +75,7 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 
 def compared(cost: Cost, base: Cost) -> str:
-    """Say what a cost is more or less than another one, each figure with its share."""
+    """Format the differences of a cost from that of the base, absolute and in percent."""
     pairs = (
         (f"{cost.parameters - base.parameters:+,} parameters", cost.parameters, base.parameters),
         (f"{cost.giga - base.giga:+.3f} GFLOPs", cost.giga, base.giga),
@@ -106,7 +106,7 @@ def _operations(model: Detector, image: Tensor) -> list[float]:
 
 
 def _held(model: Detector, image: Tensor) -> list[float]:
-    """MiB that each row keeps for the backward pass; what two rows keep counts for the first."""
+    """MiB that each row saves for the backward pass; what two rows save counts for the first."""
     model = copy.deepcopy(model).train()
     seen = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), image)}
     amounts, outputs = [], list[Any]()
@@ -120,7 +120,7 @@ def _held(model: Detector, image: Tensor) -> list[float]:
 
 
 class _Held:
-    """Adds up the storages that autograd saves. They live on in its graph, so that no address is met twice."""
+    """Adds up the storages that autograd saves. Its graph keeps them alive, so no pointer is reused."""
 
     def __init__(self, seen: set[int]) -> None:
         self.seen, self.bytes = seen, 0

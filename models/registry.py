@@ -1,7 +1,7 @@
 """Names of modules, and the rule by which a YAML row becomes constructor arguments and an output width.
 
-A module class knows nothing of YAML; what it is called there, and how its arguments follow from a row, is said where it is
-registered. The builder holds no module names. A module of your own::
+Module classes are independent of YAML; registration gives the name and the rule by which arguments follow from a row. The builder
+contains no module names. A module of your own::
 
     from models.registry import preserve, register
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 B = TypeVar("B", bound="Build")
 
-MOST_CHANNELS = 65536  # and classes: a typing slip must not fill the memory
+MAX_CHANNELS = 65536  # and classes: a typing error must not exhaust memory
 
 Width = int | tuple[int, ...]
 """Channels of a row's output; a tuple for a pyramid, whose output is a list of maps."""
@@ -62,14 +62,14 @@ class Row:
 
     @property
     def replaces(self) -> str | None:
-        """Identity of the base row that this row stands in for, or None."""
+        """Origin of the base row that this row replaces, or None."""
         head, sign, _ = self.origin.rpartition("=")
         return head if sign else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scale:
-    """Size of a model: how a row's nominal repeats and widths become real ones.
+    """Size of a model: how a row's nominal repeats and widths become actual ones.
 
     Attributes:
         depth: factor on repeats above 1.
@@ -84,11 +84,11 @@ class Scale:
     outputs: int = 0
 
     def repeats(self, nominal: int) -> int:
-        """Real number of repeats."""
+        """Actual number of repeats."""
         return max(round(nominal * self.depth), 1) if nominal > 1 else nominal
 
     def channels(self, nominal: int) -> int:
-        """Real number of channels."""
+        """Actual number of channels."""
         return nominal if nominal == self.outputs else math.ceil(nominal * self.width / self.divisor) * self.divisor
 
 
@@ -101,7 +101,7 @@ class Plan:
         out: width of the output.
         repeats: how many instances follow each other, in an ``nn.Sequential`` if more than one.
         again: constructor arguments of the second instance and later ones, where they differ.
-        build: what to call in place of the registered class, where a row's form asks for it.
+        build: what to call instead of the registered class, for some forms of a row.
     """
 
     args: tuple[Any, ...]
@@ -112,7 +112,7 @@ class Plan:
 
 
 Rule = Callable[[Row, Sequence[Width], Scale], Plan]
-"""(row with its arguments looked up, widths of its inputs, size of the model) -> Plan."""
+"""(row with its arguments resolved, widths of its inputs, size of the model) -> Plan."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,9 +123,9 @@ class Entry:
         name: the name in YAML.
         build: the class, or a function that returns an instance.
         rule: how a row becomes a plan.
-        example: row arguments for the tests that every registered module goes through.
-        inputs: input widths for those tests.
-        exempt: by the name of a conformance check, the reason why it cannot hold.
+        example: row arguments for the conformance checks.
+        inputs: input widths for the conformance checks.
+        exempt: conformance checks that do not apply, by name, with the reason.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Entry:
     exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-NARROWEST = 64
+MIN_WIDTH = 64
 """Nominal width of the narrowest row of a YOLO."""
 
 _ENTRIES: dict[str, Entry] = {}
@@ -151,7 +151,7 @@ def register(
     inputs: Sequence[Width] = (32,),
     exempt: Mapping[str, str] | None = None,
 ) -> Callable[[B], B]:
-    """Class decorator: make a module usable in YAML under its own name, or under `name`, and under `aliases`.
+    """Class decorator: register a module under its class name, or under `name`, and under `aliases`.
 
     The other arguments are the attributes of `Entry`.
 
@@ -196,7 +196,7 @@ def only(row: Row, inputs: Sequence[Width]) -> int:
     """Width of the one plain input of a row.
 
     Raises:
-        UserError: several inputs, or a pyramid.
+        UserError: several inputs, or one with several outputs.
     """
     if len(inputs) != 1:
         raise UserError(f"takes one input, but 'from' gives {len(inputs)}")
@@ -204,10 +204,10 @@ def only(row: Row, inputs: Sequence[Width]) -> int:
 
 
 def plain(row: Row, inputs: Sequence[Width]) -> tuple[int, ...]:
-    """Widths of a row's inputs, none of which may be a pyramid.
+    """Widths of a row's inputs, each a single map.
 
     Raises:
-        UserError: an input is a pyramid, whose outputs are picked with ``Feature``.
+        UserError: an input has several outputs, from which ``Feature`` picks one.
     """
     for source, width in zip(row.sources, inputs, strict=True):
         if not isinstance(width, int):
@@ -219,15 +219,15 @@ def nominal_width(row: Row) -> int:
     """The output width that a row names as its first argument.
 
     Raises:
-        UserError: there is none, or it is no positive integer.
+        UserError: it is missing, or not a positive integer.
     """
     width = row.args[0] if row.args else None
-    if isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= MOST_CHANNELS:
+    if isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= MAX_CHANNELS:
         return width
     form = f"; it is {signature_of(row.name, _ENTRIES[row.name].build)}" if row.name in _ENTRIES else ""
     if not row.args:
         raise UserError(f"its first argument, the output width, is missing{form}")
-    raise UserError(f"its first argument is the output width, a positive integer, not {width!r} (at most {MOST_CHANNELS}){form}")
+    raise UserError(f"its first argument is the output width, a positive integer, not {width!r} (at most {MAX_CHANNELS}){form}")
 
 
 def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
@@ -237,12 +237,12 @@ def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
 
 
 def repeats_width(args: Sequence[Any]) -> bool:
-    """Whether a row's first argument is a width: no reduction, order, kernel or number of heads is as large as the narrowest one."""
-    return bool(args) and isinstance(args[0], int) and not isinstance(args[0], bool) and args[0] >= NARROWEST
+    """Whether a row's first argument is a width: no reduction, order, kernel size or number of heads is that large."""
+    return bool(args) and isinstance(args[0], int) and not isinstance(args[0], bool) and args[0] >= MIN_WIDTH
 
 
 def preserve_either(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
-    """`preserve`, for a name that is also one of YOLOAir's: a first argument that is a width is their repeated one."""
+    """`preserve`, for names that YOLOAir has too: a first argument that is a width is YOLOAir's repeated width."""
     return (preserve_named if repeats_width(row.args) else preserve)(row, inputs, scale)
 
 
@@ -274,7 +274,7 @@ def concat(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: AR
 
 
 def untouched(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
-    """C -> C, and the class knows no channels: up-sampling, pooling."""
+    """C -> C, and the class takes no channels: upsampling, pooling."""
     return Plan(row.args, only(row, inputs), scale.repeats(row.repeats))
 
 
@@ -284,7 +284,7 @@ def levels(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: AR
 
 
 def pyramid(widths: Callable[..., Sequence[int]], *, scaled: bool = False) -> Rule:
-    """One input, several outputs: a backbone. The class takes C first; `widths`, called like it, tells the output widths.
+    """One input, several outputs: a backbone. The class takes C first; `widths`, with the same arguments, returns the output widths.
 
     With `scaled`, the row's first argument is a nominal width, which the model's width multiple scales.
     """

@@ -27,14 +27,14 @@ class ShowConfig:
     nc: int = cli.option(0, "number of classes; 0 takes the YAML's")
     imgsz: int = cli.option(640, "side of the image in pixels", "--img", "--img-size")
     plugins: tuple[str, ...] = cli.option((), "Python files of your own that register modules", nargs="+", type=str)
-    cost: bool = cli.option(False, "measure each row's time and memory, and the whole edit against its base")
-    modules: bool = cli.option(False, "list the modules a YAML may use instead")
+    cost: bool = cli.option(False, "measure each row's time and memory, and compare the variant with its base")
+    modules: bool = cli.option(False, "list the modules a YAML may use, and exit")
 
     def __post_init__(self) -> None:
         if not self.cfg and not self.modules:
             raise UserError("name a model YAML: python -m models.show models/yolov5s-ca.yaml")
         if self.nc < 0 or self.imgsz < 1:
-            raise UserError("--nc and --imgsz are positive")
+            raise UserError("--nc must be >= 0 and --imgsz >= 1")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,20 +60,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _show(config: ShowConfig, model: Detector, side: int) -> None:
-    """Print the table, its parameters and operations counted without arithmetic."""
+    """Print the table; parameters and operations are counted on the meta device."""
     from models import build_model
 
     strides = model.stride.tolist()
     try:
         rows = list(_rows(model.to("meta"), side))
     except UserError:
-        rows = list(_rows(build_model(config.cfg, config.nc or None), side))  # a module that cannot do without
+        rows = list(_rows(build_model(config.cfg, config.nc or None), side))  # a module that does not run there
     LOG.info(table([_HEADER, *((*row[:-2], f"{row[-2]:,}", f"{row[-1]:.3f}") for row in rows)]))
     LOG.info(_summary(config, model, side, (sum(row[-2] for row in rows), sum(row[-1] for row in rows)), strides))
 
 
 def _show_cost(config: ShowConfig, model: Detector, side: int) -> None:
-    """Print the table with measured time and memory, and what the edit adds to its base."""
+    """Print the table with measured time and memory, and the differences from the base."""
     from models import build_model
     from models.profiling import compared, measure, total
     from models.spec.model_spec import base_of
@@ -105,7 +105,7 @@ def _summary(config: ShowConfig, model: Detector, side: int, counts: tuple[int, 
 
 
 def _rows(model: Detector, side: int) -> Iterator[tuple[Any, ...]]:
-    """One tuple of the table's columns for each row, the last two as numbers."""
+    """The table's columns for each row, the last two as numbers."""
     import torch
 
     from models.flops import count_operations, parameters

@@ -1,4 +1,4 @@
-"""How large a network may get: a YAML or a checkpoint of a stranger can ask for more than any machine has in one line."""
+"""Limits on the size of a network: one line of an untrusted YAML or checkpoint can request more memory than any machine has."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.overrides import TorchFunctionMode
 
 from utils.errors import UserError
 
-MOST_NUMBERS = 1 << 29
-"""Weights and buffers of a network: six times YOLOv5x."""
-MOST_MODULES = 5_000
-"""Modules in it, counted one by one: YOLOv5x has 565."""
+MAX_ELEMENTS = 1 << 29
+"""Elements of all weights and buffers: six times YOLOv5x."""
+MAX_MODULES = 5_000
+"""Modules: YOLOv5x has 565."""
 
 _SIZED = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
 _COUNTED = {torch.arange, torch.linspace, torch.eye}
 
 
 class _Allocations(TorchFunctionMode):
-    """Counts the elements of new tensors before there are any."""
+    """Counts the elements of new tensors before they are allocated."""
 
-    left: float = MOST_NUMBERS
+    left: float = MAX_ELEMENTS
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -40,7 +40,7 @@ class _Allocations(TorchFunctionMode):
     def _take(self, count: float) -> None:
         self.left -= count
         if self.left < 0:
-            raise UserError(f"asks for more than {MOST_NUMBERS} weights; is one of its numbers too large?")
+            raise UserError(f"asks for more than {MAX_ELEMENTS} weights; is one of its numbers too large?")
 
 
 def _elements(sizes: tuple[Any, ...]) -> float:
@@ -50,7 +50,7 @@ def _elements(sizes: tuple[Any, ...]) -> float:
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Refuse, while inside, to build more than a network may have.
+    """Limit the weights and modules that are created inside.
 
     Raises:
         UserError: too many weights, or too many modules.
@@ -60,8 +60,8 @@ def bounded() -> Iterator[None]:
     def count(_: nn.Module, __: str, ___: nn.Module | None) -> None:
         nonlocal modules
         modules += 1
-        if modules > MOST_MODULES:
-            raise UserError(f"consists of more than {MOST_MODULES} modules; is one of its numbers too large?")
+        if modules > MAX_MODULES:
+            raise UserError(f"consists of more than {MAX_MODULES} modules; is one of its numbers too large?")
 
     hook = register_module_module_registration_hook(count)
     try:

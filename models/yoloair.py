@@ -1,4 +1,4 @@
-"""YOLOAir's module names: its YAML rows build with the faithful modules, by rule, and this says where those differ.
+"""YOLOAir's module names: its YAML rows build the modules of the papers, and `differences` lists where these differ.
 
 Its attention rows repeat the width of their input as the first argument, ``[-1, 1, CA, [1024]]``; that is checked and dropped.
 """

@@ -1,1 +1,1 @@
-"""What holds for every module that is plugged in: ``python -m models.check my_block.py``."""
+"""Conformance checks of modules: ``python -m models.check my_block.py``."""

@@ -1,4 +1,4 @@
-"""Tell what holds for the modules that a file of yours registers: ``python -m models.check my_block.py``."""
+"""Check the modules that a plug-in file registers: ``python -m models.check my_block.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.log import LOG, start_log
 if TYPE_CHECKING:
     from models.check.conformance import Finding
 
-_FEW = 5  # so many modules are reported check by check; of more, one line each and what fails
+_FEW = 5  # up to so many modules are reported check by check; of more, one line each and the failures
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class CheckConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check modules and print what holds. Ends with status 1 where something does not.
+    """Check modules and print the results. Exits with status 1 if a check fails.
 
     Raises:
         UserError: a wrong flag, no such file, a file that cannot be imported or registers nothing.

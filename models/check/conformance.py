@@ -1,6 +1,6 @@
-"""What every module that is plugged in has to do, as checks that say what they found.
+"""Conformance checks for registered modules.
 
-A check takes a `Subject`, returns a note, and raises `Broken` with the reason, or `Skipped`.
+A check takes a `Subject`, returns a note, and raises `CheckFailed` with the reason, or `Skipped`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.check import portability
 from models.check import subject as subjects
 from models.check.portability import channels_last, costs, counted, exports, half, traces
-from models.check.subject import Broken, Skipped, Subject, difference, mapped, require_equal, run, subject, tensors_of
+from models.check.subject import CheckFailed, Skipped, Subject, difference, mapped, require_equal, run, subject, tensors_of
 from models.folding import fold_norms
 from utils.errors import UserError
 
@@ -29,7 +29,7 @@ _TORCH = Path(torch.__file__).parent
 
 SIZES = ((13, 20), (1, 1), (32, 8), (7, 7))
 WIDTHS = (4, 12, 20, 24, 40)
-# What code of a user's may raise; each becomes a line of the report.
+# Exceptions of a user's code that become a line of the report.
 FAILURES = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError, AttributeError, NameError, OSError)
 
 
@@ -54,7 +54,7 @@ def declared_width(it: Subject) -> str:
     found = [t.shape[1] if t.ndim > 1 else 0 for t in tensors_of(output)]
     declared = [it.plan.out] if isinstance(it.plan.out, int) else list(it.plan.out)
     if it.plan.out and found != declared:
-        raise Broken(f"gives {found} channels, its rule says {declared}: the wrong rule, or the wrong arguments")
+        raise CheckFailed(f"gives {found} channels, its rule says {declared}: the wrong rule, or the wrong arguments")
     return f"{', '.join(map(str, it.inputs))} -> {', '.join(map(str, found))}"
 
 
@@ -65,14 +65,14 @@ def any_size(it: Subject) -> str:
         try:
             tensors = tensors_of(module(it.example(size)))
         except FAILURES as error:
-            raise Broken(f"{size[0]}x{size[1]}: {_line(error)}") from error
+            raise CheckFailed(f"{size[0]}x{size[1]}: {_line(error)}") from error
         if not all(t.isfinite().all() for t in tensors):
-            raise Broken(f"{size[0]}x{size[1]}: gives NaN or infinity")
+            raise CheckFailed(f"{size[0]}x{size[1]}: gives NaN or infinity")
     return ", ".join(f"{h}x{w}" for h, w in SIZES)
 
 
 def any_width(it: Subject) -> str:
-    """It takes every width a scaled YOLO can produce, or refuses it at construction and says what fits."""
+    """It accepts every width of a scaled YOLO, or refuses it at construction with a hint."""
     if len(it.inputs) != 1 or not isinstance(it.inputs[0], int):
         raise Skipped("reads several maps")
     refused = []
@@ -84,11 +84,11 @@ def any_width(it: Subject) -> str:
             refused.append(f"{width} refused: {_line(error)}")
             continue
         except FAILURES as error:
-            raise Broken(f"{width} channels: {type(error).__name__} at construction, not a ValueError that says what fits") from error
+            raise CheckFailed(f"{width} channels: {type(error).__name__} at construction, not a ValueError that says what fits") from error
         try:
             module.train()(_lone(other))
         except FAILURES as error:
-            raise Broken(f"{width} channels: built, then {_line(error)}; refuse it at construction") from error
+            raise CheckFailed(f"{width} channels: built, then {_line(error)}; refuse it at construction") from error
     return "; ".join(refused) or ", ".join(map(str, WIDTHS))
 
 
@@ -100,7 +100,7 @@ def _lone(it: Subject) -> Any:
 def batch_of_one(it: Subject) -> str:
     """Training takes a batch of one image."""
     if not all(t.isfinite().all() for t in tensors_of(it.make().train()(_lone(it)))):
-        raise Broken("gives NaN or infinity")
+        raise CheckFailed("gives NaN or infinity")
     return "in training"
 
 
@@ -112,11 +112,11 @@ def gradients(it: Subject) -> str:
     torch.stack([(t * torch.randn_like(t)).sum() for t in output]).sum().backward()
     parameters = dict(module.named_parameters())
     if dead := [n for n, p in parameters.items() if p.grad is None or not p.grad.any()]:
-        raise Broken(f"none for {_some(dead)}: what is never used should not be there")
+        raise CheckFailed(f"none for {_some(dead)}: what is never used should not be there")
     if wild := [n for n, p in parameters.items() if p.grad is not None and not p.grad.isfinite().all()]:
-        raise Broken(f"NaN or infinite for {_some(wild)}")
+        raise CheckFailed(f"NaN or infinite for {_some(wild)}")
     if any(t.grad is not None and not t.grad.isfinite().all() for t in tensors_of(given)):
-        raise Broken("NaN or infinite for the input")
+        raise CheckFailed("NaN or infinite for the input")
     return f"{len(parameters)} parameters"
 
 
@@ -127,7 +127,7 @@ def input_unchanged(it: Subject) -> str:
     for mode in (True, False):
         module.train(mode)(given)
         if difference(given, before):
-            raise Broken("writes its input, which other rows may read; use x * y, not x *= y, and no inplace=True on it")
+            raise CheckFailed("writes its input, which other rows may read; use x * y, not x *= y, and no inplace=True on it")
     return "in training and evaluation"
 
 
@@ -147,10 +147,10 @@ def stateless(it: Subject) -> str:
     require_equal(run(module, given), first, 0, "after a call with another map")
     for name, buffer in module.named_buffers():
         if not torch.equal(buffer, before[name]):
-            raise Broken(f"evaluation changes its buffer {name}")
+            raise CheckFailed(f"evaluation changes its buffer {name}")
     run(module.train(), given)
     if kept := [f"{name}.{key}".lstrip(".") for name, part in module.named_modules() for key in _kept(part)]:
-        raise Broken(f"keeps {_some(kept)} after a call: memory that is not freed, and a copy that cannot be made")
+        raise CheckFailed(f"keeps {_some(kept)} after a call: memory that is not freed, and a copy that cannot be made")
     return "nothing kept"
 
 
@@ -163,7 +163,7 @@ def _kept(module: nn.Module) -> Iterator[str]:
 
 
 def independent(it: Subject) -> str:
-    """In evaluation an image of a batch does not see the others."""
+    """In evaluation the images of a batch are independent."""
     module, given = it.make().eval(), it.example((7, 7))
     require_equal(module(mapped(given, lambda t: t[:1])), mapped(run(module, given), lambda t: t[:1]), 1e-5, "alone and in a batch")
     return "alone as in a batch"
@@ -194,15 +194,15 @@ def folding(it: Subject) -> str:
 
 
 def shows_attention(it: Subject) -> str:
-    """What ``attention(x)`` returns, in the module or in its parts, can be drawn, and asking for it changes nothing."""
+    """``attention(x)`` of the module or its parts returns drawable maps, and calling it has no effect."""
     module, given = it.make().eval(), it.example()
     shown: list[str] = []
 
     def ask(part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         maps = part.attention(*inputs)  # type: ignore[operator]
         if not isinstance(maps, Tensor) or maps.dim() != 4 or len(maps) != len(inputs[0]) or not maps.isfinite().all():
-            raise Broken(f"{type(part).__name__}.attention(x) has to return (B, maps, h, w), all of it finite")
-        require_equal(part.forward(*inputs), output, 0, "after its attention was asked for")
+            raise CheckFailed(f"{type(part).__name__}.attention(x) has to return (B, maps, h, w), all of it finite")
+        require_equal(part.forward(*inputs), output, 0, "after its attention was called")
         shown.append("x".join(map(str, maps.shape[1:])))
 
     for part in [m for m in module.modules() if callable(getattr(m, "attention", None))]:
@@ -248,7 +248,7 @@ def run_check(name: str, it: Subject) -> Finding:
         return Finding(name, "ok", CHECKS[name](it))
     except Skipped as skipped:
         return Finding(name, "skipped", str(skipped))
-    except Broken as broken:
+    except CheckFailed as broken:
         return Finding(name, "FAILED", str(broken))
     except FAILURES as error:
         return Finding(name, "FAILED", _line(error))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.check.subject import Broken, Size, Skipped, Subject, mapped, require_equal, run, tensors_of
+from models.check.subject import CheckFailed, Size, Skipped, Subject, mapped, require_equal, run, tensors_of
 from models.flops import count_operations, parameters, uncounted
 
 _ONNX_HINT = "pip install onnx onnxscript onnxruntime"
@@ -36,7 +36,7 @@ def half(it: Subject) -> str:
         torch.stack([t.float().square().mean() for t in output]).sum().backward()
     grads = [p.grad for p in module.parameters() if p.grad is not None]
     if not all(t.isfinite().all() for t in (*output, *grads)):
-        raise Broken("gives NaN or infinity")
+        raise CheckFailed("gives NaN or infinity")
     return "forward and backward"
 
 
@@ -106,11 +106,11 @@ def exports(it: Subject) -> str:
                 session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
                 for size in (_NATIVE, _OTHER):
                     _compare(session, module, it.example(size), size)
-        except (Broken, *refusals) as error:
+        except (CheckFailed, *refusals) as error:
             reasons.append(f"{way}: {_COLOURS.sub('', ' '.join(str(error).split()))[:160]}")
         else:
             return f"{way}; equal at {_text(_NATIVE)} and {_text(_OTHER)}"
-    raise Broken("; ".join(reasons))
+    raise CheckFailed("; ".join(reasons))
 
 
 def _compare(session: Any, module: nn.Module, given: Any, size: Size) -> None:
@@ -139,7 +139,7 @@ def counted(it: Subject) -> str:
     """Every operator that does more than touch each element is one whose operations are counted."""
     module, given = it.make().eval(), it.example()
     if names := uncounted(lambda: module(given)):
-        raise Broken(f"not counted: {', '.join(names)}; its GFLOPs come out too low")
+        raise CheckFailed(f"not counted: {', '.join(names)}; its GFLOPs come out too low")
     return "every operator"
 
 

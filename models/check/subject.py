@@ -1,4 +1,4 @@
-"""One registered module under test: how to make it, what to feed it, how to compare what it gives."""
+"""One registered module under test: building it, example inputs, comparison of outputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from models.registry import Entry, Plan, Row, Scale, Width, lookup
 Size = tuple[int, int]
 
 
-class Broken(Exception):  # noqa: N818  what a check says of a module is no error of the check
-    """A module does not do what a check asks; the message says why."""
+class CheckFailed(Exception):  # noqa: N818
+    """A module fails a check; the message says why."""
 
 
 class Skipped(Exception):  # noqa: N818
-    """A check does not apply, or what it needs is not installed; the message says which."""
+    """A check does not apply, or a package is missing; the message says which."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Subject:
     inputs: tuple[Width, ...]
 
     def make(self, seed: int = 0) -> nn.Module:
-        """Build an instance; branches that start closed (a zero gate, a tiny layer scale) are opened, so that they show."""
+        """Build an instance; parameters near zero (gates, layer scales) are randomized, so that their branches have an effect."""
         with seeded(seed):
             module = self.entry.build(*self.plan.args)
             with torch.no_grad():
@@ -73,7 +73,7 @@ def _random(width: Width, size: Size, batch: int) -> Any:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` inside; the caller's generator is left as it was."""
+    """Seed the random state inside, and restore the caller's afterwards."""
     before = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(seed)
@@ -86,12 +86,12 @@ def tensors_of(value: Any) -> list[Tensor]:
     """Return the tensors of an output, which is one or a list of them.
 
     Raises:
-        Broken: it is something else.
+        CheckFailed: it is something else.
     """
     if isinstance(value, Tensor):
         return [value]
     if not isinstance(value, list | tuple):
-        raise Broken(f"gives {type(value).__name__}; a module gives a tensor, a backbone a list of them")
+        raise CheckFailed(f"gives {type(value).__name__}; a module gives a tensor, a backbone a list of them")
     return [tensor for part in value for tensor in tensors_of(part)]
 
 
@@ -124,7 +124,7 @@ def require_equal(found: Any, expected: Any, tolerance: float, what: str) -> Non
     """Compare outputs.
 
     Raises:
-        Broken: they differ by more than `tolerance`, relative to the largest value.
+        CheckFailed: they differ by more than `tolerance`, relative to the largest value.
     """
     if (error := difference(found, expected)) > tolerance:
-        raise Broken(f"{what}: differs by {error:.1e} (allowed {tolerance:.0e})")
+        raise CheckFailed(f"{what}: differs by {error:.1e} (allowed {tolerance:.0e})")

@@ -1,7 +1,7 @@
 """Variants: a base table and edits -> a table, renumbered.
 
-Edits carry the numbers of the base file, so they never shift each other. The base's rows become slots; an edit changes the
-chain of rows in one slot, and whoever reads a slot reads the last row of its chain.
+Edits use the row numbers of the base file, so they never shift each other. The base's rows become slots; an edit changes the
+chain of rows in one slot, and rows that read a slot read the last row of its chain.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEYS = {
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Node:
-    """A row on its way to its new place; its sources are slots, None for what stands before it in its own slot."""
+    """A row to be renumbered; its sources are slots, None for the row before it in its own slot."""
 
     row: Row
     sources: list[int | None]
@@ -31,7 +31,7 @@ class _Node:
 
 @dataclasses.dataclass(slots=True)
 class _Slot:
-    """A row of the base and what the edits put there. `heir` is whom readers read when nothing is left: a slot."""
+    """A row of the base and the rows inserted after it. `heir` is the slot that readers read when none is left."""
 
     head: _Node | None
     inserted: list[_Node]

@@ -1,4 +1,4 @@
-"""Finding a model YAML by name, and one size's file when another's is asked for."""
+"""Finding a model YAML by name, or by the name of another size."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.registry import MOST_CHANNELS, Row, Scale
+from models.registry import MAX_CHANNELS, Row, Scale
 from models.spec.anchors import Anchors, parse_anchors
 from models.spec.edits import apply_edits
 from models.spec.find_yaml import find_model, resize
@@ -17,13 +17,13 @@ from utils.config import read_yaml
 from utils.errors import UserError, nearest
 
 _SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
-# `inplace` and `yaml_file` stand in YOLOv5's files and checkpoints; nothing here depends on them.
+# `inplace` and `yaml_file` occur in YOLOv5's files and checkpoints and are ignored.
 _KNOWN = (*_SETTINGS, "backbone", "head", "base", "edits", "identities", "gates", "inplace", "yaml_file")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Everything that decides a network but its weights.
+    """Everything that defines a network except its weights.
 
     Attributes:
         rows: the table, sources resolved; the last row is the head.
@@ -33,7 +33,7 @@ class ModelSpec:
         ch: channels of the image.
         activation: expression for the activation of all `Conv`, or None for SiLU.
         names: class names, or None.
-        where: what to call the model in messages; takes no part in comparisons.
+        where: name of the model in messages; ignored in comparisons.
     """
 
     rows: tuple[Row, ...]
@@ -85,7 +85,7 @@ class ModelSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data from which `from_dict` makes an equal spec: resolved rows, their origins, their gates."""
+        """Return plain data from which `from_dict` makes an equal spec."""
         rows = [_plain_row(row) for row in self.rows]
         return {
             "nc": self.nc,
@@ -119,7 +119,7 @@ def base_of(path: str | Path) -> ModelSpec | None:
 
 def _plain_row(row: Row) -> list[Any]:
     sources = [relative(s, row.index) for s in row.sources]
-    # What a file's weights were, the checkpoint that this goes into says better; the file may be gone when it is read.
+    # The checkpoint that this is saved in has the weights; the file may not exist when it is read.
     keywords = {k: thaw(v) for k, v in row.keywords.items() if k != "pretrained"}
     args: Any = keywords or thaw(row.args)
     return [sources[0] if len(sources) == 1 else sources, row.repeats, row.name, args]
@@ -176,8 +176,8 @@ def _classic(content: dict[str, Any], where: str) -> tuple[Row, ...]:
 
 
 def _integer(value: Any, key: str, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_CHANNELS:
-        raise UserError(f"{where}: {key!r} is a positive integer, not {value!r} (at most {MOST_CHANNELS})")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_CHANNELS:
+        raise UserError(f"{where}: {key!r} is a positive integer, not {value!r} (at most {MAX_CHANNELS})")
     return value
 
 

@@ -9,7 +9,7 @@ from models.registry import Row
 from utils.errors import UserError
 
 FORM = "[from, repeats, module, args]"
-MAX_REPEATS = 1000  # a typing slip must not build for an hour
+MAX_REPEATS = 1000  # a typing error must not build for an hour
 
 
 def parse_table(rows: object, where: str) -> tuple[Row, ...]:

@@ -27,7 +27,7 @@ _ASSET = re.compile(r"yolov5[nsmlx]6?\.pt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What a checkpoint says about a model.
+    """The model of a checkpoint.
 
     Attributes:
         state: state_dict, float32, on the CPU.
@@ -35,8 +35,8 @@ class Weights:
         names: class names by class number.
         nc: number of classes.
         source: the file.
-        meta: plain notes of the file: epoch, metrics, config, hyp, date.
-        extra: the state from which a training goes on; empty in a finished one.
+        meta: further entries of the file: epoch, metrics, config, hyp, date.
+        extra: the state for resuming a training; empty in a finished one.
     """
 
     state: dict[str, Tensor]
@@ -52,10 +52,10 @@ def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
     """Read the weights of an official YOLOv5 ``.pt`` or of Attune's own checkpoint; nothing in the file is run.
 
     Args:
-        ema: take the averaged weights where the file has them.
+        ema: use the EMA weights where the file has them.
 
     Raises:
-        UserError: no such file (with the nearest name there is, and where to fetch an official one), damaged, or another kind of file.
+        UserError: no such file (suggests the nearest name, or the URL of an official one), damaged, or another kind of file.
     """
     path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
@@ -63,7 +63,7 @@ def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
     content = read_torch_file(path)
     if isinstance(content, dict) and "attune" in content:
         if not has_valid_checksum(path):
-            raise UserError(f"{path}: the checkpoint is damaged: its checksum does not fit; take an earlier one")
+            raise UserError(f"{path}: the checkpoint is damaged: its checksum does not match; use an earlier one")
         return _own(content, path, ema)
     model = official_model(content, str(path), ema=ema)
     spec = official_spec(model, str(path))
@@ -94,7 +94,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bo
 
 
 def _check_fits(weights: Weights) -> None:
-    """Compare the tensors with the model that the file describes, before a description of the wrong size takes memory and time.
+    """Compare the tensors with the model that the file describes, before a model of another size is built.
 
     Batch counters, which old files lack, may be missing.
 
@@ -108,9 +108,9 @@ def _check_fits(weights: Weights) -> None:
         layers, _ = build_layers(weights.spec)
     own = {f"model.{key}": tuple(tensor.shape) for key, tensor in layers.state_dict().items()}
     given = {key: tuple(tensor.shape) for key, tensor in weights.state.items()}
-    odd = [k for k in own | given if own.get(k) != given.get(k) and (k in given or not k.endswith(_COUNTER))]
-    if odd:
-        first, count = odd[0], f"{len(odd)} tensor{'s' * (len(odd) > 1)}"
+    differing = [k for k in own | given if own.get(k) != given.get(k) and (k in given or not k.endswith(_COUNTER))]
+    if differing:
+        first, count = differing[0], f"{len(differing)} tensor{'s' * (len(differing) > 1)}"
         shapes = f"{first} is {given.get(first, 'absent')}, expected {own.get(first, 'absent')}"
         raise UserError(f"{weights.source}: does not fit the model it describes in {count}: {shapes}")
 
@@ -126,7 +126,7 @@ def _own(content: dict[str, Any], path: Path, ema: bool) -> Weights:
         raise UserError(f"{path}: a checkpoint of Attune that lacks a part ({error}); a newer version may have written it") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"{path}: a checkpoint of Attune without weights")
-    converted = {id(t): t.float() if t.is_floating_point() else t for t in state.values()}  # one that is repeated stays one
+    converted = {id(t): t.float() if t.is_floating_point() else t for t in state.values()}  # shared tensors stay shared
     state = {str(key): converted[id(tensor)] for key, tensor in state.items()}
     return Weights(state=state, spec=spec, names=names, nc=spec.nc, source=path, meta=meta, extra=extra)
 
@@ -136,5 +136,5 @@ def _missing(path: Path) -> str:
     if not folder.is_dir():
         return f"no weights {str(path)!r}: there is no folder {folder.absolute()}"
     hint = nearest(path.name, (p.name for p in folder.glob("*.pt")))
-    official = f" (YOLOv5's own: fetch them by hand from {RELEASE}{path.name})" if _ASSET.fullmatch(path.name) else ""
+    official = f" (download YOLOv5's from {RELEASE}{path.name})" if _ASSET.fullmatch(path.name) else ""
     return f"no weights {path.name!r} in {folder.absolute()}{official}{hint}"

@@ -1,6 +1,6 @@
-"""Pretrained weights to a changed model: by structure, so that an inserted row costs none of the rows after it their weights.
+"""Transfer of pretrained weights to a changed model by structure, so that the rows after an inserted row keep their weights.
 
-The rows of both models are aligned as sequences: pairs never cross, and a pair is worth more the more of its module, arguments and
+The rows of both models are aligned as sequences: pairs never cross, and a pair scores higher the more of its module, arguments and
 shapes agree; the origin that a variant's row has in its base breaks ties. Inside a pair, tensors go by name and
 shape. Names alone are never trusted: ``model.9.conv.weight`` is another layer in each model.
 """
@@ -27,15 +27,15 @@ _NO_TENSORS = 1.0  # Concat and Upsample guide the alignment, but a layer with w
 
 @dataclass(frozen=True, slots=True)
 class RowReport:
-    """What became of one row.
+    """The transfer of one row.
 
     Attributes:
         index: row of the model.
-        source: row of the weights it stands for, or None for a new one.
+        source: the matching row of the weights, or None for a new one.
         module: name, and what it replaces.
-        transferred: tensors taken over.
+        transferred: number of tensors copied.
         new: tensors that the weights do not have.
-        misfits: why each other tensor was not taken.
+        misfits: why each other tensor was not copied.
     """
 
     index: int
@@ -48,10 +48,10 @@ class RowReport:
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """What `transfer` did; `str()` is a table with a line a row, `summary()` one line.
+    """The result of `transfer`; `str()` is a table with a line per row, `summary()` one line.
 
     Attributes:
-        transferred: tensors taken over.
+        transferred: number of tensors copied.
         total: tensors of the weights.
         rows: a report for each row of the model.
         lost: tensors of the weights' rows that the model does not have.
@@ -66,7 +66,7 @@ class TransferReport:
 
     @property
     def poor(self) -> bool:
-        """Whether less than half was taken: these are probably not the weights for this model."""
+        """Whether less than half was transferred: probably the weights of another model."""
         return 2 * self.transferred < self.total
 
     def summary(self) -> str:
@@ -92,10 +92,10 @@ class TransferReport:
 
 @torch.no_grad()
 def transfer(model: Detector, weights: Weights, *, keep_anchors: bool = True) -> TransferReport:
-    """Copy into `model`, in place, every tensor of `weights` that has a place in it.
+    """Copy every matching tensor of `weights` into `model`, in place.
 
     Args:
-        keep_anchors: take the weights' anchors, with which they were trained; off, the model keeps its own.
+        keep_anchors: use the anchors with which the weights were trained; otherwise the model keeps its own.
     """
     theirs, own = _by_row(weights.state), _by_row(model.state_dict())
     sources = dict(_align(weights.spec.rows, model.spec.rows, theirs, own))
@@ -125,7 +125,7 @@ def transfer(model: Detector, weights: Weights, *, keep_anchors: bool = True) ->
 
 
 def _by_row(state: Tensors) -> dict[int, dict[str, Tensor]]:
-    """``model.3.conv.weight`` -> tensors[3]["conv.weight"]; keys of another form belong to no row."""
+    """``model.3.conv.weight`` -> tensors[3]["conv.weight"]; keys of another form are under -1."""
     rows: dict[int, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         top, _, rest = key.partition(".")
@@ -149,15 +149,15 @@ def _brief(reasons: Sequence[str]) -> str:
 def _align(
     theirs: Sequence[Row], own: Sequence[Row], their_tensors: Mapping[int, Tensors], own_tensors: Mapping[int, Tensors]
 ) -> list[tuple[int, Row]]:
-    """Pairs of row indices of `own` with the row of `theirs` each stands for: the best alignment (Needleman and Wunsch, 1970)."""
-    worth = [[_worth(a, b, their_tensors.get(a.index, {}), own_tensors.get(b.index, {})) for b in own] for a in theirs]
+    """Pairs of row indices of `own` with the matching row of `theirs`: the best alignment (Needleman and Wunsch, 1970)."""
+    score = [[_score(a, b, their_tensors.get(a.index, {}), own_tensors.get(b.index, {})) for b in own] for a in theirs]
     best = [[0.0] * (len(own) + 1) for _ in range(len(theirs) + 1)]  # best[i][j]: of the rows from i and from j on
     for i in reversed(range(len(theirs))):
         for j in reversed(range(len(own))):
-            best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + worth[i][j])
+            best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + score[i][j])
     pairs, i, j = [], 0, 0
     while i < len(theirs) and j < len(own):
-        if worth[i][j] and best[i][j] == best[i + 1][j + 1] + worth[i][j]:
+        if score[i][j] and best[i][j] == best[i + 1][j + 1] + score[i][j]:
             pairs.append((own[j].index, theirs[i]))
             i, j = i + 1, j + 1
         elif best[i][j] == best[i + 1][j]:
@@ -167,8 +167,8 @@ def _align(
     return pairs
 
 
-def _worth(a: Row, b: Row, a_tensors: Tensors, b_tensors: Tensors) -> float:
-    """How well row `b` of a model stands for row `a` of the weights; 0 where it cannot."""
+def _score(a: Row, b: Row, a_tensors: Tensors, b_tensors: Tensors) -> float:
+    """How well row `b` of a model matches row `a` of the weights; 0 for no match."""
     fitting = {name for name, tensor in a_tensors.items() if name in b_tensors and b_tensors[name].shape == tensor.shape}
     origin = _SAME_ORIGIN * (a.origin == b.origin or b.origin.partition("=")[0] == a.origin)
     if a.name == b.name:

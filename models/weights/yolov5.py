@@ -1,4 +1,4 @@
-"""What a YOLOv5 checkpoint holds, read from the inert records of `utils.files.torch_file`: tensors, model YAML, class names."""
+"""YOLOv5 checkpoints, read as inert objects by `utils.files.torch_file`: tensors, model YAML, class names."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from utils.errors import UserError
 from utils.files.safe_pickle import InertObject
 from utils.log import LOG
 
-_MOST_MODULES = 50_000
-_MOST_VALUES = 50_000
-_LONGEST_TEXT = 1000
+_MAX_MODULES = 50_000
+_MAX_VALUES = 50_000
+_MAX_TEXT = 1000
 _YAML_KEYS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "backbone", "head", "activation", "ch")
 _OTHER_TASKS = {"Segment": "segments", "Classify": "classifies", "Pose": "estimates poses", "OBB": "finds rotated boxes"}
 
 
 def official_model(content: Any, where: str, *, ema: bool = True) -> InertObject:
-    """The model inside a checkpoint: its averaged weights if there are some (and `ema` is on), else the trained ones.
+    """The model in a checkpoint: the EMA weights if it has them (and `ema` is on), else the trained ones.
 
     Raises:
-        UserError: `content` is no YOLOv5 checkpoint; says what it seems to be.
+        UserError: not a YOLOv5 checkpoint.
     """
     if isinstance(content, InertObject):  # torch.save(model)
         return content
@@ -39,10 +39,10 @@ def official_model(content: Any, where: str, *, ema: bool = True) -> InertObject
 
 
 def official_spec(model: InertObject, where: str) -> ModelSpec:
-    """The model's own YAML as a spec, with the activation that its layers hold and its class names.
+    """The model's YAML as a spec, with the activation of its layers and its class names.
 
     Raises:
-        UserError: it has none, or it is not for detection, or no module here can stand for one of its rows.
+        UserError: it has none, is not for detection, or has rows without a registered module.
     """
     state = _attributes(model, where)
     content = state.get("yaml")
@@ -65,7 +65,7 @@ def official_state(model: InertObject, where: str) -> dict[str, Tensor]:
     The anchor grids that files up to YOLOv5 5.0 hold as buffers repeat the anchors and are left out.
     """
     state: dict[str, Tensor] = {}
-    converted: dict[int, Tensor] = {}  # a tensor that the file repeats a thousand times is one tensor
+    converted: dict[int, Tensor] = {}  # shared tensors are converted once
     for prefix, module in _modules(model, where):
         attributes = _attributes(module, where)
         passing = attributes.get("_non_persistent_buffers_set") or ()
@@ -87,7 +87,7 @@ def plain(value: Any, where: str) -> Any:
     Raises:
         UserError: something else is in it.
     """
-    left = _MOST_VALUES
+    left = _MAX_VALUES
 
     def copy(value: Any, depth: int) -> Any:
         nonlocal left
@@ -98,7 +98,7 @@ def plain(value: Any, where: str) -> Any:
             return {copy(k, 0): copy(v, depth - 1) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [copy(v, depth - 1) for v in value]
-        if value is None or type(value) in (float, bool) or (type(value) is str and len(value) <= _LONGEST_TEXT):
+        if value is None or type(value) in (float, bool) or (type(value) is str and len(value) <= _MAX_TEXT):
             return value
         if type(value) is int and abs(value) < 1 << 63:
             return value
@@ -115,7 +115,7 @@ def _modules(model: InertObject, where: str) -> Iterator[tuple[str, InertObject]
     while waiting:
         prefix, module = waiting.pop()
         count += 1
-        if count > _MOST_MODULES or len(prefix) > 1000:
+        if count > _MAX_MODULES or len(prefix) > 1000:
             raise UserError(f"{where}: its modules are nested without end")
         yield prefix, module
         children = _mapping(_attributes(module, where).get("_modules"), where)
@@ -152,12 +152,12 @@ def _activation(model: InertObject, where: str) -> str | None:
 
 
 def _names(names: object, nc: object, where: str) -> list[str] | None:
-    """Class names as a list of `nc`; what is missing is called class0, class1, ..., as YOLOv5 does."""
+    """Class names as a list of `nc`; missing ones are class0, class1, ..., as in YOLOv5."""
     if isinstance(names, dict) and all(type(k) is int for k in names):
         given = dict(names)
     else:
         given = dict(enumerate(names)) if isinstance(names, list | tuple) else {}
-    if type(nc) is not int or not 1 <= nc <= _MOST_VALUES:
+    if type(nc) is not int or not 1 <= nc <= _MAX_VALUES:
         return None  # the spec refuses it
     if set(given) != set(range(nc)):
         LOG.warning("%s: has %d class names for %d classes; the head's count holds", where, len(given), nc)

@@ -39,7 +39,7 @@ def test_the_list_of_modules_and_of_a_plug_in(caplog: pytest.LogCaptureFixture, 
         show.main(["yolov5n", "--plugins", "nowhere.py"])
     with pytest.raises(UserError, match="name a model YAML"):
         show.main([])
-    with pytest.raises(UserError, match="are positive"):
+    with pytest.raises(UserError, match="--nc must be >= 0"):
         show.main(["yolov5n", "--nc", "-1"])
 
 

@@ -243,7 +243,7 @@ def test_endless_modules(official: Official) -> None:
         ({}, "its keys: nothing"),
         ([1, 2], "holds list"),
         (nn.Linear(1, 1), "Linear, which is no YOLOv5 detector"),
-        ({"attune": 1}, "its checksum does not fit"),
+        ({"attune": 1}, "its checksum does not match"),
     ],
 )
 def test_other_torch_files(tmp_path: Path, content: Any, message: str) -> None:
