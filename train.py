@@ -3,10 +3,10 @@
     python train.py --weights yolov5n.pt --data coco128.yaml --imgsz 640          fine-tune pretrained weights
     python train.py --weights yolov5n.pt --cfg yolov5n-ca.yaml --data my.yaml     a variant, from the weights of its base
     python train.py --cfg yolov5n.yaml --data my.yaml                             from scratch
-    python train.py --resume runs/train/exp                                       go on with a stopped run
+    python train.py --resume runs/train/exp                                       resume a stopped run
     torchrun --nproc_per_node 2 train.py ...                                      on several GPUs, or CPUs
 
-Every hyper-parameter is a flag too, and then wins over the --hyp file.
+Every hyper-parameter is a flag too, which overrides the --hyp file.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from utils.training import engine, session, trainer
 from utils.training.checkpoint import load_checkpoint, save_checkpoint
 from utils.training.checkpointing import CheckpointScheduler
 from utils.training.history import History
-from utils.training.resume import is_finished, newest_whole
+from utils.training.resume import is_finished, newest_checkpoint
 
 MODEL = {
     "nc": 80,
@@ -158,7 +158,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, straight, ca
     damaged = bytearray((weights / "last.pt").read_bytes())
     damaged[5000] ^= 1
     (weights / "last.pt").write_bytes(damaged)
-    assert newest_whole(finished) == weights / "last.prev.pt"
+    assert newest_checkpoint(finished) == weights / "last.prev.pt"
     (finished / "metrics.json").unlink()
     (weights / ".last.pt.tmp").touch()
     train.main(["--resume", str(weights / "last.pt")])
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, straight, ca
     assert sorted(p.name for p in weights.iterdir()) == ["best.pt", "last.damaged", "last.prev.pt", "last.pt"]
     for name in ("last.pt", "last.prev.pt"):
         (weights / name).write_bytes(damaged)
-    assert newest_whole(finished) is None
+    assert newest_checkpoint(finished) is None
     with pytest.raises(UserError, match=r"no checkpoint in .* is intact \(last.pt, last.prev.pt\)"):
         train.main(["--resume", str(finished)])
 

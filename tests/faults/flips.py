@@ -1,4 +1,4 @@
-"""Flipped bits and cut ends of last.pt: every one is noticed, and the checkpoint before it is taken."""
+"""Flipped bits and cut ends of last.pt: every one is detected, and the checkpoint before it is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.faults.training import Training, differences, outcome
 from utils.errors import UserError
 from utils.log import LOG
 from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint
-from utils.training.resume import newest_whole
+from utils.training.resume import newest_checkpoint
 
 FLIPS = CUTS = 200
 RESUMED = 4
@@ -61,5 +61,5 @@ def _unnoticed(path: Path) -> str:
 
 
 def _not_replaced(run_folder: Path) -> str:
-    newest = newest_whole(run_folder)
+    newest = newest_checkpoint(run_folder)
     return "" if newest is not None and newest.name == PREVIOUS else f"{newest} was taken"

@@ -1,4 +1,4 @@
-"""SIGKILL at random instants of a training, which then goes on: as if nothing had been."""
+"""SIGKILL at random instants of a training, which is then resumed: the result is unchanged."""
 
 from __future__ import annotations
 

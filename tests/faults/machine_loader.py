@@ -47,13 +47,13 @@ def _batches(index: Index, workers: int, name: str, after: tuple[int, ...], *, t
         loader = train_loader(index, imgsz=64, batch_size=16, hyp=Hyp(), seed=0, workers=workers)
     else:
         loader = val_loader(index, imgsz=64, batch_size=16, workers=workers)
-    if loader._crew:
-        loader._crew._patience = PATIENCE
+    if loader._pool:
+        loader._pool._patience = PATIENCE
     found: list[bytes] = []
     for epoch in range(3):
         for batch in loader.epoch(epoch):
-            if loader._crew and len(found) in after:
-                victim = loader._crew.processes[len(found) % len(loader._crew.processes)]
+            if loader._pool and len(found) in after:
+                victim = loader._pool.processes[len(found) % len(loader._pool.processes)]
                 os.kill(victim.pid or 0, getattr(signal, name)) if victim.is_alive() else None
             found.append(batch.images.numpy().tobytes() + batch.targets.numpy().tobytes())
     loader.close()

@@ -1,4 +1,4 @@
-"""What torchrun starts in the place of train.py: the same, but one rank comes to harm in its first life.
+"""What torchrun starts in the place of train.py: the same, but one rank fails in its first life.
 
 The environment says which: FAULT is "kill", "stop" (it hangs), "exit", "raise" or a signal's name, FAULT_RANK whom, FAULT_STEP before
 which step. At its end each rank notes its exit code in the folder FAULT_CODES.
@@ -20,7 +20,7 @@ from utils.training.nonfinite import NonFiniteGuard, Verdict
 
 
 def main() -> None:
-    """Train, with harm at a step."""
+    """Train, with a fault at a step."""
     fault = os.environ.get("FAULT", "")
     mine = os.environ["RANK"] == os.environ.get("FAULT_RANK") and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
     if fault and mine:
@@ -43,7 +43,7 @@ def harm_at(step: int, fault: str) -> None:
 
 
 def harm(fault: str) -> None:
-    """Come to harm."""
+    """Fail."""
     if fault == "exit":
         os._exit(1)
     if fault == "raise":

@@ -1,4 +1,4 @@
-"""Ranks that are killed, end, hang or get a signal under ``torchrun --max-restarts``: as if nothing had been."""
+"""Ranks that are killed, end, hang or get a signal under ``torchrun --max-restarts``: the result is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGUSR1 in every part of a training: it saves, ends with 75, and goes on as if nothing had been."""
+"""SIGTERM, SIGINT and SIGUSR1 in every part of a training: it saves, exits with 75, and is resumed with the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small training in a forked process, to be killed, told to stop and resumed; and what it came to, as digests."""
+"""A small training in a forked process, to be killed, told to stop and resumed; and its results, as digests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from utils.cli import run
 from utils.data.shapes import write_dataset
 from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint
 from utils.training.checkpointing import CheckpointScheduler
-from utils.training.resume import newest_whole
+from utils.training.resume import newest_checkpoint
 
 EPOCHS = 4
 BATCHES = 5
@@ -159,7 +159,7 @@ def wait(pid: int, seconds: float = PATIENCE) -> int:
 
 def position(folder: Path) -> tuple[int, int]:
     """Epoch and batch at which the newest whole checkpoint of a run goes on; (-1, -1) if there is none."""
-    path = newest_whole(folder)
+    path = newest_checkpoint(folder)
     if path is None:
         return -1, -1
     payload = load_checkpoint(path)
@@ -167,7 +167,7 @@ def position(folder: Path) -> tuple[int, int]:
 
 
 def outcome(folder: Path) -> dict[str, str]:
-    """What a run came to: a digest of the weights, the average, the optimizer and all else to go on from, the best, and results.csv."""
+    """The results of a run: a digest of the weights, the EMA, the optimizer and all else to go on from, the best, and results.csv."""
     last, best = load_checkpoint(folder / "weights" / "last.pt"), load_checkpoint(folder / "weights" / "best.pt")
     last["resume"].pop("versions")  # the source is being worked on while this runs
     parts = {key: last[key] for key in ("model", "ema", "resume", "epoch", "metrics")} | {"best": [best["model"], best["epoch"]]}
@@ -177,7 +177,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
 
 def differences(expected: dict[str, str], folder: Path) -> str:
-    """The parts in which a run came to something else, as text; empty if in none."""
+    """The parts in which the results of a run differ, as text; empty if in none."""
     found = outcome(folder)
     return ", ".join(key for key in expected if found[key] != expected[key])
 

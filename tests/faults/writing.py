@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.files.atomic import remove_leftovers
 from utils.training import checkpoint
 from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
-from utils.training.resume import newest_whole
+from utils.training.resume import newest_checkpoint
 
 SHARES = (0.0, 0.001, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999, 1.0)
 """Of the bytes of a checkpoint, after which the writer is killed."""
@@ -64,7 +64,7 @@ def _killed(run_folder: Path, prepare: Callable[[], None], tally: Tally) -> str:
         os._exit(0)
     if (code := wait(pid)) != -signal.SIGKILL:
         return f"the writer ended with {code}"
-    newest = newest_whole(run_folder)
+    newest = newest_checkpoint(run_folder)
     if newest is None:
         tally.checkpoints_lost += 1
         return "no whole checkpoint is left"

@@ -192,9 +192,9 @@ class Worker:
     def _trained(self) -> dict[str, Any]:
         """Train to the end, resuming an interrupted run; return the last checkpoint's content."""
         from utils.training.checkpoint import load_checkpoint
-        from utils.training.resume import is_finished, newest_whole
+        from utils.training.resume import is_finished, newest_checkpoint
 
-        path = newest_whole(self.folder)
+        path = newest_checkpoint(self.folder)
         payload = load_checkpoint(path) if path else None
         if payload and (reason := self._restart_reason(payload)):
             self.notes.append(f"{reason}; trained again from epoch 0")
@@ -207,7 +207,7 @@ class Worker:
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._train(resume=payload is not None)
-        path = newest_whole(self.folder)
+        path = newest_checkpoint(self.folder)
         assert path is not None, "training ended without a checkpoint"
         return load_checkpoint(path)
 

@@ -17,7 +17,7 @@ from utils.files.checksum import has_valid_checksum
 from utils.log import LOG
 from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from utils.training.checkpointing import ema_only
-from utils.training.resume import StoppedRun, newest_whole
+from utils.training.resume import StoppedRun, newest_checkpoint
 from utils.training.run_state import Run
 from utils.training.state import START, TERMS, Position, TrainState
 
@@ -55,7 +55,7 @@ def restore_newest(state: TrainState, folder: Path) -> tuple[int, int] | None:
     Raises:
         UserError: the checkpoint cannot be read.
     """
-    path = gather(newest_whole(folder) if state.ranks.first else None, state.ranks)[0]
+    path = gather(newest_checkpoint(folder) if state.ranks.first else None, state.ranks)[0]
     if path is None:
         return None
     payload = load_checkpoint(path)

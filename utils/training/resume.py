@@ -65,7 +65,7 @@ class StoppedRun:
         return _is_finished(self.payload, self.config)
 
 
-def newest_whole(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest intact checkpoint of a run folder, None if there is none; damaged ones are named in the log."""
     for path in _checkpoints(folder):
         try:
@@ -177,7 +177,7 @@ def _checkpoint(place: Path) -> Path:
         raise UserError(f"--resume: {place} contains no checkpoint, as its run stopped before the first; start it again (--exist-ok)")
     if not any(is_checkpoint(p) for p in there):
         raise UserError(f"--resume: {there[0]} is not a checkpoint of Attune; start from it with --weights {there[0]}")
-    path = newest_whole(place)
+    path = newest_checkpoint(place)
     if path is None:
         raise UserError(f"--resume: no checkpoint in {place} is intact ({', '.join(p.name for p in there)}); start the run again")
     return path

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from utils.config import TrainConfig
 from utils.log import LOG
-from utils.training.resume import newest_whole
+from utils.training.resume import newest_checkpoint
 
 MARK = ".torchrun"
 """The file in a run folder that contains the id of its torchrun; deleted when the training has ended."""
@@ -43,7 +43,7 @@ def resume_after_restart(config: TrainConfig, given: frozenset[str], environment
     if not marks:
         return config, given
     folder = max(marks, key=lambda path: path.stat().st_mtime_ns).parent
-    if newest_whole(folder) is None:  # it ended before the first save
+    if newest_checkpoint(folder) is None:  # it ended before the first save
         LOG.info("restarted by torchrun: starting again in %s", folder)
         return dataclasses.replace(config, project=str(folder.parent), name=folder.name, exist_ok=True), given
     LOG.info("restarted by torchrun: resuming in %s", folder)

@@ -1,4 +1,4 @@
-"""Own checkpoints: a file is there whole or not at all, and the smallest damage is noticed."""
+"""Own checkpoints: written atomically, and the smallest damage is detected."""
 
 from __future__ import annotations
 

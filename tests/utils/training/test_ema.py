@@ -1,4 +1,4 @@
-"""The running average of weights."""
+"""EMA of the weights."""
 
 import pytest
 import torch

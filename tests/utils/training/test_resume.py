@@ -1,4 +1,4 @@
-"""Going on with a stranger's run: its checkpoint brings settings, and none of them may run a program."""
+"""Resuming an untrusted checkpoint: none of its settings may run a program."""
 
 from __future__ import annotations
 
