@@ -11,7 +11,7 @@ from utils.compare.benchmark import estimate_run_times, measure_costs
 from utils.compare.config import CompareConfig, local_flags
 from utils.compare.executors import Executor, LocalExecutor
 from utils.compare.load import load_study
-from utils.compare.plan import jobs_for, make_plan, processors, reconcile_plan
+from utils.compare.plan import jobs_for, make_plan, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
 from utils.compare.progress import Progress
 from utils.compare.provenance import versions
@@ -22,7 +22,7 @@ from utils.compare.scheduler import Scheduler, fail_unbuildable, tasks_left
 from utils.compare.study import PLAN, Study, StudyPlan, run_folder
 from utils.compare.verdicts import compare
 from utils.config import Hyp
-from utils.device import select_device
+from utils.device import cpu_count, select_device
 from utils.errors import UserError
 from utils.files.lock import folder_lock
 from utils.log import LOG, start_log
@@ -130,7 +130,7 @@ def _executor(plan: StudyPlan, config: CompareConfig, given: frozenset[str], dev
     flags = local_flags(config)
     del flags["device"]
     if "workers" not in given:  # a dataloader process for each training process, where there is a core for it
-        flags["workers"] = min(config.workers, max(processors() // jobs - 1, 0))
+        flags["workers"] = min(config.workers, max(cpu_count() // jobs - 1, 0))
     if config.engine == "ray":
         from utils.compare.ray_executor import RayExecutor
 

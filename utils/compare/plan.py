@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from utils.config import Hyp
 from utils.data.config import load_data
 from utils.data.index import Index
 from utils.data.scan import load_index
+from utils.device import cpu_count
 from utils.errors import UserError
 from utils.log import LOG, abbreviated
 
@@ -49,20 +49,15 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> Study
         hyp=dataclasses.asdict(hyp),
         plugins={str(Path(p).resolve()): file_digest(Path(p)) for p in config.plugins},
         metric=METRIC,
-        threads=max(processors() // jobs, 1),
+        threads=max(cpu_count() // jobs, 1),
         control=config.control,
         versions=versions(),
     )
 
 
-def processors() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def jobs_for(config: CompareConfig, gpus: int) -> int:
     """Runs at a time: ``--jobs``, else one per GPU, or on the CPU one per core up to 4."""
-    return config.jobs or gpus or min(processors(), _MAX_CPU_JOBS)
+    return config.jobs or gpus or min(cpu_count(), _MAX_CPU_JOBS)
 
 
 def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
