@@ -87,7 +87,7 @@ def test_a_study_with_a_killed_run_and_all_its_files(cfgs, tiny_dataset, tmp_pat
         (("--cfgs", "yolov5n", "--seeds", "0"), "--seeds 0: must be >= 1"),
         (("--cfgs", "yolov5n", "--seeds", "1", "2", "1"), "--seeds: 1 is given twice"),
         (("--cfgs", "yolov5n", "--seeds", "-1", "2"), "--seeds -1: a seed must be >= 0"),
-        (("--cfgs", "yolov5n", "--seed", "4"), "--seed: not available here: --seeds says"),
+        (("--cfgs", "yolov5n", "--seed", "4"), "--seed: not available here: --seeds gives"),
         (("--cfg", "yolov5n"), "--cfg: not available here: --cfgs names all models"),
         (("--cfgs", "yolov5n", "--resume"), "--resume: not available here: repeating the command"),
         (("--cfgs", "yolov5n", "--exist-ok"), "--exist-ok: not available here"),

@@ -117,9 +117,9 @@ def test_weights_count_as_copies_do_in_every_area(area: int) -> None:
 def test_the_size_of_a_portion_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ranking = RankedDetections(match(random_images(7, 20)))
     weights = np.stack([resample(k, 20) for k in range(9)])
-    monkeypatch.setattr("utils.compare.resampled_ap._AT_ONCE", 1)
+    monkeypatch.setattr("utils.compare.resampled_ap._MAX_ELEMENTS", 1)
     single = ranking.average_precision(weights)
-    monkeypatch.setattr("utils.compare.resampled_ap._AT_ONCE", 10**9)
+    monkeypatch.setattr("utils.compare.resampled_ap._MAX_ELEMENTS", 10**9)
     np.testing.assert_array_equal(ranking.average_precision(weights), single)
 
 
