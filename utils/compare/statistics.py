@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from utils.compare.intervals import Interval, bootstrap, combine, holm, minimum_detectable_effect, paired_t
 from utils.compare.match_store import StoredMatches
 from utils.compare.resampled_ap import RankedDetections, Scores, average_precision, mean_ignoring_nan
-from utils.compare.study import FIGURES
 
 BETTER = "better"
 WORSE = "worse"
 UNDECIDED = "not distinguishable"
 NO_VERDICT = "no verdict"
+
+FIGURES = tuple(f.name for f in dataclasses.fields(Scores) if f.name != "per_class")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
