@@ -262,18 +262,22 @@ class Plugged(nn.Module):
 
 
 def test_the_command(tmp_path: Path) -> None:
-    (tmp_path / "good.py").write_text(GOOD_FILE)
-    result = run(str(tmp_path / "good.py"))
+    (tmp_path / "bad.py").write_text(GOOD_FILE.replace("return x *", "x *= 2; return x *"))
+    result = run(str(tmp_path / "bad.py"))
     lines = result.stdout.splitlines()
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (1, "")
     assert lines[0] == "Plugged"
     assert lines[2].split(None, 3) == ["any", "size", "ok", "13x20, 1x1, 32x8, 7x7"]
-    assert lines[-1].startswith("1 module: all checks hold")
-    (tmp_path / "bad.py").write_text(GOOD_FILE.replace("return x *", "x *= 2; return x *").replace("Plugged", "Spoiled"))
-    result = run(str(tmp_path / "bad.py"))
-    assert result.returncode == 1
-    assert "    input unchanged      FAILED   writes its input" in result.stdout
+    assert any(line.startswith("    input unchanged      FAILED   writes its input") for line in lines)
     assert not list(tmp_path.glob("__pycache__"))
+
+
+@pytest.mark.slow
+def test_the_command_where_all_checks_hold(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(GOOD_FILE)
+    result = run(str(tmp_path / "good.py"))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1].startswith("1 module: all checks hold")
 
 
 @pytest.mark.parametrize(
