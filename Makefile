@@ -17,7 +17,7 @@ SAMPLE := $(addprefix tests/,models/test_flops.py models/test_figures.py models/
 .PHONY: help demo test test-slow test-floor test-floor-sample faults faults-short lint bench clean
 
 help:
-	@echo "make demo       train a detector with attention on drawn shapes, validate it, run detection (about 5 minutes on 2 cores)"
+	@echo "make demo       train a detector with attention on drawn shapes, validate it, run detection (5 to 12 minutes on 2 cores)"
 	@echo "make test       run the test suite; make test-slow runs the slow tests"
 	@echo "make test-floor run the test suite with the oldest versions that requirements.txt allows; make test-floor-sample runs a part of it"
 	@echo "make faults     inject all faults (kills, damage, hostile files, ...) and count the outcomes; make faults-short runs a sample of each group"
@@ -48,7 +48,7 @@ $(FLOOR)/.development: requirements-dev.txt requirements.txt
 	@touch $@
 
 demo: $(RUNTIME)
-	@echo "draws a dataset, trains for 34 epochs, validates, runs detection: about 5 minutes on 2 cores"
+	@echo "draws a dataset, trains for 34 epochs, validates, runs detection: on 2 cores about 5 minutes with bf16 units, 12 without"
 	@rm -rf $(DEMO)
 	$(BIN)/python -m utils.data.shapes $(SHAPES)
 	$(BIN)/python train.py --weights '' --cfg yolov5n-ca.yaml --data data/shapes.yaml --hyp hyp.demo.yaml --optimizer Adam \
