@@ -138,7 +138,7 @@ def labels(_: Path) -> Reader:
         content = spoil_tokens(sample, rng) if rng.random() < 0.5 else spoil_bytes(sample, rng)
         count_classes(content)
         found = read_yolo(Path("case.txt"), content, 2)
-        _check(found.rows, 2)
+        _check(found.annotations, 2)
         return found
 
     return read
@@ -204,7 +204,7 @@ def voc(_: Path) -> Reader:
         content = spoil_tokens(sample, rng) if rng.random() < 0.5 else spoil_bytes(sample, rng)
         class_names(content)
         found = read_voc(Path("case.xml"), content, {"cat": 0, "dog": 1}, (40, 60))
-        _check(found.rows, 2)
+        _check(found.annotations, 2)
         return found
 
     return read
