@@ -56,7 +56,7 @@ def run(folder: Path, *, short: bool) -> Tally:
     return tally
 
 
-def _tried(reader: Callable[[random.Random], object], kind: str, number: int, place: Path, *, again: bool = True) -> tuple[bool, str]:
+def _tried(reader: Callable[[random.Random], object], kind: str, number: int, place: Path) -> tuple[bool, str]:
     """Whether case `number` went as it should, and if not, how."""
     name = f"{kind} {number}"
     before = _listing(place)
@@ -73,8 +73,6 @@ def _tried(reader: Callable[[random.Random], object], kind: str, number: int, pl
         signal.alarm(0)
     seconds = time.process_time() - start
     if too_long(seconds, SECONDS):
-        if again:  # the first case of its kind may have imported half of PyTorch
-            return _tried(reader, kind, number, place, again=False)
         return False, f"{name}: took {seconds:.1f} s"
     if written := _listing(place) - before:
         return False, f"{name}: wrote {sorted(written)[:3]}"
