@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 FLOOR := .venv-floor
 DEVELOPMENT := $(VENV)/.development
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 SHAPES := datasets/shapes
 DEMO := runs/demo
 SIZE := 224
@@ -32,19 +32,19 @@ $(BIN)/python:
 
 $(RUNTIME): requirements.txt | $(BIN)/python
 	@echo "installing requirements.txt into $(VENV) (a minute or more, once)"
-	@$(PIP) -r requirements.txt
+	@$(BIN)/python $(INSTALL) -r requirements.txt
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.txt requirements.txt | $(BIN)/python
 	@echo "installing requirements-dev.txt into $(VENV) (a minute or more, once)"
-	@$(PIP) -r requirements-dev.txt
+	@$(BIN)/python $(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 $(FLOOR)/.development: requirements-dev.txt requirements.txt
 	@$(PYTHON) -m venv $(FLOOR)
 	@echo "installing the oldest versions that requirements.txt allows into $(FLOOR) (some minutes, once)"
 	@sed -nE 's/^([a-z-]+)>=([0-9.]+).*/\1==\2/p' requirements.txt > $(FLOOR)/oldest.txt
-	@$(FLOOR)/bin/python -m pip install -qq --disable-pip-version-check --no-input -r requirements-dev.txt -c $(FLOOR)/oldest.txt
+	@$(FLOOR)/bin/python $(INSTALL) -r requirements-dev.txt -c $(FLOOR)/oldest.txt
 	@touch $@
 
 demo: $(RUNTIME)
