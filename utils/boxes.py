@@ -1,4 +1,4 @@
-"""Boxes as tensors: formats, clipping and CIoU. Every function returns new tensors; N may be 0."""
+"""Boxes as tensors: a conversion and CIoU. Every function returns new tensors; N may be 0."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """(..., 4) centre x, centre y, width, height -> (..., 4) left, top, right, bottom, in the same unit."""
     centre, half = boxes[..., :2], boxes[..., 2:4] / 2
     return torch.cat((centre - half, centre + half), -1)
-
-
-def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """(..., 4) left, top, right, bottom -> (..., 4) centre x, centre y, width, height, in the same unit."""
-    low, high = boxes[..., :2], boxes[..., 2:4]
-    return torch.cat(((low + high) / 2, high - low), -1)
-
-
-def clip_xyxy(boxes: Tensor, height: float, width: float) -> Tensor:
-    """Clip (..., 4) xyxy boxes to an image of `height` x `width` pixels."""
-    limit = boxes.new_tensor([width, height, width, height])
-    return torch.minimum(boxes.clamp(min=0), limit)
 
 
 def ciou(pred: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:

@@ -18,7 +18,6 @@ from utils.images.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_image
 from utils.images.video import VideoError, VideoReader
 from utils.inference.frame import SCHEMES, Frame, Source
 
-LISTS = (".txt", ".streams")
 MAX_LIST_BYTES = 64 << 20
 
 
