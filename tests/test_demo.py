@@ -31,13 +31,13 @@ def test_commands_of_the_demo_fit_the_scripts() -> None:
     settings, _, _ = parse_with(config.TrainConfig, config.Hyp, calls["train.py"])
     assert config.load_hyp(settings.hyp)
     measured, _ = parse(config.ValConfig, calls["val.py"])
-    assert measured.data == settings.data == "data/shapes.yaml"
+    assert measured.data == settings.data == "datasets/demo/data.yaml"
     assert Path(measured.weights[0]) == Path(settings.project) / settings.name / "weights" / "best.pt"
     detected, _ = parse(config.DetectConfig, calls["detect.py"])
-    assert detected.source == "datasets/shapes/clip.mp4"
+    assert detected.source == "datasets/demo/clip.mp4"
     drawn = calls["-m"]
     assert drawn[0] == "utils.data.shapes"
-    parse(ShapesConfig, ["--out", *drawn[1:]])
+    assert len(parse(ShapesConfig, ["--out", *drawn[1:]])[0].classes) == 4
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from models.spec.find_yaml import find_model
 from utils import config
 from utils.cli import parse, parse_with
 from utils.compare.config import CompareConfig, check_given
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -84,7 +85,8 @@ def test_every_hyper_parameter_is_explained() -> None:
         assert f"| `{name}` |" in text
 
 
-def test_the_variants_of_the_plug_in_page_build(tmp_path: Path) -> None:
+def test_the_variants_of_the_plug_in_page_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from models import registry, show
     from models.build import build_layers
     from models.spec.model_spec import ModelSpec
 
@@ -97,12 +99,11 @@ def test_the_variants_of_the_plug_in_page_build(tmp_path: Path) -> None:
     (tmp_path / "my-variant.yaml").write_text(own, encoding="utf-8")
     (block,) = fenced(ROOT / "docs" / "plug-in-a-module.md", "python")
     (tmp_path / "my_block.py").write_text(block, encoding="utf-8")
-    done = show(tmp_path / "my-variant.yaml", "--plugins", str(tmp_path / "my_block.py"))
-    assert done.returncode == 0, done.stderr
-    assert "MyGate" in done.stdout
-    refused = show(tmp_path / "my-variant.yaml")
-    assert refused.returncode == 2
-    assert "MyGate" in refused.stderr
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    with pytest.raises(UserError, match="MyGate"):
+        show.main([str(tmp_path / "my-variant.yaml")])
+    show.main([str(tmp_path / "my-variant.yaml"), "--plugins", str(tmp_path / "my_block.py")])
+    assert "MyGate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", MECHANISMS, ids=lambda p: p.name)
@@ -134,11 +135,6 @@ def test_an_edit_of_a_mechanisms_page_builds(page: str, edit: str, tmp_path: Pat
 
     (tmp_path / "x.yaml").write_text(f"base: yolov5n.yaml\nedits:\n  - {edit}\n", encoding="utf-8")
     assert build_layers(ModelSpec.from_yaml(tmp_path / "x.yaml"))[0]
-
-
-def show(*argv: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "models.show", *map(str, argv)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_model_of_the_python_page_has_the_shapes_it_names() -> None:

@@ -212,12 +212,12 @@ def _distract(rng: Generator, image: Image) -> None:
             cv2.polylines(image, [np.round(curve * 16).astype(np.int32)], False, colour, thick, cv2.LINE_AA, shift=4)
 
 
-def random_shape(rng: Generator, height: int, width: int, ground: Image) -> Shape:
-    """Draw a random class, position, size (7 to 44 % of the frame) and a colour that stands out from `ground` there.
+def random_shape(rng: Generator, height: int, width: int, ground: Image, kinds: Sequence[int] = range(len(CLASSES))) -> Shape:
+    """Draw a random class of `kinds`, position, size (7 to 44 % of the frame) and a colour that stands out from `ground` there.
 
     A class has typical colours, which overlap with those of its neighbours, and exceptions.
     """
-    kind = int(rng.integers(len(CLASSES)))
+    kind = kinds[rng.integers(len(kinds))]
     radius = float(np.exp(rng.uniform(np.log(0.035), np.log(0.22)))) * min(height, width)
     x, y = rng.uniform(0.3 * radius, width - 0.3 * radius), rng.uniform(0.3 * radius, height - 0.3 * radius)
     (top, bottom), (left, right) = _span(y, int(radius), height), _span(x, int(radius), width)

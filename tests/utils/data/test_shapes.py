@@ -109,6 +109,18 @@ def test_the_yaml_it_writes_names_the_splits_and_the_shipped_one_agrees(tmp_path
     assert {k: written[k] for k in ("train", "val", "test")} == {k: shipped[k] for k in ("train", "val", "test")}
 
 
+def test_chosen_classes_are_drawn_alone_under_their_own_ids(tmp_path: Path) -> None:
+    path = shapes.write_dataset(tmp_path, {"train": 12}, size=64, classes=("ring", "heart"))
+    assert yaml.safe_load(path.read_text())["names"] == {0: "ring", 1: "heart"}
+    labels = "".join(file.read_text() for file in (tmp_path / "labels" / "train").iterdir())
+    assert {line.split()[0] for line in labels.splitlines()} == {"0", "1"}
+    drawn = [s.kind for i in range(12) for s in shapes.draw(0, "train", i, 64, (5, 6))[1]]
+    assert set(drawn) == {5, 6}
+    assert len(drawn) == len(labels.splitlines())
+    with pytest.raises(UserError, match="hart.*ring, heart"):
+        shapes.write_dataset(tmp_path, {"train": 1}, classes=("hart",))
+
+
 def test_clip_has_its_frames_and_its_shapes_move(tmp_path: Path) -> None:
     shapes.write_clip(tmp_path / "clip.mp4", frames=5)
     video = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
