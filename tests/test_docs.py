@@ -85,7 +85,9 @@ def test_every_hyper_parameter_is_explained() -> None:
         assert f"| `{name}` |" in text
 
 
-def test_the_variants_of_the_plug_in_page_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_variants_of_the_plug_in_page_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from models import registry, show
     from models.build import build_layers
     from models.spec.model_spec import ModelSpec

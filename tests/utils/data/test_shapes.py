@@ -117,7 +117,7 @@ def test_chosen_classes_are_drawn_alone_under_their_own_ids(tmp_path: Path) -> N
     drawn = [s.kind for i in range(12) for s in shapes.draw(0, "train", i, 64, (5, 6))[1]]
     assert set(drawn) == {5, 6}
     assert len(drawn) == len(labels.splitlines())
-    with pytest.raises(UserError, match="hart.*ring, heart"):
+    with pytest.raises(UserError, match=r"hart.*ring, heart"):
         shapes.write_dataset(tmp_path, {"train": 1}, classes=("hart",))
 
 
