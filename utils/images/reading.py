@@ -50,7 +50,11 @@ def read_image(path: str | Path, *, min_size: tuple[int, int] | None = None) -> 
     Raises:
         ImageError: missing, unreadable, not an image, truncated, or larger than `MAX_PIXELS`.
     """
-    return decode_image(_read(path), path, min_size=min_size)
+    try:
+        data = read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return decode_image(data, path, min_size=min_size)
 
 
 def decode_image(data: bytes, name: str | Path, *, min_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -74,22 +78,6 @@ def _flags(data: bytes, frame: tuple[int, int], min_size: tuple[int, int] | None
     return cv2.IMREAD_COLOR
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Return the (height, width) that `read_image` would give, from the file's header where that is enough.
-
-    Raises:
-        ImageError: as `read_image`, as far as the header shows it.
-    """
-    try:
-        with _open(path) as file, Image.open(file) as image:
-            _check_pixels(image.size[::-1], path)
-            return _upright(image)
-    except ImageError:
-        raise
-    except _BROKEN:
-        return _shape(read_image(path))
-
-
 def check_image(path: str | Path) -> tuple[int, int]:
     """Return the (height, width) of an image after checking, as fast as its format allows, that it is complete.
 
@@ -99,21 +87,23 @@ def check_image(path: str | Path) -> tuple[int, int]:
         ImageError: as `read_image`.
     """
     try:
-        with _open(path) as file:
+        with open_regular(path) as file:  # a named pipe or a device would block
             head = file.read(32)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(length - 12, 0))
-            whole = head[:2] != b"BM" and _is_opencv_readable(head, file.read(), length)
-            if whole:
+            if head[:2] != b"BM" and _is_opencv_readable(head, file.read(), length):
                 file.seek(0)
                 with Image.open(file) as image:
-                    _check_pixels(image.size[::-1], path)
-                    return _upright(image)
+                    width, height = image.size
+                    _check_pixels((height, width), path)
+                    turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+                    return (width, height) if turned else (height, width)
     except ImageError:
         raise
     except _BROKEN:
         pass  # the full decoder decides, with the better message
-    return _shape(read_image(path))
+    height, width, _ = read_image(path).shape
+    return height, width
 
 
 def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
@@ -141,35 +131,6 @@ def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
         "16 bits and more": mode.startswith(("I", "F")),
     }
     return kind, *(remark for remark, holds in remarks.items() if holds)
-
-
-def _open(path: str | Path) -> io.BufferedReader:
-    """Open a regular file; a named pipe or a device would hang."""
-    try:
-        return open_regular(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _read(path: str | Path) -> bytes:
-    try:
-        return read_regular(path, MAX_BYTES)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str | Path, error: OSError) -> ImageError:
-    return ImageError(f"{path}: cannot be read ({error.strerror or error})")
-
-
-def _shape(image: NDArray[np.uint8]) -> tuple[int, int]:
-    return int(image.shape[0]), int(image.shape[1])
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)  # Pillow turns a TIFF's size itself
-    return (width, height) if turned else (height, width)
 
 
 def _is_opencv_readable(head: bytes, tail: bytes, length: int) -> bool:
@@ -235,7 +196,10 @@ def _decode_slowly(data: bytes, name: str | Path) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data)) as image:
             _check_pixels(image.size[::-1], name)
             image.load()
-            return _bgr(ImageOps.exif_transpose(image))
+            upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith(("I", "F")):
+            return np.repeat(_to_8_bit(np.asarray(upright))[..., None], 3, axis=2)
+        return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -245,13 +209,6 @@ def _decode_slowly(data: bytes, name: str | Path) -> NDArray[np.uint8]:
         return _to_8_bit(deep)
     except _BROKEN as error:
         raise ImageError(f"{name}: damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
-
-
-def _bgr(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith(("I", "F")):
-        grey = _to_8_bit(np.asarray(image))
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
 
 
 def _to_8_bit(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:

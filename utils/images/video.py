@@ -118,19 +118,16 @@ class VideoWriter:
         self.size = (max(round(size[0] * shrink), 1), max(round(size[1] * shrink), 1))
         self._padded = tuple(max(side + side % 2, MIN_SIDE) for side in self.size)
         self.frames = 0
-        self._writer = self._open(fps)
-
-    def _open(self, fps: float) -> cv2.VideoWriter:
         try:
-            codes = ("avc1", "mp4v") if h264_works(self.path.parent) else ("mp4v",)
+            codes = ("avc1", "mp4v") if h264_works(path.parent) else ("mp4v",)
         except OSError as error:
-            raise VideoError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            raise VideoError(f"{path}: cannot be written ({error.strerror or error})") from error
         for code in codes:
             fourcc = cv2.VideoWriter.fourcc(*code)
-            writer = cv2.VideoWriter(_opencv_path(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
-            if writer.isOpened():
-                return writer
-        raise VideoError(f"{self.path}: the video cannot be written; check that the folder is writable and the disk not full")
+            self._writer = cv2.VideoWriter(_opencv_path(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
+            if self._writer.isOpened():
+                return
+        raise VideoError(f"{path}: the video cannot be written; check that the folder is writable and the disk not full")
 
     def write(self, image: Image) -> None:
         """Append a (H, W, 3) uint8 BGR frame; one of another size is letterboxed."""
