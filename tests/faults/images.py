@@ -84,7 +84,7 @@ def _data_set(root: Path, tally: Tally, short: bool) -> None:
         seen = [number for batch in loader.epoch(0) for number in batch.indices]
         tally.fault(sorted(seen) == list(range(wanted)) and not loader.faults, f"loading: {len(seen)} of {wanted}, faults {loader.faults}")
         loader.close()
-    found = diagnose(source, imgsz=64, distance=10, progress=lambda _: lambda _: None)
+    found = diagnose(source, imgsz=64, distance=10)
     errors = {group.kind: group.count for group in found.groups if group.severity == "error"}
     tally.fault(errors.get("image") == len(unusable) + loops, f"the doctor's errors: {errors}, expected {len(unusable) + loops}")
     tally.bytes_changed += bytes_changed(before, root)
@@ -101,7 +101,7 @@ def _twins(root: Path, tally: Tally) -> None:
         grey.convert("L").save(val / "grey.png")
         bright.point(lambda value: min(255, value * 1.1)).save(val / "bright.webp")
     before = snapshot(root)
-    groups = diagnose(data, imgsz=64, distance=10, progress=lambda _: lambda _: None).groups
+    groups = diagnose(data, imgsz=64, distance=10).groups
     found = {Path(finding.path).name for group in groups if group.kind == "leak" for finding in group.findings}
     for name in ("link.jpg", "copy.jpg", "small.jpg", "grey.png", "bright.webp"):
         tally.fault(name in found, f"{name} of val is in train too: the doctor names {sorted(found)}")

@@ -238,7 +238,7 @@ def _files(root: Path, kind: str, cases: list[Case], tally: Tally) -> None:
     wrong = {name: (boxes.get(name), count) for name, count in expected.items() if boxes.get(name) != count}
     tally.fault(not wrong and found == exact, f"{root.name}: boxes found and expected {wrong}; report {found}, expected {exact}")
     if len(cases) > 1:
-        groups = diagnose(root / "data.yaml", imgsz=64, distance=10, progress=lambda _: lambda _: None).groups
+        groups = diagnose(root / "data.yaml", imgsz=64, distance=10).groups
         said = {kind: sum(group.count for group in groups if (group.kind, group.title) == (kind, KINDS[kind])) for kind in kinds}
         tally.fault(
             {kind: count for kind, count in kinds.items() if count} == said, f"{root.name}: the doctor counts {said}, expected {kinds}"

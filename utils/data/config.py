@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,11 @@ def _from_yaml(path: Path, complete: bool) -> DataConfig:
     content = read_yaml(path)
     _check_keys(path, content)
     names, nc = check_names(path, content)
-    places = _possible_roots(path, content.get("path"))
+    root = content.get("path")
+    if root is not None and not isinstance(root, str):
+        raise UserError(f"{path}: path: {root!r} is not a folder")
+    own = os.path.expanduser(root or ".")  # noqa: PTH111
+    places = list(dict.fromkeys((path.parent / own, Path.cwd() / own))) if root else [path.parent / own]  # first choice first
     data = _resolve(path, content, places)
     if complete and "val" in data.absent and content.get("download"):
         from utils.data.download import fetch  # network code is imported only where needed
@@ -136,31 +140,16 @@ def _from_yaml(path: Path, complete: bool) -> DataConfig:
 def _check_keys(path: Path, content: Mapping[str, Any]) -> None:
     """Refuse keys that are nearly a known one, as mistyped; log others, which belong to other tools."""
     foreign = []
+    known = tuple(key for key in KEYS if key != "nc")
     for key in content:
         if key in KEYS:
             continue
-        hint = nearest(key, KEYS)
-        if hint and _is_mistyped(str(key)):
+        hint, low = nearest(key, KEYS), str(key).lower()
+        if hint and (get_close_matches(low, known, cutoff=0.75) or low.startswith(known)):
             raise UserError(f"{path}: unknown key {key!r}{hint}")
         foreign.append(str(key))
     if foreign:
         LOG.warning("%s: ignored keys: %s", path, ", ".join(foreign))
-
-
-def _is_mistyped(key: str) -> bool:
-    """Whether a key looks like a mistyped known one: all but one or two letters, or its singular or a longer form."""
-    low = key.lower()
-    known = [k for k in KEYS if k != "nc"]
-    return any(SequenceMatcher(None, low, k).ratio() >= 0.75 or low.startswith(k) for k in known)
-
-
-def _possible_roots(path: Path, root: Any) -> list[Path]:
-    """Return the folders that the dataset's paths may be relative to, first choice first."""
-    if root is not None and not isinstance(root, str):
-        raise UserError(f"{path}: path: {root!r} is not a folder")
-    own = os.path.expanduser(root or ".")  # noqa: PTH111
-    bases = [path.parent / own, Path.cwd() / own]
-    return list(dict.fromkeys(bases)) if root else bases[:1]
 
 
 def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> DataConfig:

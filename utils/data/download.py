@@ -56,7 +56,12 @@ def fetch(url: Any, root: Path, sha256: Any, where: Path, *, opener: Opener | No
             content = Path(folder) / "content"
             content.mkdir()
             unpack(archive, content)
-            _move(content, root)
+            shutil.rmtree(content / "__MACOSX", ignore_errors=True)
+            entries = list(content.iterdir())
+            if len(entries) == 1 and entries[0].is_dir() and entries[0].name not in ("images", "train", "val"):
+                content = entries[0]  # the single folder that many archives put everything into
+            if not (root.is_dir() and any(root.iterdir())):  # else another rank was faster
+                content.replace(root)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         raise UserError(f"{where}: download of {url} failed ({error}); download it manually and unpack it as {root}") from error
 
@@ -108,13 +113,3 @@ def _transfer(url: str, target: Path, sha256: str | None, opener: Opener) -> Non
                 raise UserError(f"{url}: the disk is nearly full after {out.tell() >> 20} MiB; nothing was unpacked")
     if sha256 and digest.hexdigest() != sha256.lower():
         raise UserError(f"{url}: its sha256 is {digest.hexdigest()}, expected {sha256.lower()} (data YAML); nothing was unpacked")
-
-
-def _move(content: Path, root: Path) -> None:
-    """Move the unpacked files to `root`, without the single folder that many archives put everything into."""
-    entries = [entry for entry in content.iterdir() if entry.name != "__MACOSX"]
-    inner = entries[0] if len(entries) == 1 and entries[0].is_dir() and entries[0].name not in ("images", "train", "val") else content
-    if root.is_dir() and any(root.iterdir()):
-        return  # another rank was faster
-    shutil.rmtree(content / "__MACOSX", ignore_errors=True)
-    inner.replace(root)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from utils.data.config import DataConfig
 from utils.data.index import Index
 from utils.data.labels.coco import coco_annotations
-from utils.data.labels.image_source import ImageSource
+from utils.data.labels.find_files import ListedImage
 from utils.data.labels.label_report import DataFinding, FileFindings, ImageAnnotations, LabelReport
 from utils.data.labels.voc import read_voc
 from utils.data.labels.yolo import read_yolo
@@ -71,7 +71,8 @@ def scan(data: DataConfig, split: str, cache_dir: str | Path | None) -> ScanResu
     digest = sources_digest(sources, data, VERSION)
     file = cache_file(cache_folder(cache_dir), "\n".join(os.path.abspath(entry) for entry in entries))  # noqa: PTH100
     known = load_scan(file)
-    if known and known.digest == digest and _unchanged(known, searched=bool(sources.jsons)):
+    searched = bool(known and sources.jsons and (known.stamps[:, 0] < 0).any())  # one not found may lie in another place by now
+    if known and known.digest == digest and not searched and (_stamps(known.files) == known.stamps).all():
         report = dataclasses.replace(known.index.report, split=split)
         return dataclasses.replace(known, index=dataclasses.replace(known.index, names=dict(data.names), report=report))
     result = _scan(split, sources, digest, data, known)
@@ -87,13 +88,6 @@ def scan_uncached(data: DataConfig, split: str) -> tuple[ScanResult, SplitSource
     """
     sources = gather(data.entries(split), data)
     return _scan(split, sources, "", data, None), sources
-
-
-def _unchanged(known: ScanResult, *, searched: bool) -> bool:
-    """Whether the images are those of the cache. One that was `searched` for and not found may lie in another place by now."""
-    if searched and (known.stamps[:, 0] < 0).any():
-        return False
-    return bool((_stamps(known.files) == known.stamps).all())
 
 
 def _stamps(files: Iterable[str | Path]) -> NDArray[np.int64]:
@@ -149,7 +143,7 @@ def _offsets(counts: list[int]) -> NDArray[np.int64]:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))
 
 
-def _image_id(image: ImageSource) -> int | str:
+def _image_id(image: ListedImage) -> int | str:
     if image.coco:
         return image.coco.image_id
     stem = image.path.stem
@@ -188,15 +182,15 @@ def _read_header(file: str) -> tuple[tuple[int, int], str]:
     return size, ""
 
 
-def _read_annotations(image: ImageSource, size: tuple[int, int], classes: dict[str, int], nc: int) -> ImageAnnotations:
+def _read_annotations(image: ListedImage, size: tuple[int, int], classes: dict[str, int], nc: int) -> ImageAnnotations:
     if image.label is None:
-        return ImageAnnotations.of(FileFindings(image.path))
+        return ImageAnnotations(FileFindings(image.path))
     if image.coco:
         return coco_annotations(image.coco, image.label, image.coco_classes or {}, size)
     if not isinstance(image.content, bytes):
         findings = FileFindings(image.label)
         findings.drop("file", f"cannot be read ({image.content.strerror if image.content else ''})")
-        return ImageAnnotations.of(findings)
+        return ImageAnnotations(findings)
     if image.label.suffix == ".xml":
         return read_voc(image.label, image.content, classes, size)
     return read_yolo(image.label, image.content, nc)
@@ -204,7 +198,7 @@ def _read_annotations(image: ImageSource, size: tuple[int, int], classes: dict[s
 
 def _report(
     split: str,
-    images: list[ImageSource],
+    images: list[ListedImage],
     annotations: list[ImageAnnotations],
     faults: dict[str, str],
     absent: set[str],

@@ -53,13 +53,6 @@ def _arc(start: float, end: float, steps: int, radius: float = 1.0) -> Points:
     return radius * np.stack((np.cos(t), np.sin(t)), 1)
 
 
-def _spikes(corners: int, inner: float) -> Points:
-    """Corners on the unit circle, every second one at the radius `inner`."""
-    points = _arc(-np.pi / 2, 1.5 * np.pi, corners + 1)[:-1]
-    points[1::2] *= inner
-    return points
-
-
 def _cross() -> Points:
     a, b = 0.3, 0.95
     return np.array([(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)])
@@ -84,7 +77,7 @@ OUTLINES: dict[str, tuple[Points, ...]] = {
     "circle": (_arc(0, 2 * np.pi, 49)[:-1],),
     "square": (np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]),),
     "triangle": (_arc(-np.pi / 2, 1.5 * np.pi, 4)[:-1],),
-    "star": (_spikes(10, 0.42),),
+    "star": (_arc(-np.pi / 2, 1.5 * np.pi, 11)[:-1] * np.tile((1.0, 0.42), 5)[:, None],),
     "cross": (_cross(),),
     "ring": (_arc(0, 2 * np.pi, 49)[:-1], _arc(0, 2 * np.pi, 41, 0.55)[:-1]),
     "heart": (_heart(),),
@@ -217,7 +210,7 @@ def random_shape(rng: Generator, height: int, width: int, ground: Image, kinds: 
 
     A class has typical colours, which overlap with those of its neighbours, and exceptions.
     """
-    kind = kinds[rng.integers(len(kinds))]
+    kind = kinds[int(rng.integers(len(kinds)))]
     radius = float(np.exp(rng.uniform(np.log(0.035), np.log(0.22)))) * min(height, width)
     x, y = rng.uniform(0.3 * radius, width - 0.3 * radius), rng.uniform(0.3 * radius, height - 0.3 * radius)
     (top, bottom), (left, right) = _span(y, int(radius), height), _span(x, int(radius), width)

@@ -14,9 +14,6 @@ from utils.cli import option, parse, run
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from utils.data.shape_drawing import Image, Shape
 
 SPLITS = ("train", "val", "test", "clip")
@@ -126,16 +123,12 @@ def write_clip(path: Path, *, frames: int = 60, width: int = 320, height: int = 
         raise UserError(f"{path}: OpenCV cannot write this video; check that the folder is writable")
     for frame in range(frames):
         image = empty.copy()
-        for shape, step in zip(shapes, motion, strict=True):
-            drawing.paint(image, _moved(shape, step * frame, width, height))
+        for shape, (right, down, turn) in zip(shapes, motion * frame, strict=True):
+            x, y = (shape.x + right) % (2 * width), (shape.y + down) % (2 * height)  # reflected at the borders
+            moved = dataclasses.replace(shape, x=min(x, 2 * width - x), y=min(y, 2 * height - y), angle=shape.angle + turn)
+            drawing.paint(image, moved)
         video.write(image)
     video.release()
-
-
-def _moved(shape: Shape, by: NDArray[np.float64], width: int, height: int) -> Shape:
-    """The shape moved by x, y pixels and turned by radians, its centre reflected at the borders."""
-    x, y = (shape.x + by[0]) % (2 * width), (shape.y + by[1]) % (2 * height)
-    return dataclasses.replace(shape, x=min(x, 2 * width - x), y=min(y, 2 * height - y), angle=shape.angle + by[2])
 
 
 def main() -> None:

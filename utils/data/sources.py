@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from utils.data.config import DataConfig
 from utils.data.labels.coco import class_map, read_coco
-from utils.data.labels.find_files import entry_images, with_labels
-from utils.data.labels.image_source import ImageSource
+from utils.data.labels.find_files import ListedImage, entry_images, read_source, with_labels
 from utils.data.labels.label_report import FileFindings
-from utils.errors import UserError
 from utils.files.safe_open import read_regular
 
 MAX_LABEL_BYTES = 256 << 20
@@ -23,28 +21,25 @@ MAX_JSON_BYTES = 8 << 30
 class SplitSources(NamedTuple):
     """The images of folders and lists with their label files, and the COCO files as (path, image folder, content)."""
 
-    images: list[ImageSource]
+    images: list[ListedImage]
     jsons: list[tuple[Path, Path | None, bytes]]
 
 
 def gather(entries: Iterable[Path], data: DataConfig) -> SplitSources:
     """List the images of folders, lists and COCO files, and read the label files."""
-    images: dict[str, ImageSource] = {}
+    images: dict[str, ListedImage] = {}
     jsons = []
     for entry in entries:
         partner = data.partners.get(entry)
         if entry.suffix.lower() == ".json":
-            try:
-                jsons.append((entry, partner, read_regular(entry, MAX_JSON_BYTES)))
-            except OSError as error:
-                raise UserError(f"{entry}: cannot be read ({error.strerror})") from error
+            jsons.append((entry, partner, read_source(entry, MAX_JSON_BYTES)))
             continue
         for source in with_labels(entry_images(entry), partner):
             images.setdefault(os.path.normpath(source.path), source)
     return SplitSources([_with_content(images[key]) for key in sorted(images)], jsons)
 
 
-def _with_content(source: ImageSource) -> ImageSource:
+def _with_content(source: ListedImage) -> ListedImage:
     if source.label is None:
         return source
     try:
@@ -65,7 +60,7 @@ def sources_digest(sources: SplitSources, data: DataConfig, version: int) -> str
     return digest.hexdigest()
 
 
-def all_images(sources: SplitSources, data: DataConfig) -> tuple[list[ImageSource], list[FileFindings]]:
+def all_images(sources: SplitSources, data: DataConfig) -> tuple[list[ListedImage], list[FileFindings]]:
     """Return the images of the label files and of the COCO files, sorted, and what is wrong with the COCO files as a whole."""
     images = {os.path.normpath(source.path): source for source in sources.images}
     findings = []
@@ -74,7 +69,7 @@ def all_images(sources: SplitSources, data: DataConfig) -> tuple[list[ImageSourc
         classes = class_map(coco, data.names)
         findings.append(coco.findings)
         for image in coco.images:
-            source = ImageSource(image.path, path, coco=image, coco_classes=classes)
+            source = ListedImage(image.path, path, coco=image, coco_classes=classes)
             if images.setdefault(os.path.normpath(image.path), source) is not source:
                 coco.findings.drop("entry", f"image {image.image_id!r}: {image.path} is in the split already")
     return [images[key] for key in sorted(images)], findings

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.config import Hyp
+from utils.geometry import area, intersection
 
 Array = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float64]
@@ -209,6 +210,4 @@ def candidates(
 
 def overlap_share(box: Array, boxes: Array) -> Matrix:
     """Return the fraction of each of (N, 4) xyxy boxes that a (4,) box covers."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return sides.clip(min=0).prod(1) / (area + 1e-16)
+    return intersection(box, boxes) / (area(boxes) + 1e-16)

@@ -7,13 +7,9 @@ a COCO .json, or a folder. Exit status 0: no problems; 1: errors or warnings; 2:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from utils.cli import option, parse, run
 from utils.errors import UserError
-
-if TYPE_CHECKING:
-    from utils.data.doctor.diagnosis import Diagnosis
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,39 +31,19 @@ class DoctorConfig:
                 raise UserError(f"--{name} {getattr(self, name)}: must be from {minimum} to {maximum}")
 
 
-def examine(config: DoctorConfig) -> Diagnosis:
-    """Diagnose, with a progress bar on the terminal.
-
-    Raises:
-        UserError: the dataset cannot be read.
-    """
-    from collections.abc import Callable
-
-    from tqdm import tqdm
-
-    from utils.data.doctor.diagnosis import diagnose
-
-    with tqdm(desc="images", unit="", leave=False, disable=None) as bar:
-
-        def progress(total: int) -> Callable[[int], object]:
-            bar.reset(total)
-            return bar.update
-
-        return diagnose(config.data, imgsz=config.imgsz, distance=config.distance, progress=progress)
-
-
 def main() -> None:
     """Diagnose the dataset that the command line names, and report the findings."""
     import sys
     from pathlib import Path
 
     config, _ = parse(DoctorConfig, description=__doc__ or "")
+    from utils.data.doctor.diagnosis import diagnose
     from utils.data.doctor.report import as_json, as_text
     from utils.log import LOG, start_log
 
     if config.json != "-":
         start_log()
-    found = examine(config)
+    found = diagnose(config.data, imgsz=config.imgsz, distance=config.distance)
     if config.json == "-":
         sys.stdout.write(as_json(found))
     else:

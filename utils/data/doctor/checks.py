@@ -12,7 +12,7 @@ import numpy as np
 from utils.data.config import DataConfig
 from utils.data.doctor.findings import FindingGroup, ScannedSplit, box_pixels
 from utils.data.index import Index
-from utils.data.labels.find_files import LABEL_SUFFIXES, is_image_name, label_folders
+from utils.data.labels.find_files import LABEL_SUFFIXES, FolderListings, is_image_name, label_folders
 from utils.data.labels.label_report import KINDS
 from utils.geometry import iou
 
@@ -40,15 +40,15 @@ def run_checks(data: DataConfig, splits: Sequence[ScannedSplit], imgsz: int) -> 
     from_one = not uses_zero and any(split.index.report.kinds.get("class") for split in splits)
     for split in splits:
         found += _readers(split, from_one=from_one)
-        found += [_undecodable(split), *_unlabelled(split), *_boxes(split, imgsz, data.names), *_traits(split), *_paths(split)]
+        found += [*_unlabelled(split), *_boxes(split, imgsz, data.names), *_images(split), *_paths(split)]
     return [*found, *_strays(splits), *_classes(data, splits)]
 
 
 def _absent(data: DataConfig, splits: Sequence[ScannedSplit]) -> Iterator[FindingGroup]:
-    gone = FindingGroup("error", "split", "", "missing splits")
+    absent = FindingGroup("error", "split", "", "missing splits")
     for message in data.absent.values():
-        gone.add(data.yaml, message.removeprefix(f"{data.yaml}: "))
-    yield gone
+        absent.add(data.yaml, message.removeprefix(f"{data.yaml}: "))
+    yield absent
     if any(split.name == "all" for split in splits):
         return
     known = data.splits.keys() | data.absent.keys()
@@ -65,16 +65,16 @@ def _absent(data: DataConfig, splits: Sequence[ScannedSplit]) -> Iterator[Findin
 
 
 def _names(data: DataConfig) -> Iterator[FindingGroup]:
-    odd = FindingGroup("warning", "name", "", "ambiguous class names")
+    ambiguous = FindingGroup("warning", "name", "", "ambiguous class names")
     seen: dict[str, int] = {}
     for number, name in data.names.items():
         key = " ".join(name.casefold().split())
         if key in seen:
-            odd.add(data.yaml, f"classes {seen[key]} and {number} have the same name {name!r} but for case and spaces")
+            ambiguous.add(data.yaml, f"classes {seen[key]} and {number} have the same name {name!r} but for case and spaces")
         elif not key or name != name.strip() or not name.isprintable():
-            odd.add(data.yaml, f"class {number} is named {name!r}")
+            ambiguous.add(data.yaml, f"class {number} is named {name!r}")
         seen.setdefault(key, number)
-    yield odd
+    yield ambiguous
 
 
 def _readers(split: ScannedSplit, *, from_one: bool) -> Iterator[FindingGroup]:
@@ -88,15 +88,6 @@ def _readers(split: ScannedSplit, *, from_one: bool) -> Iterator[FindingGroup]:
         if finding.kind:
             groups[finding.kind].findings.append(finding)
     yield from groups.values()
-
-
-def _undecodable(split: ScannedSplit) -> FindingGroup:
-    """Images whose header is valid but whose data is not: loading would replace them by grey images."""
-    group = FindingGroup("error", "image", split.name, "images with a valid header and damaged data", "they are replaced by grey images")
-    for path, image in split.images.items():
-        if image.fault:
-            group.add(path, image.fault)
-    return group
 
 
 def _unlabelled(split: ScannedSplit) -> Iterator[FindingGroup]:
@@ -118,18 +109,19 @@ def _strays(splits: Sequence[ScannedSplit]) -> Iterator[FindingGroup]:
     """Label files without an image, in the label folders of the splits; and images that share a label file."""
     stray = FindingGroup("warning", "stray", "", "label files without an image", "they are never read")
     shared = FindingGroup("warning", "stray", "", "images that share a label file", "give them different names")
+    listings = FolderListings()
     stems: defaultdict[str, set[str]] = defaultdict(set)
     used: defaultdict[str, set[str]] = defaultdict(set)
     for split in splits:
         for folder in {os.path.dirname(file) for file in split.files}:  # noqa: PTH120
-            names = {os.path.splitext(name)[0] for name in _listed(folder) if is_image_name(name)}  # noqa: PTH122
+            names = {os.path.splitext(name)[0] for name in listings.names(folder) if is_image_name(name)}  # noqa: PTH122
             for place in label_folders(Path(folder)):
                 stems[str(place)] |= names
         for image, (label, _) in split.labels.items():
             used[str(label)].add(os.path.realpath(image))
             stems[str(label.parent)].add(label.stem)
     for folder in sorted({os.path.dirname(path) for path in used}):  # noqa: PTH120
-        for name in sorted(_listed(folder)):
+        for name in sorted(listings.names(folder)):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122
             if suffix in LABEL_SUFFIXES and stem not in stems[folder] and stem.lower() not in _NO_LABELS:
                 stray.add(os.path.join(folder, name), f"no image is called {stem}")  # noqa: PTH118
@@ -138,13 +130,6 @@ def _strays(splits: Sequence[ScannedSplit]) -> Iterator[FindingGroup]:
             shared.add(path, f"belongs to {', '.join(sorted(map(os.path.basename, images)))}")
     yield stray
     yield shared
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder or ".")  # noqa: PTH208
-    except OSError:
-        return []
 
 
 def _classes(data: DataConfig, splits: Sequence[ScannedSplit]) -> Iterator[FindingGroup]:
@@ -163,9 +148,8 @@ def _classes(data: DataConfig, splits: Sequence[ScannedSplit]) -> Iterator[Findi
 
 
 def _boxes(split: ScannedSplit, imgsz: int, names: Mapping[int, str]) -> Iterator[FindingGroup]:
-    tiny = FindingGroup(
-        "warning", "tiny", split.name, f"boxes with a side below {TINY:g} pixels at --imgsz {imgsz}", "they are hard to detect"
-    )
+    title = f"boxes with a side below {TINY:g} pixels at --imgsz {imgsz}"
+    tiny = FindingGroup("warning", "tiny", split.name, title, "they are hard to detect")
     sides = box_pixels(split.index, imgsz)
     for i in np.flatnonzero((sides.min(1, initial=imgsz) < TINY) & ~split.index.crowds).tolist():
         path, line = split.location(i)
@@ -208,25 +192,28 @@ def _overlaps(index: Index, min_iou: float = 0.9) -> Iterator[tuple[int, int, fl
                 break
 
 
-def _traits(split: ScannedSplit) -> Iterator[FindingGroup]:
-    odd = FindingGroup(
-        "note", "format", split.name, "images other than plain RGB, or of another format than their suffix", "they are read all the same"
-    )
+def _images(split: ScannedSplit) -> Iterator[FindingGroup]:
+    damaged = FindingGroup("error", "image", split.name, "images with a valid header and damaged data", "they are replaced by grey images")
+    unusual = FindingGroup("note", "format", split.name, "images other than plain RGB, or of another format than their suffix")
+    unusual.advice = "they are read all the same"
     for path, image in split.images.items():
+        if image.fault:
+            damaged.add(path, image.fault)
         if image.traits[1:]:
-            odd.add(path, ", ".join(image.traits))
-    yield odd
+            unusual.add(path, ", ".join(image.traits))
+    yield damaged
+    yield unusual
 
 
 def _paths(split: ScannedSplit) -> Iterator[FindingGroup]:
-    odd = FindingGroup("warning", "path", split.name, "file names that other tools or systems may refuse")
+    refused = FindingGroup("warning", "path", split.name, "file names that other tools or systems may refuse")
     folded: dict[str, str] = {}
     for path in split.files:
         name = os.path.basename(path)  # noqa: PTH119
         if not name.isprintable():
-            odd.add(path, "control characters or invalid UTF-8")
+            refused.add(path, "control characters or invalid UTF-8")
         elif name != name.strip() or set(name) & set('<>:"|?*\\'):
-            odd.add(path, 'leading or trailing spaces, or one of < > : " | ? * \\')
+            refused.add(path, 'leading or trailing spaces, or one of < > : " | ? * \\')
         elif (other := folded.setdefault(path.casefold(), path)) != path:
-            odd.add(path, f"differs from {os.path.basename(other)} in case only")  # noqa: PTH119
-    yield odd
+            refused.add(path, f"differs from {os.path.basename(other)} in case only")  # noqa: PTH119
+    yield refused

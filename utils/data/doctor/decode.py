@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from utils.data.doctor.image_hash import SIDE, image_hash
 from utils.device import cpu_count
@@ -50,13 +51,7 @@ def decode_file(path: str) -> DecodedImage:
     return DecodedImage(hashlib.sha256(data).digest()[:16], bits, thumb, image_traits(data, os.path.splitext(path)[1]))  # noqa: PTH122
 
 
-def decode_all(paths: Sequence[str], advance: Callable[[int], object]) -> list[DecodedImage]:
-    """Decode files in threads; `advance` is called with the number of those done since its last call."""
-    workers = cpu_count()
-    images: list[DecodedImage] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(paths), 8 * workers):
-            part = list(pool.map(decode_file, paths[start : start + 8 * workers]))
-            images += part
-            advance(len(part))
-    return images
+def decode_all(paths: Sequence[str]) -> list[DecodedImage]:
+    """Decode files in threads."""
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        return list(tqdm(pool.map(decode_file, paths), total=len(paths), desc="images", unit="", leave=False, disable=None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Diagnosis:
         return all(group.severity == "note" for group in self.groups)
 
     def count(self, severity: str) -> int:
-        """FileFindings of a severity."""
+        """Findings of a severity."""
         return sum(group.count for group in self.groups if group.severity == severity)
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,27 +69,24 @@ class Diagnosis:
         return {"clean": self.clean, **{f"{s}s": self.count(s) for s in SEVERITIES}, **dataclasses.asdict(self)}
 
 
-def diagnose(
-    source: str | Path,
-    *,
-    imgsz: int,
-    distance: int,
-    progress: Callable[[int], Callable[[int], object]],
-) -> Diagnosis:
-    """Read every file of a dataset, write none, and check it.
+def diagnose(source: str | Path, *, imgsz: int, distance: int) -> Diagnosis:
+    """Read every file of a dataset, write none, and check it; a terminal shows a progress bar.
 
     Args:
         source: as `load_data` takes it; nothing is downloaded.
         imgsz: longest side in pixels at which boxes are called tiny.
         distance: maximum number of different bits, of 64, between two files of one image.
-        progress: called with the number of images; what it returns is called with the number of those done since then.
 
     Raises:
         UserError: the dataset cannot be read at all.
     """
     data = load_data(source, complete=False)
     splits, groups = _read(data)
-    _decode(splits, progress)
+    real = {str(path): os.path.realpath(path) for split in splits for path in split.index.paths}
+    files = sorted(set(real.values()))
+    images = dict(zip(files, decode_all(files), strict=True))
+    for split in splits:
+        split.images = {path: images[real[path]] for path in map(str, split.index.paths)}
     groups += [*run_checks(data, splits, imgsz), *duplicate_groups(splits, distance)]
     groups = sorted(_merged(groups), key=lambda group: SEVERITIES.index(group.severity))
     return Diagnosis(str(source), str(data.root), data.names, imgsz, [summarise(s, data.names, imgsz) for s in splits], groups)
@@ -126,15 +123,6 @@ def _read(data: DataConfig) -> tuple[list[ScannedSplit], list[FindingGroup]]:
     if refusal and not splits:
         raise refusal
     return splits, [failed]
-
-
-def _decode(splits: Sequence[ScannedSplit], progress: Callable[[int], Callable[[int], object]]) -> None:
-    """Decode the usable images of all splits, each file once."""
-    real = {str(path): os.path.realpath(path) for split in splits for path in split.index.paths}
-    files = sorted(set(real.values()))
-    images = dict(zip(files, decode_all(files, progress(len(files))), strict=True))
-    for split in splits:
-        split.images = {path: images[real[path]] for path in map(str, split.index.paths)}
 
 
 def summarise(split: ScannedSplit, names: dict[int, str], imgsz: int) -> SplitSummary:

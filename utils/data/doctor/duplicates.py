@@ -57,32 +57,28 @@ def duplicate_groups(splits: Sequence[ScannedSplit], distance: int) -> Iterator[
         mine = [number for number, member in enumerate(images.members) if member == late]
         for early in range(late):
             yield _leaks(images, mine, early, split.name, splits[early].name)
-        yield from _repetitions(images, mine, late, split.name)
+        copies = FindingGroup("warning", "copy", split.name, "images that are there twice", "they count twice")
+        similar = FindingGroup("warning", "similar", split.name, "images that look like another")
+        similar.advice = "frames of one video, or one photo saved twice?"
+        for number in mine:
+            match = images.match(number, late)
+            if match and match[0] == _SAME_BYTES:
+                copies.add(images.paths[number], " ".join(match))
+            elif match:
+                partner = int(images.similar.partner[number, late])
+                if partner < number or images.similar.partner[partner, late] != number:  # a pair is named once
+                    similar.add(images.paths[number], " ".join(match))
+        yield copies
+        yield similar
 
 
 def _leaks(images: _SplitImages, mine: list[int], early: int, name: str, other: str) -> FindingGroup:
-    group = FindingGroup("error", "leak", name, "", "")
+    group = FindingGroup("error", "leak", name, f"images that are in {other} too")
     kinds = {_SAME_FILE: 0, _SAME_BYTES: 0, "": 0}
     for number in mine:
         if match := images.match(number, early):
             kinds[match[0] if match[0] in kinds else ""] += 1
             group.add(images.paths[number], "the same file" if match[1] == images.paths[number] else " ".join(match))
     parts = (f"{kinds[_SAME_FILE]} the same files", f"{kinds[_SAME_BYTES]} copies", f"{kinds['']} that look the same")
-    group.title = f"images that are in {other} too"
     group.advice = f"of {len(mine)}; {', '.join(part for part in parts if part[0] != '0')}: what is measured on {name} is too good"
     return group
-
-
-def _repetitions(images: _SplitImages, mine: list[int], member: int, name: str) -> Iterator[FindingGroup]:
-    copies = FindingGroup("warning", "copy", name, "images that are there twice", "they count twice")
-    similar = FindingGroup("warning", "similar", name, "images that look like another", "frames of one video, or one photo saved twice?")
-    for number in mine:
-        match = images.match(number, member)
-        if match and match[0] == _SAME_BYTES:
-            copies.add(images.paths[number], " ".join(match))
-        elif match:
-            partner = int(images.similar.partner[number, member])
-            if partner < number or images.similar.partner[partner, member] != number:  # a pair is named once
-                similar.add(images.paths[number], " ".join(match))
-    yield copies
-    yield similar

@@ -14,7 +14,7 @@ from utils.data.labels.label_report import DataFinding
 from utils.data.sources import SplitSources
 
 MAX_FINDINGS = 10_000
-"""FileFindings kept of one group; its count stays exact beyond it."""
+"""Findings kept of one group; its count stays exact beyond it."""
 
 SEVERITIES = ("error", "warning", "note")
 """Errors cost images, boxes or the validity of the result; warnings may; notes do not."""
@@ -22,7 +22,7 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclasses.dataclass(slots=True)
 class FindingGroup:
-    """FileFindings of one kind in one split ("" for the dataset as a whole)."""
+    """Findings of one kind in one split ("" for the dataset as a whole)."""
 
     severity: str
     kind: str

@@ -29,12 +29,18 @@ def as_text(found: Diagnosis, limit: int, *, everything: bool = False) -> Iterat
     for split in found.splits:
         yield from _figures(split, found.imgsz)
     yield ""
-    yield from _classes(found, everything)
+    total = [sum(split.classes[number] for split in found.splits) for number in found.names]
+    order = sorted(found.names, key=lambda number: -total[number])  # the most frequent classes first
+    shown = order if everything else order[:_CLASSES]
+    boxes = [[found.names[number], *(str(split.classes[number]) for split in found.splits)] for number in shown]
+    yield from _table([["boxes of class", *(split.name for split in found.splits)], *boxes])
+    if len(order) > len(shown):
+        yield f"... and {len(order) - len(shown)} more classes (--all)"
     yield ""
     for group in found.groups:
         yield from _group(group, found.root, limit)
-    total = ", ".join(_counted(found.count(severity), severity) for severity in SEVERITIES)
-    yield f"nothing is wrong ({total})" if found.clean else total
+    summary = ", ".join(_counted(found.count(severity), severity) for severity in SEVERITIES)
+    yield f"nothing is wrong ({summary})" if found.clean else summary
 
 
 def _counted(count: int, what: str) -> str:
@@ -57,17 +63,6 @@ def _figures(split: SplitSummary, imgsz: int) -> Iterator[str]:
         yield f"    image width {w0:g} to {w2:g} (median {w1:g}), height {h0:g} to {h2:g} (median {h1:g})"
     if split.boxes:
         yield f"    box side {b0:g} to {b2:g} (median {b1:g}) pixels at --imgsz {imgsz}"
-
-
-def _classes(found: Diagnosis, everything: bool) -> Iterator[str]:
-    """The most frequent classes first."""
-    total = [sum(split.classes[number] for split in found.splits) for number in found.names]
-    order = sorted(found.names, key=lambda number: -total[number])
-    shown = order if everything else order[:_CLASSES]
-    rows = [[found.names[number], *(str(split.classes[number]) for split in found.splits)] for number in shown]
-    yield from _table([["boxes of class", *(split.name for split in found.splits)], *rows])
-    if len(order) > len(shown):
-        yield f"... and {len(order) - len(shown)} more classes (--all)"
 
 
 def _group(group: FindingGroup, root: str, limit: int) -> Iterator[str]:

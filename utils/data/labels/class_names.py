@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.data.labels.coco import coco_names
-from utils.data.labels.find_files import entry_images, with_labels
+from utils.data.labels.find_files import entry_images, read_source, with_labels
 from utils.data.labels.voc import class_names
 from utils.data.labels.yolo import count_classes
 from utils.errors import UserError
@@ -59,7 +59,7 @@ def names_from_labels(
     entries = list(dict.fromkeys(entry for chosen in splits.values() for entry in chosen))
     jsons = [entry for entry in entries if entry.suffix.lower() == ".json"]
     if jsons:
-        names = list(dict.fromkeys(name for path in jsons for name in coco_names(path, _read(path))))
+        names = list(dict.fromkeys(name for path in jsons for name in coco_names(path, read_source(path, _MAX_BYTES))))
     else:
         images = [image for entry in entries for image in with_labels(entry_images(entry), partners.get(entry))]
         labels = [image.label for image in images if image.label]
@@ -81,17 +81,10 @@ def _from_files(labels: list[Path], root: Path, nc: int | None) -> list[str]:
     for folder in dict.fromkeys([root, *(label.parent for label in labels)]):
         for name in _LISTS:
             if (folder / name).is_file():
-                lines = _read(folder / name).decode("utf-8-sig", errors="replace").splitlines()
+                lines = read_source(folder / name, _MAX_BYTES).decode("utf-8-sig", errors="replace").splitlines()
                 return [line.strip() for line in lines if line.strip()]
     count = nc or max((count_classes(_read_lenient(label)) for label in labels), default=0)
     return [str(number) for number in range(count)]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular(path, _MAX_BYTES)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _read_lenient(label: Path) -> bytes:

@@ -6,15 +6,14 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.labels.find_files import FolderListings
-from utils.data.labels.image_source import CocoImage
+from utils.data.labels.find_files import CocoImage, FolderListings
 from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
 from utils.data.labels.voc import choose_frame
 from utils.errors import UserError, nearest
@@ -63,9 +62,8 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     locate = _Locator(path, images, root)
     found = []
     for key, entry in entries.items():
-        found.append(
-            CocoImage(locate(entry["file_name"]), key, (_side(entry.get("height")), _side(entry.get("width"))), grouped.get(key, []))
-        )
+        height, width = (int(side) if _is_number(side) else 0 for side in (entry.get("height"), entry.get("width")))
+        found.append(CocoImage(locate(entry["file_name"]), key, (height, width), grouped.get(key, [])))
     return CocoFile(path, found, category_names(path, document), findings)
 
 
@@ -97,7 +95,7 @@ def coco_annotations(image: CocoImage, file: Path, classes: Mapping[int, int], s
         else:
             kept.append((annotation, box))
     if not kept:
-        return ImageAnnotations.of(findings)
+        return ImageAnnotations(findings)
     xywh = np.array([box for _, box in kept])
     frame = choose_frame(image.size, size, (float((xywh[:, 1] + xywh[:, 3]).max()), float((xywh[:, 0] + xywh[:, 2]).max())), findings)
     scale = np.array([frame[1], frame[0]], np.float64)
@@ -114,7 +112,7 @@ def coco_annotations(image: CocoImage, file: Path, classes: Mapping[int, int], s
     )
     crowd = np.array([a.get("iscrowd") in (1, True) for a, _ in kept])
     polygons = [outline(a.get("segmentation"), scale) for (a, _), good in zip(kept, inside, strict=True) if good]
-    return ImageAnnotations.of(findings, boxes[inside], polygons, area[inside], crowd[inside])
+    return ImageAnnotations(findings, boxes[inside], polygons, area[inside], crowd[inside])
 
 
 def outline(segmentation: Any, scale: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -173,16 +171,11 @@ class _Locator:
 
     def __call__(self, name: str) -> Path:
         relative = Path(name.replace("\\", "/"))
-        for candidate in self._candidates(relative):
-            if self._folders.holds(str(candidate.parent), candidate.name):
-                return candidate
+        for form in (relative, relative.name):  # the name alone where it is a path of another machine or layout
+            for candidate in (place / form for place in self._places):
+                if self._folders.holds(str(candidate.parent), candidate.name):
+                    return candidate
         return self._places[0] / relative
-
-    def _candidates(self, relative: Path) -> Iterator[Path]:
-        for place in self._places:
-            yield place / relative
-        if relative.name != str(relative):  # a path of another machine or layout
-            yield from (place / relative.name for place in self._places)
 
 
 def _load(path: Path, content: bytes) -> dict[str, Any]:
@@ -211,10 +204,6 @@ def _objects(document: Mapping[str, Any], key: str, path: Path, findings: FileFi
 
 def _is_key(value: Any) -> TypeGuard[int | str]:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
-
-
-def _side(value: Any) -> int:
-    return int(value) if _is_number(value) else 0
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

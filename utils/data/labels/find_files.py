@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from utils.data.labels.image_source import ImageSource
 from utils.errors import UserError
 from utils.files.safe_open import read_regular
 from utils.images.reading import IMAGE_SUFFIXES
@@ -14,6 +14,31 @@ from utils.log import LOG
 
 LABEL_SUFFIXES = (".txt", ".xml")
 _MAX_LIST_BYTES = 1 << 30
+
+
+class CocoImage(NamedTuple):
+    """An image of a COCO JSON: its file, id, declared (height, width), and annotations as they stand there."""
+
+    path: Path
+    image_id: int | str
+    size: tuple[int, int]
+    annotations: list[dict[str, Any]]
+
+
+class ListedImage(NamedTuple):
+    """An image before it is opened, and where its annotations come from.
+
+    Attributes:
+        label: its label file (YOLO .txt or VOC .xml), or the COCO JSON that names it; None when it has none.
+        content: of the label file; the error where it cannot be read.
+        coco: its entry of the JSON, and `coco_classes` the class id of each category id there.
+    """
+
+    path: Path
+    label: Path | None
+    content: bytes | OSError | None = None
+    coco: CocoImage | None = None
+    coco_classes: Mapping[int, int] | None = None
 
 
 class FolderListings:
@@ -24,14 +49,28 @@ class FolderListings:
 
     def holds(self, folder: str, name: str) -> bool:
         """Whether `folder` exists and has an entry called `name`."""
-        names = self._names.get(folder)
-        if names is None:
+        return name in self.names(folder)
+
+    def names(self, folder: str) -> frozenset[str]:
+        """Return the names in `folder`; none where it cannot be listed."""
+        if folder not in self._names:
             try:
-                names = frozenset(os.listdir(folder))  # noqa: PTH208 - of a string
+                self._names[folder] = frozenset(os.listdir(folder or "."))  # noqa: PTH208 - of a string
             except (OSError, ValueError):  # ValueError: an invalid path
-                names = frozenset()
-            self._names[folder] = names
-        return name in names
+                self._names[folder] = frozenset()
+        return self._names[folder]
+
+
+def read_source(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file that a dataset names.
+
+    Raises:
+        UserError: it cannot be read, or is larger.
+    """
+    try:
+        return read_regular(path, max_bytes)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -45,7 +84,7 @@ def list_images(folder: Path) -> list[Path]:
     """
     found: list[str] = []
     folders: list[str] = []
-    seen: set[tuple[int, int]] = set()
+    seen: set[str] = set()
 
     def refuse(error: OSError) -> None:
         path = Path(error.filename or folder)
@@ -54,25 +93,16 @@ def list_images(folder: Path) -> list[Path]:
         LOG.warning("%s: this folder cannot be listed (%s), so its images are left out", path, error.strerror)
 
     for parent, below, names in os.walk(folder, onerror=refuse, followlinks=True):
-        if not _first_visit(parent, seen):
+        real = os.path.realpath(parent)
+        if real in seen:
             below.clear()
             continue
+        seen.add(real)
         below.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))  # noqa: PTH114, PTH118 - a folder before links to it
         found += [os.path.join(parent, name) for name in names if is_image_name(name)]  # noqa: PTH118
         folders += [os.path.join(parent, name) for name in below if is_image_name(name)]  # noqa: PTH118
     found += [name for name in folders if not any(image.startswith(f"{name}{os.sep}") for image in found)]
     return [Path(name) for name in sorted(found)]
-
-
-def _first_visit(folder: str, seen: set[tuple[int, int]]) -> bool:
-    try:
-        entry = os.stat(folder)  # noqa: PTH116
-    except OSError:  # removed meanwhile
-        return False
-    key = (entry.st_dev, entry.st_ino)
-    first = key not in seen
-    seen.add(key)
-    return first
 
 
 def is_image_name(name: str) -> bool:
@@ -105,25 +135,20 @@ def read_list(path: Path) -> list[Path]:
     Raises:
         UserError: the list cannot be read.
     """
-    try:
-        text = read_regular(path, _MAX_LIST_BYTES).decode("utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    text = read_source(path, _MAX_LIST_BYTES).decode("utf-8-sig", errors="surrogateescape")
     folders = FolderListings()
-    return [_listed(line.strip(), path.parent, folders) for line in text.splitlines() if line.strip()]
+    images = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        image = path.parent / line  # an absolute line replaces the folder
+        if not os.path.splitext(line)[1]:  # noqa: PTH122
+            image = path.parent.parent.parent / "JPEGImages" / f"{line.split()[0]}.jpg"  # VOC's per-class lists have a second column
+        elif not folders.holds(str(image.parent), image.name) and folders.holds(str(Path(line).parent), Path(line).name):
+            image = Path.cwd() / line
+        images.append(image)
+    return images
 
 
-def _listed(line: str, folder: Path, folders: FolderListings) -> Path:
-    if not os.path.splitext(line)[1]:  # noqa: PTH122
-        identifier = line.split()[0]  # VOC's per-class lists have a second column
-        return folder.parent.parent / "JPEGImages" / f"{identifier}.jpg"
-    beside = folder / line  # an absolute line replaces the folder
-    if folders.holds(str(beside.parent), beside.name) or not folders.holds(str(Path(line).parent), Path(line).name):
-        return beside
-    return Path.cwd() / line
-
-
-def with_labels(images: Iterable[Path], labels: Path | None = None) -> Iterator[ImageSource]:
+def with_labels(images: Iterable[Path], labels: Path | None = None) -> Iterator[ListedImage]:
     """Pair each image with its label file.
 
     Searched in this order: in `labels`, where given; in the folder that has ``labels`` (then ``annotations``, ``Annotations``) for the
@@ -137,7 +162,7 @@ def with_labels(images: Iterable[Path], labels: Path | None = None) -> Iterator[
         if folder not in places:
             places[folder] = (str(labels),) if labels else tuple(str(p) for p in label_folders(Path(folder)))
         found = next((f"{p}/{stem}{s}" for p in places[folder] for s in LABEL_SUFFIXES if folders.holds(p, stem + s)), None)
-        yield ImageSource(image, Path(found) if found else None)
+        yield ListedImage(image, Path(found) if found else None)
 
 
 def label_folders(folder: Path) -> Iterator[Path]:

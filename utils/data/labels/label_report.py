@@ -14,7 +14,7 @@ from utils.errors import UserError
 from utils.log import LOG
 
 MAX_PER_FILE = 50
-"""FileFindings kept of one file; the counts stay exact beyond it."""
+"""Findings kept of one file; the counts stay exact beyond it."""
 
 _MAX_TEXT = 300
 
@@ -74,43 +74,31 @@ class FileFindings:
         return [*self.kept, DataFinding(self.path, 0, f"and {unlisted} more like these")] if unlisted else self.kept
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class ImageAnnotations:
     """The annotations of one image, crowds included.
 
     Attributes:
         annotations: (k, 5) float64 class, centre x, centre y, width, height; coordinates in 0..1.
-        area: (k,) float64 area in pixels of the original image; NaN where it is the box's.
-        crowd: (k,) bool: groups of objects that only the metrics use.
+        area: (k,) float64 area in pixels of the original image; NaN, the default, where it is the box's.
+        crowd: (k,) bool: groups of objects that only the metrics use; none by default.
         polygons: k arrays (m, 2) float32 in 0..1; m is 0 for a box without polygon.
         findings: what was wrong.
     """
 
-    annotations: NDArray[np.float64]
-    area: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
-    polygons: list[NDArray[np.float32]]
-    findings: FileFindings
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         findings: FileFindings,
         annotations: NDArray[np.float64] | None = None,
         polygons: list[NDArray[np.float32]] | None = None,
         area: NDArray[np.float64] | None = None,
         crowd: NDArray[np.bool_] | None = None,
-    ) -> ImageAnnotations:
-        """Fill in defaults: box areas, no crowd, no polygons, no annotations."""
-        annotations = np.zeros((0, 5)) if annotations is None else annotations.reshape(-1, 5)
-        count = len(annotations)
-        return cls(
-            annotations,
-            np.full(count, np.nan) if area is None else area,
-            np.zeros(count, np.bool_) if crowd is None else crowd,
-            [NO_POLYGON] * count if polygons is None else polygons,
-            findings,
-        )
+    ) -> None:
+        self.findings = findings
+        self.annotations = np.zeros((0, 5)) if annotations is None else annotations.reshape(-1, 5)
+        count = len(self.annotations)
+        self.area = np.full(count, np.nan) if area is None else area
+        self.crowd = np.zeros(count, np.bool_) if crowd is None else crowd
+        self.polygons = [NO_POLYGON] * count if polygons is None else polygons
 
 
 NO_POLYGON: NDArray[np.float32] = np.zeros((0, 2), np.float32)

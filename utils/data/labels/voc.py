@@ -39,9 +39,13 @@ def read_voc(path: Path, content: bytes, classes: Mapping[str, int], size: tuple
         boxes.append(box)
         numbers.append(classes[name])
     if root is None or not boxes:
-        return ImageAnnotations.of(findings)
+        return ImageAnnotations(findings)
     xyxy = np.array(boxes) - np.array([1.0, 1.0, 0.0, 0.0])
-    frame = choose_frame(_declared_size(root), size, (float(xyxy[:, 3].max()), float(xyxy[:, 2].max())), findings)
+    try:
+        declared = int(float(root.findtext("size/height") or 0)), int(float(root.findtext("size/width") or 0))
+    except (ValueError, OverflowError):
+        declared = 0, 0
+    frame = choose_frame(declared, size, (float(xyxy[:, 3].max()), float(xyxy[:, 2].max())), findings)
     clipped = np.clip(xyxy / np.array([frame[1], frame[0]] * 2), 0, 1)
     low, high = clipped[:, :2], clipped[:, 2:]
     annotations = np.column_stack((np.array(numbers, np.float64), (low + high) / 2, high - low))
@@ -55,7 +59,7 @@ def read_voc(path: Path, content: bytes, classes: Mapping[str, int], size: tuple
         else:
             seen.add(annotation)
             keep.append(i)
-    return ImageAnnotations.of(findings, annotations[keep])
+    return ImageAnnotations(findings, annotations[keep])
 
 
 def class_names(content: bytes) -> set[str]:
@@ -104,11 +108,3 @@ def _read_object(item: ElementTree.Element) -> tuple[list[float], str, str, str]
     if not all(map(math.isfinite, box)) or box[2] < box[0] or box[3] < box[1]:
         return [], name, "area", f"the box {box} ends before it begins"
     return box, name, "", ""
-
-
-def _declared_size(root: ElementTree.Element) -> tuple[int, int]:
-    """(height, width) of the XML's <size>, (0, 0) without a valid one."""
-    try:
-        return int(float(root.findtext("size/height") or 0)), int(float(root.findtext("size/width") or 0))
-    except (ValueError, OverflowError):
-        return 0, 0

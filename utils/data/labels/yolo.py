@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
 
 Fault = tuple[str, str]
-"""Kind and description; two empty strings for a valid line."""
-
-VALID: Fault = ("", "")
-
-MANY = 5000
-"""Number of lines from which on NumPy reads a file as a whole."""
+"""Kind and description."""
 
 _COMMENT = re.compile(r"#[^\r\n]*")
 
@@ -34,9 +29,9 @@ def read_yolo(path: Path, content: bytes, nc: int) -> ImageAnnotations:
     findings = FileFindings(path)
     text = _text(content)
     lines = (_COMMENT.sub("", text) if "#" in text else text).splitlines()
-    boxes = _read_boxes(lines) if len(lines) < MANY else _read_many_boxes(lines)
+    boxes = _read_boxes(lines)
     if boxes is not None and _all_valid(boxes, nc):
-        return ImageAnnotations.of(findings, boxes)
+        return ImageAnnotations(findings, boxes)
     return _read_lines(lines, nc, findings)
 
 
@@ -57,24 +52,16 @@ def _text(content: bytes) -> str:
 
 def _read_boxes(lines: list[str]) -> NDArray[np.float64] | None:
     """Read a file of boxes only at once: (k, 5), or None when it is anything else."""
-    cells = [columns for line in lines if (columns := line.split())]
-    if any(len(columns) != 5 for columns in cells):
-        return None
+    numbers: list[float] = []
     try:
-        return np.array([[_number(cell) for cell in columns] for columns in cells]).reshape(-1, 5)
+        for line in lines:
+            cells = line.split()
+            if len(cells) not in (0, 5):
+                return None
+            numbers += map(_number, cells)
     except ValueError:
         return None
-
-
-def _read_many_boxes(lines: list[str]) -> NDArray[np.float64] | None:
-    """Read as `_read_boxes` in a sixth of the time, for files so long that NumPy's overhead does not count."""
-    if not any(line.strip() for line in lines):
-        return np.zeros((0, 5))
-    try:
-        boxes = np.loadtxt(lines, np.float64, comments=None, ndmin=2)
-    except ValueError:
-        return None
-    return boxes if boxes.shape[1] == 5 else None
+    return np.array(numbers).reshape(-1, 5)
 
 
 def _all_valid(boxes: NDArray[np.float64], nc: int) -> bool:
@@ -83,10 +70,7 @@ def _all_valid(boxes: NDArray[np.float64], nc: int) -> bool:
     inside = (boxes >= 0).all() and (boxes[:, 1:] <= 1).all() and (sides > 0).all()  # False for NaN too
     if not (inside and (classes < nc).all() and (classes == np.floor(classes)).all()):
         return False
-    if len(boxes) < MANY:
-        return len({tuple(box) for box in boxes.tolist()}) == len(boxes)
-    ordered = boxes[np.lexsort(boxes.T)]
-    return not (ordered[1:] == ordered[:-1]).all(1).any()
+    return len(set(map(tuple, boxes.tolist()))) == len(boxes)
 
 
 def _read_lines(lines: list[str], nc: int, findings: FileFindings) -> ImageAnnotations:
@@ -98,62 +82,48 @@ def _read_lines(lines: list[str], nc: int, findings: FileFindings) -> ImageAnnot
         if not cells:
             continue
         values, fault = _parse(cells, nc)
-        if fault is VALID and (key := tuple(values)) in seen:
+        key = tuple(values)
+        if not fault and key in seen:
             fault = "repetition", "a repetition of an earlier line"
-        if fault is not VALID:
+        if fault:
             findings.drop(*fault, number)
             continue
         seen.add(key)
         points = np.array(values[1:]).reshape(-1, 2) if len(values) > 5 else None
         polygons.append(NO_POLYGON if points is None else points.astype(np.float32))
         boxes.append(key if points is None else (values[0], *_bounding_box(points)))
-    return ImageAnnotations.of(findings, np.array(boxes, np.float64).reshape(-1, 5), polygons)
+    return ImageAnnotations(findings, np.array(boxes, np.float64).reshape(-1, 5), polygons)
 
 
-def _parse(cells: list[str], nc: int) -> tuple[list[float], Fault]:
-    """Return a line's numbers, clipped, and what is wrong with it, or `VALID`."""
+def _parse(cells: list[str], nc: int) -> tuple[list[float], Fault | None]:
+    """Return a line's numbers, clipped, and what is wrong with it."""
     count = len(cells)
     if count < 5 or count % 2 == 0:
-        return [], (
-            "columns",
-            f"{count} columns; a box has 5 (class, centre x, centre y, width, height), a polygon 7, 9, 11, ...{_hint(cells)}",
-        )
+        hint = "; label files have no sixth column such as a confidence" if count == 6 else ""
+        if count == 1 and cells[0].count(",") + cells[0].count(";") >= 4:
+            hint = "; columns are separated by spaces, not commas"
+        return [], ("columns", f"{count} columns; a box has 5 (class, centre x, centre y, width, height), a polygon 7, 9, 11, ...{hint}")
     try:
         values = [_number(cell) for cell in cells]
     except ValueError as error:
         return [], ("number", f"not a number ({error})")
-    fault = _class_fault(values[0], cells[0], nc)
-    if fault is VALID:
-        for value in values[1:]:
-            if not -SLACK <= value <= 1 + SLACK:  # True for NaN too
-                hint = "; pixels? coordinates are fractions of the width and height" if value > 2 else ""
-                fault = "range", f"coordinate {value:g} is outside 0 to 1{hint}"
-                break
-    if fault is not VALID:
-        return [], fault
+    if not values[0].is_integer():  # False for NaN and Inf too
+        return [], ("class", f"class {cells[0]} is not an integer")
+    if not 0 <= values[0] < nc:
+        return [], ("class", f"class {values[0]:.15g} is outside 0 to {nc - 1} (the dataset has nc = {nc})")
+    for value in values[1:]:
+        if not -SLACK <= value <= 1 + SLACK:  # True for NaN too
+            hint = "; pixels? coordinates are fractions of the width and height" if value > 2 else ""
+            return [], ("range", f"coordinate {value:g} is outside 0 to 1{hint}")
     values[1:] = [min(max(v, 0.0), 1.0) for v in values[1:]]
     sides = _bounding_box(np.array(values[1:]).reshape(-1, 2))[2:] if count > 5 else values[3:]
-    return values, VALID if min(sides) > 0 else ("area", "the box has no area")
-
-
-def _hint(cells: list[str]) -> str:
-    if len(cells) == 1 and cells[0].count(",") + cells[0].count(";") >= 4:
-        return "; columns are separated by spaces, not commas"
-    return "; label files have no sixth column such as a confidence" if len(cells) == 6 else ""
+    return values, None if min(sides) > 0 else ("area", "the box has no area")
 
 
 def _number(cell: str) -> float:
     if "_" in cell:  # as in Python's 1_000
         raise ValueError(f"could not convert string to float: {cell!r}")
     return float(cell)
-
-
-def _class_fault(value: float, cell: str, nc: int) -> Fault:
-    if not value.is_integer():  # False for NaN and Inf too
-        return "class", f"class {cell} is not an integer"
-    if not 0 <= value < nc:
-        return "class", f"class {value:.15g} is outside 0 to {nc - 1} (the dataset has nc = {nc})"
-    return VALID
 
 
 def _bounding_box(points: NDArray[np.float64]) -> tuple[float, float, float, float]:

@@ -62,15 +62,15 @@ class Loader:
         order: Callable[[int, NDArray[np.float64] | None], EpochOrder],
         *,
         workers: int,
-        world: int,
-        plans: Callable[[EpochOrder, int, int], Iterator[BatchPlan]],
-        weights: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world: int = 1,
         letterbox: Callable[[int, Size], Letterbox] | None = None,
     ) -> None:
         self.faults: dict[str, str] = {}
         self._pin = torch.cuda.is_available()
-        self._index, self._order, self._plans, self._weights, self._letterbox = index, order, plans, weights, letterbox
-        first = order(0, weights)
+        self._index, self._order, self._rank, self._world, self._letterbox = index, order, rank, world, letterbox
+        self._weights: NDArray[np.float64] | None = None
+        first = order(0, None)
         self._length = len(first.bounds)
         self._slots = SharedSlots(workers * AHEAD + 2, 3 * first.max_pixels(world), shared=workers > 0)
         self._dataset: BatchDataset | None = BatchDataset(samples, self._slots, index)
@@ -87,7 +87,7 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on."""
         assert self._dataset is not None, "the loader is closed"
-        plans = self._plans(self._order(epoch, self._weights), epoch, start)
+        plans = self._order(epoch, self._weights).plans(epoch, start=start, rank=self._rank, world=self._world)
         for plan, loaded in self._load(plans, self._dataset) if self._pool is None else self._load_ahead(plans, self._pool):
             for i, message in loaded.faults:
                 path = str(self._index.paths[i])
@@ -148,7 +148,6 @@ def train_loader(  # noqa: PLR0913
     rect: bool = False,
     cache: str = "",
     stride: int = 32,
-    image_weights: NDArray[np.float64] | None = None,
 ) -> Loader:
     """Load augmented samples in random order.
 
@@ -158,7 +157,6 @@ def train_loader(  # noqa: PLR0913
         workers: maximum number of processes; 0 loads in this one.
         rect: batches of similar aspect ratio without mosaics.
         cache: "ram", "disk" or "": small datasets are kept in memory anyway.
-        image_weights: (n,) weights for sampling with replacement; see also `Loader.weigh`.
     """
     batch = batch_size * world_size
     store = ImageStore(index.paths, index.sizes, imgsz, exact=False, cache=cache or "auto")
@@ -173,9 +171,8 @@ def train_loader(  # noqa: PLR0913
         TrainSamples(index, store, hyp, seed, mosaic=not rect),
         order,
         workers=_workers(workers, batch_size, imgsz, world_size),
+        rank=rank,
         world=world_size,
-        plans=lambda order, epoch, start: order.plans(epoch, start=start, rank=rank, world=world_size),
-        weights=image_weights,
     )
 
 
@@ -208,8 +205,6 @@ def val_loader(
         ValSamples(index, store, imgsz),
         lambda _epoch, _weights: own,
         workers=_workers(workers, batch_size, imgsz, world_size),
-        world=1,
-        plans=lambda order, epoch, start: order.plans(epoch, start=start),
         letterbox=lambda i, shape: validation_box(index, i, imgsz, shape),
     )
 

@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def examine(source: Path, imgsz: int = 640) -> Diagnosis:
-    return diagnose(source, imgsz=imgsz, distance=10, progress=lambda _: lambda _: None)
+    return diagnose(source, imgsz=imgsz, distance=10)
 
 
 def groups(found: Diagnosis, *, least: str = "warning") -> dict[tuple[str, str], FindingGroup]:
