@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from utils.config import ROOT
 
 
 def source_files(*folders: str) -> list[Path]:

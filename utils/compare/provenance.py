@@ -8,9 +8,10 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.config import ROOT
 from utils.data.fingerprint import data_fingerprint
 from utils.errors import UserError
-from utils.versions import ROOT, library_versions, source_digest, source_files
+from utils.versions import library_versions, source_digest, source_files
 
 if TYPE_CHECKING:
     import torch
