@@ -34,7 +34,7 @@ def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precis
     state = {k: v.clone() for k, v in model.state_dict().items()}
     criterion = DetectionLoss(model.head, hyp, imgsz, nc)  # type: ignore[arg-type]
     free, _ = torch.cuda.mem_get_info(precision.device)
-    used: list[tuple[int, int]] = []
+    used: list[tuple[int, int]] = []  # batch and bytes, which lie on a line
     model.train()
     for batch in _TRIED:
         try:
@@ -46,7 +46,14 @@ def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precis
     torch.cuda.empty_cache()
     if not used:
         raise UserError(f"--batch-size -1: not even one image of {imgsz} pixels fits this GPU; lower --imgsz or choose a smaller model")
-    return _solve(used, free)
+    if len(used) == 1:
+        return used[0][0]
+    slope, offset = np.polyfit([batch for batch, _ in used], [size for _, size in used], 1)
+    fitting = int((free * _SHARE - offset) / slope) if slope > 0 else _FALLBACK
+    if not 1 <= fitting <= 1024:
+        fitting = min(_FALLBACK, used[-1][0])
+    LOG.info(f"AutoBatch: batch size {fitting} needs {(offset + slope * fitting) / 2**30:.1f} of {free / 2**30:.1f} GiB free")
+    return fitting
 
 
 def _step_memory(model: torch.nn.Module, criterion: DetectionLoss, batch: int, imgsz: int, precision: Precision) -> int:
@@ -62,15 +69,3 @@ def _step_memory(model: torch.nn.Module, criterion: DetectionLoss, batch: int, i
     criterion(maps, targets)[0].backward()
     model.zero_grad(set_to_none=True)
     return int(torch.cuda.max_memory_reserved(device))
-
-
-def _solve(used: list[tuple[int, int]], free: int) -> int:
-    """Fit a line through (batch, bytes) and solve it for 80 % of the free bytes."""
-    if len(used) < 2:
-        return used[0][0]
-    slope, offset = np.polyfit([b for b, _ in used], [m for _, m in used], 1)
-    batch = int((free * _SHARE - offset) / slope) if slope > 0 else _FALLBACK
-    if not 1 <= batch <= 1024:
-        batch = min(_FALLBACK, used[-1][0])
-    LOG.info(f"AutoBatch: batch size {batch} needs {(offset + slope * batch) / 2**30:.1f} of {free / 2**30:.1f} GiB free")
-    return batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from utils.training.tensor_lists import copy_lists, norms
+from utils.training.tensor_lists import apply_each, norms
 
 
 class BufferSnapshot:
@@ -20,12 +20,12 @@ class BufferSnapshot:
     def save(self) -> None:
         """Copy the buffers as they are now."""
         for saved, live in zip(self._saved, self._live, strict=True):
-            copy_lists(saved, live)
+            apply_each("copy_", saved, live)
 
     def restore(self) -> None:
         """Overwrite the buffers with the copy."""
         for saved, live in zip(self._saved, self._live, strict=True):
-            copy_lists(live, saved)
+            apply_each("copy_", live, saved)
 
     def live(self) -> list[Tensor]:
         """The buffers themselves, not copies."""

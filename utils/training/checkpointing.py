@@ -106,25 +106,29 @@ class CheckpointScheduler:
         self._epoch, self._batch, self._sums = epoch, 0, torch.tensor(START.sums)
 
     def _save(self) -> None:
-        """Save the position, unless that is not possible now: then the checkpoint before is kept, and the next save tries again.
+        """Save the position with every rank's sums, unless that is not possible now: then the next save tries again.
 
         A non-finite state is not saved: the next step finds and handles it.
 
         Raises:
             StorageError: it cannot be written, and a signal has asked to stop.
         """
-        sums, saved = gather(self._sums.tolist(), self._run.ranks), True
-        if self._run.ranks.first:
+        run = self._run
+        sums, saved = gather(self._sums.tolist(), run.ranks), True
+        if run.ranks.first:
             try:
-                saved = is_finite(self._run.state)
+                saved = is_finite(run.state)
                 if saved:
-                    save_position(self._run, self._epoch, self._batch, sums)
+                    write_pending(run)
+                    payload, folder = _payload(run, self._epoch - 1, None), run.folder / "weights"
+                    payload["resume"] |= {"batch": self._batch, "sums": sums}
+                    save_checkpoint(folder / LAST, payload, previous=folder / PREVIOUS)
             except StorageError as error:
                 if self._request.by:
                     raise
                 saved = False
-                record_unsaved(self._run, error, self._epoch)
-        self._unsaved = not gather(saved, self._run.ranks)[0]
+                record_unsaved(run, error, self._epoch)
+        self._unsaved = not gather(saved, run.ranks)[0]
         self._last_save = time.monotonic()
 
 
@@ -135,27 +139,20 @@ def save_epoch(run: Run, epoch: int, result: Evaluation | None, *, best: bool, l
         StorageError: a file cannot be written; what it held before is kept.
     """
     config, folder = run.config, run.folder / "weights"
-    payload = _payload(run, epoch, result)
+    payload, path = _payload(run, epoch, result), folder / "best.pt"
     # --nosave keeps one epoch only; a best.pt that --exist-ok found here is another run's
-    if best or (last and (config.nosave or not (folder / "best.pt").exists())):
-        _save_best(run, ema_only(payload))
+    if best or (last and (config.nosave or not path.exists())):
+        run.pending.pop("best", None)  # these weights are better
+        try:
+            write_pending(run)
+            save_checkpoint(path, ema_only(payload))
+        except StorageError:  # training changes the weights meanwhile
+            run.pending["best"] = functools.partial(save_checkpoint, path, copy.deepcopy(ema_only(payload)))
+            raise
     else:
         write_pending(run)
     if config.save_period > 0 and epoch % config.save_period == 0:
         save_checkpoint(folder / f"epoch{epoch}.pt", payload)
-    save_checkpoint(folder / LAST, payload, previous=folder / PREVIOUS)
-
-
-def save_position(run: Run, epoch: int, batch: int, sums: list[list[float]]) -> None:
-    """Write a last.pt to resume from within `epoch` at `batch`, with every rank's `sums` of the loss terms before it.
-
-    Raises:
-        StorageError: it cannot be written; the one before is kept.
-    """
-    write_pending(run)
-    payload = _payload(run, epoch - 1, None)
-    payload["resume"] |= {"batch": batch, "sums": sums}
-    folder = run.folder / "weights"
     save_checkpoint(folder / LAST, payload, previous=folder / PREVIOUS)
 
 
@@ -183,17 +180,6 @@ def ema_only(payload: dict[str, Any]) -> dict[str, Any]:
 def plain_settings(config: Any) -> dict[str, Any]:
     """Settings as plain data for YAML files and checkpoints."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-
-
-def _save_best(run: Run, payload: dict[str, Any]) -> None:
-    path = run.folder / "weights" / "best.pt"
-    run.pending.pop("best", None)  # these weights are better
-    try:
-        write_pending(run)
-        save_checkpoint(path, payload)
-    except StorageError:
-        run.pending["best"] = functools.partial(save_checkpoint, path, copy.deepcopy(payload))  # training changes the weights
-        raise
 
 
 def _payload(run: Run, epoch: int, result: Evaluation | None) -> dict[str, Any]:

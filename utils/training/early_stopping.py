@@ -26,11 +26,9 @@ class EarlyStopping:
 
     def update(self, epoch: int, value: float) -> bool:
         """Note the fitness of `epoch`; return whether it is the best so far. A tie counts, but is no improvement."""
-        tie = value == self.best
         if value > self.best:
             self.best, self.epoch = value, epoch
-            return True
-        return tie
+        return value == self.best
 
     def should_stop(self, epoch: int) -> bool:
         """Whether training stops after `epoch`; never with ``--noval``."""

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from utils.training.tensor_lists import lerp_lists
+from utils.training.tensor_lists import apply_each
 
 
 class ModelEMA:
@@ -38,6 +38,6 @@ class ModelEMA:
     def update(self) -> None:
         """Average in the present weights of the model."""
         self.updates += 1
-        lerp_lists([a for a, _ in self._floating], [b for _, b in self._floating], 1 - self.decay())
+        apply_each("lerp_", [a for a, _ in self._floating], [b for _, b in self._floating], 1 - self.decay())
         for a, b in self._counts:
             a.copy_(b)

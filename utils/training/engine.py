@@ -62,7 +62,7 @@ def train_one_epoch(
 
         with gradient_sync(state.wrapped, enabled=due):
             loss, terms = run_or_recompute(forward_backward, images, targets, f"epoch {epoch}, batch {number}")
-        accumulated.add(number, batch.paths, loss)
+        accumulated.batches.append((number, batch.paths, loss))
         values = torch.stack([terms[t] for t in TERMS])
         sums += torch.where(values.isfinite().all(), values, sums / max(number, 1))  # a non-finite batch counts as the mean so far
         if due:
@@ -75,7 +75,7 @@ def train_one_epoch(
                 state.scaler.update()
                 state.optimizer.zero_grad(set_to_none=True)
                 state.ema.update()
-            accumulated.clear()
+            accumulated.batches.clear()
         if number < interval or number % interval == 0 or last:
             report(number, (sums * state.ranks.world_size / (number + 1)).tolist(), batch, images.shape[-1])
         if due:

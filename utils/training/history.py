@@ -43,16 +43,27 @@ class History:
 
     def __init__(self, folder: Path, *, start: int = 0, origin: Path | None = None) -> None:
         self.path = folder / "results.csv"
-        kept = _rows_before((origin or folder) / "results.csv", start)
+        before = (origin or folder) / "results.csv"
+        rows = before.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if start and before.is_file() else []
+        kept = [row for row in rows if row.endswith("\n") and float(row.split(",")[0]) < start]
         write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]))
         self._size = self.path.stat().st_size  # of the complete rows
         self._unwritten: list[str] = []
         self._board = _tensorboard(folder, start)
 
     def append(self, values: Mapping[str, float]) -> None:
-        """Add the row of an epoch, which `flush` writes; `values` contains every column."""
+        """Add the row of an epoch, which `flush` writes, and send it to TensorBoard, which is dropped when that fails.
+
+        Args:
+            values: of every column.
+        """
         self._unwritten.append(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
-        self._draw(values)
+        try:
+            for name in COLUMNS[1:] if self._board else ():
+                self._board.add_scalar(name, values[name], int(values["epoch"]))
+        except (OSError, RuntimeError) as error:
+            LOG.warning("TensorBoard is switched off: cannot write its file (%s)", error)
+            self._board = None
 
     def flush(self) -> None:
         """Write the rows added since, over the remains of a failed write.
@@ -72,32 +83,13 @@ class History:
             raise StorageError(f"{self.path}: cannot write a row ({error.strerror or error})") from error
         self._unwritten.clear()
 
-    def _draw(self, values: Mapping[str, float]) -> None:
-        """Send a row to TensorBoard, which is dropped when that fails."""
-        if self._board is None:
-            return
-        try:
-            for name in COLUMNS[1:]:
-                self._board.add_scalar(name, values[name], int(values["epoch"]))
-        except (OSError, RuntimeError) as error:
-            LOG.warning("TensorBoard is switched off: cannot write its file (%s)", error)
-            self._board = None
-
     def close(self) -> None:
         """Close TensorBoard's file."""
-        if self._board is None:
-            return
         try:
-            self._board.close()
+            if self._board:
+                self._board.close()
         except (OSError, RuntimeError) as error:
             LOG.warning("the last values for TensorBoard are lost: cannot write its file (%s)", error)
-
-
-def _rows_before(path: Path, start: int) -> list[str]:
-    if start == 0 or not path.is_file():
-        return []
-    rows = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
-    return [row for row in rows if row.endswith("\n") and float(row.split(",")[0]) < start]
 
 
 def _tensorboard(folder: Path, start: int) -> Any:

@@ -45,14 +45,6 @@ class AccumulatedBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def add(self, number: int, paths: list[str], loss: Tensor) -> None:
-        """Append a batch."""
-        self.batches.append((number, paths, loss))
-
-    def clear(self) -> None:
-        """Forget them after the step."""
-        self.batches.clear()
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:

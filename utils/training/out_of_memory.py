@@ -18,13 +18,14 @@ from utils.errors import UserError
 from utils.training.buffer_snapshot import BufferSnapshot
 from utils.training.losses.loss import Terms
 from utils.training.state import TrainState
-from utils.training.tensor_lists import add_lists
+from utils.training.tensor_lists import apply_each
 
 ForwardBackward = Callable[[Tensor, Tensor], tuple[Tensor, Terms]]
 """Adds the gradients of a batch (images, targets) to those accumulated; returns the loss and its terms."""
 
 _MESSAGES = ("not enough memory", "DefaultCPUAllocator", "out of memory")
 """Parts of the messages of errors that have no type of their own."""
+_FINAL = "out of memory in {} ({}): lower --batch-size or --imgsz, or choose a smaller model"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -50,28 +51,32 @@ class OutOfMemoryRetry:
         Raises:
             UserError: the batch, named by `where`, does not fit.
         """
-        single = self._state.ranks.world_size == 1
+        state = self._state
+        if state.ranks.world_size > 1:
+            result = _attempt(forward_backward, images, targets)
+            if isinstance(result, str):
+                raise UserError(_FINAL.format(f"{where}, on rank {state.ranks.rank}", result))
+            return result
         accumulated = [p.grad for p in self._parameters]
-        if single:
-            self._buffers.save()
+        self._buffers.save()
         while True:
-            if single:  # those of a failed backward pass must not be added to the accumulated gradients
-                for p in self._parameters:
-                    p.grad = None
-            try:
-                result = forward_backward(images, targets)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                reason = " ".join(str(error).split())[:200]
-            else:
-                if single:
-                    self._accumulate(accumulated)
+            for p in self._parameters:  # those of a failed backward pass must not be added to the accumulated gradients
+                p.grad = None
+            result = _attempt(forward_backward, images, targets)
+            if not isinstance(result, str):
+                self._accumulate(accumulated)
                 return result
-            # outside the handler, so that nothing holds the failed try's tensors
-            if single:
-                self._buffers.restore()
-            self._recompute(reason, where)
+            self._buffers.restore()
+            if state.recompute:
+                raise UserError(_FINAL.format(f"{where}, even with recomputed activations", result))
+            state.recompute, state.wrapped = True, functools.partial(recomputed_forward, state.model, state.layers)
+            state.events.record(
+                "out of memory",
+                f"out of memory in {where}; from now on activations are recomputed in the backward pass: "
+                "the result is the same, and a step takes about a third longer",
+                where=where,
+                reason=result,
+            )
             torch.manual_seed(torch.initial_seed())
             if images.is_cuda:
                 torch.cuda.empty_cache()
@@ -80,30 +85,26 @@ class OutOfMemoryRetry:
         """Add the new gradients to those `accumulated`, in the order in which autograd would."""
         both = [(old, p.grad) for p, old in zip(self._parameters, accumulated, strict=True) if old is not None and p.grad is not None]
         if both:
-            add_lists([old for old, _ in both], [new for _, new in both])
+            apply_each("add_", [old for old, _ in both], [new for _, new in both])
         for p, old in zip(self._parameters, accumulated, strict=True):
             if old is not None:
                 p.grad = old
 
-    def _recompute(self, reason: str, where: str) -> None:
-        state, ranks = self._state, self._state.ranks
-        if ranks.world_size > 1 or state.recompute:
-            place = f"{where}, on rank {ranks.rank}" if ranks.world_size > 1 else f"{where}, even with recomputed activations"
-            raise UserError(f"out of memory in {place} ({reason}): lower --batch-size or --imgsz, or choose a smaller model")
-        state.recompute, state.wrapped = True, functools.partial(recomputed_forward, state.model, state.layers)
-        state.events.record(
-            "out of memory",
-            f"out of memory in {where}; from now on activations are recomputed in the backward pass: "
-            "the result is the same, and a step takes about a third longer",
-            where=where,
-            reason=reason,
-        )
+
+def _attempt(forward_backward: ForwardBackward, images: Tensor, targets: Tensor) -> tuple[Tensor, Terms] | str:
+    """The result; if memory ran out, the error's message alone, so that nothing holds the failed try's tensors."""
+    try:
+        return forward_backward(images, targets)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return " ".join(str(error).split())[:200]
 
 
 def recomputed_forward(model: nn.Module, layers: Sequence[nn.Module], images: Tensor) -> Sequence[Tensor]:
     """Call `model`; its `layers` keep no activations of their inside and compute them again in the backward pass."""
     for layer in layers:
-        contexts = functools.partial(_contexts, layer)
+        contexts = functools.partial(lambda kept: (contextlib.nullcontext(), _kept_buffers(kept)), layer)
         layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False, context_fn=contexts)
     try:
         return model(images)
@@ -112,13 +113,9 @@ def recomputed_forward(model: nn.Module, layers: Sequence[nn.Module], images: Te
             del layer.forward  # uncovers the method of its class
 
 
-def _contexts(layer: nn.Module) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-    """Those of a layer's forward pass and of its recomputation, which must not update batch-norm statistics a second time."""
-    return contextlib.nullcontext(), _kept_buffers(layer)
-
-
 @contextlib.contextmanager
 def _kept_buffers(layer: nn.Module) -> Iterator[None]:
+    """The context of a layer's recomputation, which must not update batch-norm statistics a second time."""
     buffers = BufferSnapshot(layer)
     try:
         yield

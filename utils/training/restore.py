@@ -33,7 +33,11 @@ def restore_run(run: Run, stopped: StoppedRun) -> None:
     # otherwise last.pt belongs to another folder, or holds settings that a kill would bring back
     run.resumed = stopped.folder is not None and stopped.path.name in (LAST, PREVIOUS) and not stopped.changed
     with refusing_unfit(stopped):
-        _check_data(run, stopped)
+        before = resume.get("data", {})
+        changes = [text for split in before for text in data_changes(split, before[split], run.data[split])]
+        if changes and not stopped.config.resume_anyway:
+            raise UserError(f"--data {run.config.data}: {'; '.join(changes)}. --resume-anyway resumes with the new data")
+        stopped.changes.extend(changes)
         restore_optimization(run.state, stopped.payload)
         run.stopping.best, run.stopping.epoch, run.ap = resume["best"], resume["best_epoch"], resume["ap"]
         run.position = _position(run, resume)
@@ -89,14 +93,6 @@ def refusing_unfit(stopped: StoppedRun) -> Iterator[None]:
         raise UserError(
             f"{stopped.path}: its state does not fit its model ({reason}); start from it with --weights {stopped.path}"
         ) from error
-
-
-def _check_data(run: Run, stopped: StoppedRun) -> None:
-    before = stopped.payload["resume"].get("data", {})
-    changes = [text for split in before for text in data_changes(split, before[split], run.data[split])]
-    if changes and not stopped.config.resume_anyway:
-        raise UserError(f"--data {run.config.data}: {'; '.join(changes)}. --resume-anyway resumes with the new data")
-    stopped.changes.extend(changes)
 
 
 def _position(run: Run, resume: Mapping[str, Any]) -> Position:

@@ -62,7 +62,7 @@ class StoppedRun:
     @property
     def finished(self) -> bool:
         """Whether no epoch is left."""
-        return _is_finished(self.payload, self.config)
+        return is_finished(self.payload, self.config)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -78,9 +78,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def is_finished(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint of a run is its last: all epochs are done, or it stopped early."""
-    return _is_finished(payload, _restored(TrainConfig, payload["config"], "the checkpoint"))
+def is_finished(payload: Mapping[str, Any], config: TrainConfig | None = None) -> bool:
+    """Whether a checkpoint of a run is its last: all epochs are done, or it stopped early; `config` is by default the checkpoint's."""
+    config = config or _restored(TrainConfig, payload["config"], "the checkpoint")
+    done, state = int(payload["epoch"]) + 1, payload["resume"]
+    if state.get("batch"):
+        return False
+    return done >= config.epochs or EarlyStopping(config.patience, state["best"], state["best_epoch"]).should_stop(done - 1)
 
 
 def locate(config: TrainConfig) -> Path:
@@ -154,7 +158,11 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     merged_hyp = dataclasses.replace(old_hyp, **new_hyp)
     changed = bool(_changes(old, new) or merged_hyp != old_hyp)
     stopped = StoppedRun(path, merged, merged_hyp, payload, run_folder(path), asks_for_new_folder(config, given), changes, changed)
-    _check_unfinished(stopped)
+    if stopped.finished and not (stopped.folder and not (stopped.folder / "metrics.json").is_file()):
+        done = stopped.epoch
+        if done >= merged.epochs:
+            raise UserError(f"{path}: all {done} epochs are done, nothing to resume; for more give --epochs above {done}")
+        raise UserError(f"{path}: stopped early after epoch {done - 1}, nothing to resume; for more give a larger --patience, or 0")
     return stopped
 
 
@@ -225,19 +233,3 @@ def _changes(old: object, new: Mapping[str, Any]) -> list[str]:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _is_finished(payload: Mapping[str, Any], config: TrainConfig) -> bool:
-    done, state = int(payload["epoch"]) + 1, payload["resume"]
-    if state.get("batch"):
-        return False
-    return done >= config.epochs or EarlyStopping(config.patience, state["best"], state["best_epoch"]).should_stop(done - 1)
-
-
-def _check_unfinished(stopped: StoppedRun) -> None:
-    done, path = stopped.epoch, stopped.path
-    if not stopped.finished or (stopped.folder and not (stopped.folder / "metrics.json").is_file()):
-        return
-    if done >= stopped.config.epochs:
-        raise UserError(f"{path}: all {done} epochs are done, nothing to resume; for more give --epochs above {done}")
-    raise UserError(f"{path}: stopped early after epoch {done - 1}, nothing to resume; for more give a larger --patience, or 0")

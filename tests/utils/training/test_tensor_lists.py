@@ -15,10 +15,10 @@ def test_lists(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delattr(torch, f"_foreach_{name}")
     a, b = [torch.zeros(2), torch.tensor([1.0])], [torch.tensor([3.0, 4.0]), torch.tensor([2.0])]
     assert [float(n) for n in lists.norms(b)] == [5, 2]
-    lists.lerp_lists(a, b, 0.5)
+    lists.apply_each("lerp_", a, b, 0.5)
     assert [t.tolist() for t in a] == [[1.5, 2], [1.5]]
-    lists.add_lists(a, b)
+    lists.apply_each("add_", a, b)
     assert [t.tolist() for t in a] == [[4.5, 6], [3.5]]
-    lists.copy_lists(a, b)
+    lists.apply_each("copy_", a, b)
     assert [t.tolist() for t in a] == [[3, 4], [2]]
     assert a[0] is not b[0]

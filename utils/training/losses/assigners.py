@@ -48,7 +48,9 @@ def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: floa
     ratio = wh[None] / anchors[:, None].to(wh)  # (A, n, 2)
     anchor, target = (torch.maximum(ratio, 1 / ratio).amax(2) < limit).nonzero(as_tuple=True)
     xy = targets[target, 2:4] * size
-    near = torch.stack([torch.ones_like(target, dtype=torch.bool), *_near(xy, size)])  # (5, pairs)
+    back = size - xy
+    low, high = (xy % 1 < 0.5) & (xy > 1), (back % 1 < 0.5) & (back > 1)  # (pairs, 2): near the cell to the left, above; right, below
+    near = torch.stack([torch.ones_like(target, dtype=torch.bool), *low.unbind(1), *high.unbind(1)])  # (5, pairs)
     side, pair = near.nonzero(as_tuple=True)
     shift = targets.new_tensor(_NEIGHBOURS)[side]
     cell = (xy[pair] - shift).floor()
@@ -56,11 +58,3 @@ def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: floa
     column, row = torch.minimum(cell.long().clamp(min=0), torch.tensor([nx - 1, ny - 1], device=cell.device)).unbind(1)
     image, cls = targets[target[pair], :2].long().unbind(1)
     return Assignment(image, anchor[pair], row, column, box, cls)
-
-
-def _near(xy: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-    """Per pair, whether the cell to the left, above, to the right, below is a neighbour near the centre `xy` (pairs, 2)."""
-    low = (xy % 1 < 0.5) & (xy > 1)
-    back = size - xy
-    high = (back % 1 < 0.5) & (back > 1)
-    return (*low.unbind(1), *high.unbind(1))
