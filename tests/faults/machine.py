@@ -1,4 +1,7 @@
-"""Faults of the machine: full or broken disks, NaN and Inf, out of memory, lost dataloader workers."""
+"""Faults of the machine: full or broken disks, and lost dataloader workers.
+
+NaN, Inf and out of memory are injected by the tests of `utils.training.nonfinite` and `utils.training.out_of_memory`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import torch
 
 from tests.faults.machine_disk import disk_faults
 from tests.faults.machine_loader import loader_faults
-from tests.faults.machine_steps import memory_faults, number_faults
 from tests.faults.tally import Tally
 
 
@@ -21,7 +23,5 @@ def run(folder: Path, *, short: bool) -> Tally:
     multiprocessing.set_start_method("fork", force=True)  # loader processes are to start at once
     logging.getLogger("attune").setLevel(logging.CRITICAL)
     disk_faults(tally, folder, short=short)  # first: it forks, which a process that has computed may not bear
-    number_faults(tally, folder, short=short)
-    memory_faults(tally, folder, short=short)
     loader_faults(tally, folder, short=short)
     return tally

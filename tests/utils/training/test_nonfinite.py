@@ -36,14 +36,17 @@ def test_a_bad_batch_does_not_show_in_the_mean_loss():
 
 
 @pytest.mark.parametrize("where", ["weight", "class weight", "statistics", "momentum"])
-def test_lasting_damage_is_undone_at_once(where, caplog):
-    state = new_state()
+def test_lasting_damage_is_undone_at_once(where, tmp_path, caplog):
+    state = new_state(events=Events(tmp_path / "events.jsonl"))
     train(state, 1)
     guard, times = guard_with_checkpoint(state)
     train(state, 1, Spoilt({2: lambda: poison(state, where)}), guard)
     assert len(times) == 1
     assert is_finite(state)
     assert "restored the weights of epoch 0, batch 0" in caplog.text
+    (event,) = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert event["event"] == "rolled back"
+    assert ".jpg" in " ".join(event["files"])
 
 
 @pytest.mark.parametrize("where", ["weight", "statistics", "momentum", "ema"])
