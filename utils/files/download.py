@@ -41,12 +41,21 @@ def downloaded(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT
     with tempfile.TemporaryDirectory(dir=folder) as place:
         file = Path(place, name)
         try:
-            _download(url, file, max_bytes, timeout)
+            answer: Any
+            with open_url(url, timeout=timeout) as answer, file.open("wb") as out:
+                announced = int(answer.headers.get("Content-Length") or 0)
+                while announced <= max_bytes and out.tell() <= max_bytes and (chunk := answer.read(_CHUNK)):
+                    out.write(chunk)
+                size = out.tell()
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, UserError):
                 raise
             reason = getattr(error, "reason", None) or error
             raise UserError(f"{without_secrets(url)}: download failed ({reason})") from error
+        if max(announced, size) > max_bytes:
+            raise UserError(f"{without_secrets(url)}: larger than {max_bytes >> 20} MiB; download it manually and give its path")
+        if size < announced:
+            raise UserError(f"{without_secrets(url)}: the transfer ended after {size} of {announced} bytes")
         yield file
 
 
@@ -81,18 +90,6 @@ def open_url(url: str, *, timeout: float = TIMEOUT, public: bool = False) -> IO[
     for handler in (*(getattr(urllib.request, kind)() for kind in kinds), _Redirects(public=public)):
         opener.add_handler(handler)
     return opener.open(request, timeout=timeout)
-
-
-def _download(url: str, file: Path, max_bytes: int, timeout: float) -> None:
-    answer: Any
-    with open_url(url, timeout=timeout) as answer, file.open("wb") as out:
-        announced = int(answer.headers.get("Content-Length") or 0)
-        while announced <= max_bytes and out.tell() <= max_bytes and (chunk := answer.read(_CHUNK)):
-            out.write(chunk)
-        if max(announced, out.tell()) > max_bytes:
-            raise UserError(f"{without_secrets(url)}: larger than {max_bytes >> 20} MiB; download it manually and give its path")
-        if out.tell() < announced:
-            raise UserError(f"{without_secrets(url)}: the transfer ended after {out.tell()} of {announced} bytes")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -20,21 +20,8 @@ MAX_OPCODES = 1_000_000
 _KEYS = (str, int, float, bool, bytes, type(None))  # nothing nested: hashing a deep tuple would overflow the C stack
 _OLD_PYTHON = {"__builtin__", "copy_reg", "commands", "posix", "nt"}
 _INERT = {"collections", "pathlib", "argparse", "datetime", "enum", "_codecs", "__builtin__", "builtins"}
-_INERT_BUILTINS = {
-    "set",
-    "frozenset",
-    "list",
-    "dict",
-    "tuple",
-    "int",
-    "float",
-    "str",
-    "bool",
-    "bytearray",
-    "complex",
-    "object",
-    "slice",
-    "range",
+_INERT_BUILTINS = {"set", "frozenset", "list", "dict", "tuple", "int", "float", "str", "bool"} | {
+    *("bytearray", "complex", "object", "slice", "range")
 }
 
 
@@ -101,7 +88,12 @@ class PickleReader:
                 warnings.simplefilter("ignore")  # invalid escapes in old strings
                 for opcode, arg, _ in pickletools.genops(self.file):
                     self.charge(1)
-                    self._step(opcode.name, arg)
+                    if opcode.name in _PUSHES:
+                        self.stack.append(arg)
+                    elif opcode.name in _STEPS:
+                        _STEPS[opcode.name](self, arg)
+                    elif opcode.name not in ("PROTO", "FRAME", "STOP"):
+                        raise RefusedError(f"its pickle uses {opcode.name}, which checkpoints do not use")
             (value,) = self.stack
         except RefusedError:
             raise
@@ -115,15 +107,8 @@ class PickleReader:
         if self.budget < 0:
             raise RefusedError(f"its pickle takes more than {MAX_OPCODES} steps")
 
-    def _step(self, name: str, arg: Any) -> None:
-        if name in _PUSHES:
-            self.stack.append(arg)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name]())
-        elif name in _STEPS:
-            _STEPS[name](self, arg)
-        elif name not in ("PROTO", "FRAME", "STOP"):
-            raise RefusedError(f"its pickle uses {name}, which checkpoints do not use")
+    def _push(self, value: Any) -> None:
+        self.stack.append(value)
 
     def _mark(self, _: Any) -> None:
         self.marks.append(self.stack)
@@ -134,22 +119,14 @@ class PickleReader:
         items, self.stack = self.stack, self.marks.pop()
         return items
 
-    def _pop(self, _: Any) -> None:
-        if self.stack:
-            self.stack.pop()
-        else:
-            self._items()
-
-    def _pop_mark(self, _: Any) -> None:
-        self._items()
-
     def _tuple(self, length: int) -> None:
         items = tuple(self.stack[-length:])
         if len(items) != length:
             raise IndexError("stack underflow")
         self.stack[-length:] = [items]
 
-    def _append(self, target: Any, items: list[Any]) -> None:
+    def _append(self, items: list[Any]) -> None:
+        target = self.stack[-1]
         if type(target) is set:
             target.update(_keys(items))
         elif type(target) is list:
@@ -157,48 +134,22 @@ class PickleReader:
         else:
             raise RefusedError("its pickle appends to something other than a list")
 
-    def _append_all(self, _: Any) -> None:
-        items = self._items()
-        self._append(self.stack[-1], items)
-
-    def _append_one(self, _: Any) -> None:
-        item = self.stack.pop()
-        self._append(self.stack[-1], [item])
-
-    def _set_all(self, _: Any) -> None:
-        items = self._items()
-        self._set(self.stack[-1], items)
-
-    def _set_one(self, _: Any) -> None:
-        items = [self.stack[-2], self.stack[-1]]
-        del self.stack[-2:]
-        self._set(self.stack[-1], items)
-
-    @staticmethod
-    def _set(target: Any, items: list[Any]) -> None:
+    def _set(self, items: list[Any]) -> None:
+        target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
             raise RefusedError("its pickle sets items of something other than a dict")
         target.update(zip(_keys(items[::2]), items[1::2], strict=True))
 
-    def _collect(self, kind: type[Any]) -> None:
+    def _dict(self, _: Any) -> None:
         items = self._items()
-        value: Any = {} if kind is dict else kind(_keys(items)) if kind is frozenset else kind(items)
-        if kind is dict:
-            self._set(value, items)
-        self.stack.append(value)
-
-    def _get(self, index: int) -> None:
-        self.stack.append(self.memo[index])
+        self.stack.append({})
+        self._set(items)
 
     def _put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
     def _global(self, text: str) -> None:
         module, _, name = text.partition(" ")
-        self.stack.append(named(module, name))
-
-    def _stack_global(self, _: Any) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
         self.stack.append(named(module, name))
 
     def _reduce(self, _: Any) -> None:
@@ -225,9 +176,6 @@ class PickleReader:
         elif type(target) is not dict:  # the _metadata attribute of state_dicts is ignored
             raise RefusedError("its pickle sets the state of something other than an object")
 
-    def _persistent(self, _: Any) -> None:
-        self.stack.append(self.persistent(self.stack.pop()))
-
 
 def named(module: object, name: object) -> Name:
     """Return the inert name; of the standard library only harmless names are accepted."""
@@ -253,44 +201,42 @@ _PUSHES = (
     | {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
     | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 )
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": set,
-}
-_STEPS: dict[str, Callable[[PickleReader, Any], None]] = {
+_STEPS: dict[str, Callable[[PickleReader, Any], Any]] = {
+    "NONE": lambda m, _: m._push(None),
+    "NEWTRUE": lambda m, _: m._push(True),
+    "NEWFALSE": lambda m, _: m._push(False),
+    "EMPTY_LIST": lambda m, _: m._push([]),
+    "EMPTY_TUPLE": lambda m, _: m._push(()),
+    "EMPTY_DICT": lambda m, _: m._push({}),
+    "EMPTY_SET": lambda m, _: m._push(set()),
     "MARK": PickleReader._mark,
-    "POP": PickleReader._pop,
-    "POP_MARK": PickleReader._pop_mark,
-    "DUP": lambda m, _: m.stack.append(m.stack[-1]),
+    "POP": lambda m, _: m.stack.pop() if m.stack else m._items(),
+    "POP_MARK": lambda m, _: m._items(),
+    "DUP": lambda m, _: m._push(m.stack[-1]),
     "TUPLE1": lambda m, _: m._tuple(1),
     "TUPLE2": lambda m, _: m._tuple(2),
     "TUPLE3": lambda m, _: m._tuple(3),
-    "TUPLE": lambda m, _: m._collect(tuple),
-    "LIST": lambda m, _: m._collect(list),
-    "DICT": lambda m, _: m._collect(dict),
-    "FROZENSET": lambda m, _: m._collect(frozenset),
-    "APPEND": PickleReader._append_one,
-    "APPENDS": PickleReader._append_all,
-    "ADDITEMS": PickleReader._append_all,
-    "SETITEM": PickleReader._set_one,
-    "SETITEMS": PickleReader._set_all,
-    "GET": PickleReader._get,
-    "BINGET": PickleReader._get,
-    "LONG_BINGET": PickleReader._get,
+    "TUPLE": lambda m, _: m._push(tuple(m._items())),
+    "LIST": lambda m, _: m._push(m._items()),
+    "DICT": PickleReader._dict,
+    "FROZENSET": lambda m, _: m._push(frozenset(_keys(m._items()))),
+    "APPEND": lambda m, _: m._append([m.stack.pop()]),
+    "APPENDS": lambda m, _: m._append(m._items()),
+    "ADDITEMS": lambda m, _: m._append(m._items()),
+    "SETITEM": lambda m, _: m._set([m.stack.pop(-2), m.stack.pop()]),
+    "SETITEMS": lambda m, _: m._set(m._items()),
+    "GET": lambda m, index: m._push(m.memo[index]),
+    "BINGET": lambda m, index: m._push(m.memo[index]),
+    "LONG_BINGET": lambda m, index: m._push(m.memo[index]),
     "PUT": PickleReader._put,
     "BINPUT": PickleReader._put,
     "LONG_BINPUT": PickleReader._put,
     "MEMOIZE": lambda m, _: m._put(len(m.memo)),
     "GLOBAL": PickleReader._global,
     "INST": PickleReader._global,  # only to name what is refused: using it fails
-    "STACK_GLOBAL": PickleReader._stack_global,
+    "STACK_GLOBAL": lambda m, _: m._push(named(m.stack.pop(-2), m.stack.pop())),
     "REDUCE": PickleReader._reduce,
     "NEWOBJ": PickleReader._new,
     "BUILD": PickleReader._build,
-    "BINPERSID": PickleReader._persistent,
+    "BINPERSID": lambda m, _: m._push(m.persistent(m.stack.pop())),
 }
