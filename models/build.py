@@ -22,7 +22,7 @@ from models.activations import is_activation, parse_activation
 from models.arguments import called, require_fit
 from models.gate import Gate
 from models.layers.conv import set_activation
-from models.registry import Entry, Plan, Row, Scale, Width, lookup
+from models.registry import Entry, LayerPlan, Row, Scale, Width, lookup
 from models.size_limit import bounded
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
@@ -112,7 +112,7 @@ def _check_repeats(row: Row, entry: Entry, inputs: list[Width], scale: Scale) ->
         raise UserError(f"repeats is {row.repeats}, but {row.name} cannot be repeated; write 1")
 
 
-def _instantiate(row: Row, entry: Entry, plan: Plan) -> nn.Module:
+def _instantiate(row: Row, entry: Entry, plan: LayerPlan) -> nn.Module:
     build = plan.build or entry.build
     every = [plan.args] + [plan.again or plan.args] * (plan.repeats - 1)
     require_fit(entry.name, build, plan.args, row.keywords)

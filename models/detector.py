@@ -56,18 +56,15 @@ class Detector(nn.Module):
         self.spec = spec
         self.names = _names(names if names is not None else spec.names, spec)
         self.model, widths = build_layers(spec, seed)
-        self._check_head()
+        for row, layer in zip(spec.rows, self.model, strict=True):
+            if isinstance(layer, Detect) != (row.index == len(self.model) - 1):
+                raise UserError(f"{spec.where}: {row}: a model has one head, Detect, as its last row")
+        if self.head.classes != self.nc:
+            found = f"{spec.rows[-1]} has {self.head.classes} classes, but the model {self.nc}"
+            raise UserError(f"{spec.where}: {found}; write its first argument as nc")
         strides, self._deepest = measure_strides(self.model, spec, widths)
         self.head.set_strides(strides)
         self._steps = tuple(_steps(spec.rows))
-
-    def _check_head(self) -> None:
-        for row, layer in zip(self.spec.rows, self.model, strict=True):
-            if isinstance(layer, Detect) != (row.index == len(self.model) - 1):
-                raise UserError(f"{self.spec.where}: {row}: a model has one head, Detect, as its last row")
-        if self.head.classes != self.nc:
-            found = f"{self.spec.rows[-1]} has {self.head.classes} classes, but the model {self.nc}"
-            raise UserError(f"{self.spec.where}: {found}; write its first argument as nc")
 
     @property
     def head(self) -> Detect:

@@ -35,18 +35,6 @@ def _norm(args: Sequence[Any], _out: Any) -> int:
     return 2 * args[0].numel()
 
 
-def _real_transform(args: Sequence[Any], _out: Tensor) -> int:
-    return _butterflies(args[0], args[1]) // 2
-
-
-def _inverse_transform(args: Sequence[Any], out: Tensor) -> int:
-    return _butterflies(out, args[1]) // 2
-
-
-def _transform(args: Sequence[Any], _out: Tensor) -> int:
-    return _butterflies(args[0], args[1])
-
-
 def _butterflies(x: Tensor, dims: Sequence[int]) -> int:
     """5 N log2 N, the convention for a complex transform; one of real numbers takes half."""
     return round(5 * x.numel() * math.log2(max(math.prod(x.shape[d] for d in dims), 1)))
@@ -61,9 +49,9 @@ _FORMULAS: dict[str, Callable[[Sequence[Any], Any], int]] = {
     "addmm": _product(1),
     "addmv": _product(1),
     "baddbmm": _product(1),
-    "_fft_r2c": _real_transform,
-    "_fft_c2r": _inverse_transform,
-    "_fft_c2c": _transform,
+    "_fft_r2c": lambda args, _out: _butterflies(args[0], args[1]) // 2,
+    "_fft_c2r": lambda args, out: _butterflies(out, args[1]) // 2,
+    "_fft_c2c": lambda args, _out: _butterflies(args[0], args[1]),
 }
 """ATen operators by name: operations from the arguments and the result."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,7 @@ from models.probe import run_rows
 _ROUNDS = 5
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cost:
+class RowCost(NamedTuple):
     """Cost of a row, or of several together.
 
     Attributes:
@@ -35,7 +34,7 @@ class Cost:
     mebibytes: float
 
 
-def measure(models: Sequence[Detector], side: int) -> list[list[Cost]]:
+def measure(models: Sequence[Detector], side: int) -> list[list[RowCost]]:
     """Measure the rows of several models, alternating so that other processes affect them equally.
 
     Args:
@@ -55,7 +54,7 @@ def measure(models: Sequence[Detector], side: int) -> list[list[Cost]]:
                 collected.append(row_times)
     return [
         [
-            Cost(parameters(layer), giga, min(turns), held)
+            RowCost(parameters(layer), giga, min(turns), held)
             for layer, giga, turns, held in zip(
                 model.model, _operations(model, image), zip(*collected, strict=True), _held(model, image), strict=True
             )
@@ -64,25 +63,15 @@ def measure(models: Sequence[Detector], side: int) -> list[list[Cost]]:
     ]
 
 
-def total(costs: Sequence[Cost]) -> Cost:
+def total(costs: Sequence[RowCost]) -> RowCost:
     """The sum."""
-    return Cost(
-        sum(c.parameters for c in costs),
-        sum(c.giga for c in costs),
-        sum(c.milliseconds for c in costs),
-        sum(c.mebibytes for c in costs),
-    )
+    return RowCost(*(sum(column) for column in zip(*costs, strict=True)))
 
 
-def compared(cost: Cost, base: Cost) -> str:
+def compared(cost: RowCost, base: RowCost) -> str:
     """Format the differences of a cost from that of the base, absolute and in percent."""
-    pairs = (
-        (f"{cost.parameters - base.parameters:+,} parameters", cost.parameters, base.parameters),
-        (f"{cost.giga - base.giga:+.3f} GFLOPs", cost.giga, base.giga),
-        (f"{cost.milliseconds - base.milliseconds:+.1f} ms", cost.milliseconds, base.milliseconds),
-        (f"{cost.mebibytes - base.mebibytes:+.1f} MiB", cost.mebibytes, base.mebibytes),
-    )
-    return ", ".join(f"{text} ({100 * (a - b) / b:+.1f} %)" for text, a, b in pairs)
+    formats = ("{:+,} parameters", "{:+.3f} GFLOPs", "{:+.1f} ms", "{:+.1f} MiB")
+    return ", ".join(f"{form.format(a - b)} ({100 * (a - b) / b:+.1f} %)" for form, a, b in zip(formats, cost, base, strict=True))
 
 
 def _times(model: Detector, image: Tensor) -> list[float]:
@@ -108,26 +97,17 @@ def _operations(model: Detector, image: Tensor) -> list[float]:
 def _held(model: Detector, image: Tensor) -> list[float]:
     """MiB that each row saves for the backward pass; what two rows save counts for the first."""
     model = copy.deepcopy(model).train()
-    seen = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), image)}
-    amounts, outputs = [], list[Any]()
-    for row, layer in zip(model.spec.rows, model.model, strict=True):
-        held = _Held(seen)
-        inputs = [outputs[s] if s >= 0 else image for s in row.sources]
-        with torch.autograd.graph.saved_tensors_hooks(held.keep, lambda tensor: tensor):
-            outputs.append(layer(inputs[0] if len(inputs) == 1 else inputs))
-        amounts.append(held.bytes / 2**20)
-    return amounts
+    sizes = {t.untyped_storage().data_ptr(): 0 for t in (*model.parameters(), *model.buffers(), image)}
 
-
-class _Held:
-    """Adds up the storages that autograd saves. Its graph keeps them alive, so no pointer is reused."""
-
-    def __init__(self, seen: set[int]) -> None:
-        self.seen, self.bytes = seen, 0
-
-    def keep(self, tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self.seen:
-            self.seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
+        sizes.setdefault(storage.data_ptr(), storage.nbytes())  # autograd's graph keeps it alive, so no pointer is reused
         return tensor
+
+    totals, outputs = [0], list[Any]()
+    for row, layer in zip(model.spec.rows, model.model, strict=True):
+        inputs = [outputs[s] if s >= 0 else image for s in row.sources]
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            outputs.append(layer(inputs[0] if len(inputs) == 1 else inputs))
+        totals.append(sum(sizes.values()))
+    return [(after - before) / 2**20 for before, after in pairwise(totals)]

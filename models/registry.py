@@ -93,7 +93,7 @@ class Scale:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class LayerPlan:
     """What to build for a row.
 
     Attributes:
@@ -111,8 +111,8 @@ class Plan:
     build: Build | None = None
 
 
-Rule = Callable[[Row, Sequence[Width], Scale], Plan]
-"""(row with its arguments resolved, widths of its inputs, size of the model) -> Plan."""
+Rule = Callable[[Row, Sequence[Width], Scale], LayerPlan]
+"""(row with its arguments resolved, widths of its inputs, size of the model) -> LayerPlan."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -230,10 +230,10 @@ def nominal_width(row: Row) -> int:
     raise UserError(f"its first argument is the output width, a positive integer, not {width!r} (at most {MAX_CHANNELS}){form}")
 
 
-def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """C -> C, and the class takes C first: attention."""
     width = only(row, inputs)
-    return Plan((width, *row.args), width, scale.repeats(row.repeats))
+    return LayerPlan((width, *row.args), width, scale.repeats(row.repeats))
 
 
 def repeats_width(args: Sequence[Any]) -> bool:
@@ -241,46 +241,46 @@ def repeats_width(args: Sequence[Any]) -> bool:
     return bool(args) and isinstance(args[0], int) and not isinstance(args[0], bool) and args[0] >= MIN_WIDTH
 
 
-def preserve_either(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def preserve_either(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """`preserve`, for names that YOLOAir has too: a first argument that is a width is YOLOAir's repeated width."""
     return (preserve_named if repeats_width(row.args) else preserve)(row, inputs, scale)
 
 
-def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """C -> C for YOLOAir's rows, whose first argument repeats the nominal width: checked, then dropped."""
     width = only(row, inputs)
     if row.args and scale.channels(nominal_width(row)) != width:
         raise UserError(
             f"its first argument repeats the width of its input: {row.args[0]} is {scale.channels(row.args[0])} here, not {width}"
         )
-    return Plan((width, *row.args[1:]), width, scale.repeats(row.repeats))
+    return LayerPlan((width, *row.args[1:]), width, scale.repeats(row.repeats))
 
 
-def project(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def project(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """C -> the first argument, scaled: convolutions. The second and later repeats start from the new width."""
     width, out = only(row, inputs), scale.channels(nominal_width(row))
-    return Plan((width, out, *row.args[1:]), out, scale.repeats(row.repeats), (out, out, *row.args[1:]))
+    return LayerPlan((width, out, *row.args[1:]), out, scale.repeats(row.repeats), (out, out, *row.args[1:]))
 
 
-def stack(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def stack(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """Like `project`, but the class takes the repeats, third, and repeats its inner block: CSP."""
     width, out = only(row, inputs), scale.channels(nominal_width(row))
-    return Plan((width, out, scale.repeats(row.repeats), *row.args[1:]), out)
+    return LayerPlan((width, out, scale.repeats(row.repeats), *row.args[1:]), out)
 
 
-def concat(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+def concat(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
     """Widths add up."""
-    return Plan(row.args, sum(plain(row, inputs)))
+    return LayerPlan(row.args, sum(plain(row, inputs)))
 
 
-def untouched(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def untouched(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """C -> C, and the class takes no channels: upsampling, pooling."""
-    return Plan(row.args, only(row, inputs), scale.repeats(row.repeats))
+    return LayerPlan(row.args, only(row, inputs), scale.repeats(row.repeats))
 
 
-def levels(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+def levels(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
     """The class takes the widths of all its inputs first: detection heads."""
-    return Plan((plain(row, inputs), *row.args), 0)
+    return LayerPlan((plain(row, inputs), *row.args), 0)
 
 
 def pyramid(widths: Callable[..., Sequence[int]], *, scaled: bool = False) -> Rule:
@@ -289,11 +289,11 @@ def pyramid(widths: Callable[..., Sequence[int]], *, scaled: bool = False) -> Ru
     With `scaled`, the row's first argument is a nominal width, which the model's width multiple scales.
     """
 
-    def rule(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+    def rule(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
         args = row.args
         if scaled and args:
             args = (scale.channels(nominal_width(row)), *args[1:])
         args = (only(row, inputs), *args)
-        return Plan(args, tuple(widths(*args, **row.keywords)))
+        return LayerPlan(args, tuple(widths(*args, **row.keywords)))
 
     return rule

@@ -32,7 +32,9 @@ class _Allocations(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in _SIZED:
-            self._take(_elements(args if func is not torch.full else args[:1]))
+            sizes = args[:1] if func is torch.full else args
+            flat = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+            self._take(math.prod(n for n in flat if isinstance(n, int)))
         elif func in _COUNTED and args and all(isinstance(a, int | float) for a in args):
             self._take(max(map(abs, args)) ** (1 + (func is torch.eye)))
         return func(*args, **kwargs or {})
@@ -41,11 +43,6 @@ class _Allocations(TorchFunctionMode):
         self.left -= count
         if self.left < 0:
             raise UserError(f"asks for more than {MAX_ELEMENTS} weights; is one of its numbers too large?")
-
-
-def _elements(sizes: tuple[Any, ...]) -> float:
-    flat = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
-    return math.prod(n for n in flat if isinstance(n, int))
 
 
 @contextmanager

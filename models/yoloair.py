@@ -15,15 +15,15 @@ from models.attention.global_context import GCBlock
 from models.attention.gnconv import C3Hor, GnConv
 from models.attention.se import SE
 from models.attention.selective_kernel import SKConv
-from models.registry import Plan, Row, Scale, Width, nominal_width, only, preserve_named, register, repeats_width, stack
+from models.registry import LayerPlan, Row, Scale, Width, nominal_width, only, preserve_named, register, repeats_width, stack
 
 
-def _unscaled(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def _unscaled(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """`preserve_named` for a name whose number is not scaled there, and so is right at one size of the model only: not compared."""
     width = only(row, inputs)
     if row.args:
         nominal_width(row)
-    return Plan((width, *row.args[1:]), width, scale.repeats(row.repeats))
+    return LayerPlan((width, *row.args[1:]), width, scale.repeats(row.repeats))
 
 
 register(preserve_named, name="CA", example=(32, 4))(CoordAtt)
@@ -40,7 +40,7 @@ _UNDEFINED = "the paper's block; YOLOAir's YAMLs name it, but nothing there defi
 _DIFFERENCES = {
     "CA": "pools any height and width, exported too; the copy bakes the size of the map into the graph",
     "SEAttention": "the same formula; the width is its input's, where the copy books whatever number the row has",
-    "SKAttention": "the paper's: 3x3 convolutions of growing dilation, chosen between per channel",
+    "SKAttention": "the paper's: 3x3 convolutions of growing dilation, weighted per channel",
     "CrissCrossAttention": "its mask lies where the map does; the copy's stays on the CPU and fails on a GPU",
     "GlobalContextBlock": _UNDEFINED,
     "TripletAttention": _UNDEFINED,

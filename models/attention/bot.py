@@ -15,27 +15,27 @@ from models.attention.position import AbsolutePosition, RelativePosition, pair
 from models.layers.conv import Conv, batch_norm
 from models.layers.csp import C3
 from models.layers.norm import factor_and_shift
-from models.layers.transformer import shares
-from models.registry import Plan, Row, Scale, Width, only, project, register, stack
+from models.layers.transformer import attention_weights
+from models.registry import LayerPlan, Row, Scale, Width, only, project, register, stack
 
 Position = Literal["relative", "absolute"] | None
 
 
-def _own_width(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def _own_width(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """C -> heads x dim_head, or C where that is None."""
     width = only(row, inputs)
     given = {"heads": 4, "dim_head": 128} | dict(zip(("heads", "dim_head"), row.args, strict=False)) | dict(row.keywords)
     heads, dim_head = given["heads"], given["dim_head"]
-    # Other types are the constructor's to refuse.
+    # The constructor rejects other types.
     out = heads * dim_head if isinstance(heads, int) and isinstance(dim_head, int) else width
-    return Plan((width, *row.args), out, scale.repeats(row.repeats), (out, *row.args))
+    return LayerPlan((width, *row.args), out, scale.repeats(row.repeats), (out, *row.args))
 
 
 @register(_own_width, example=(4, 8, (6, 6)))
 class MHSA(nn.Module):
     """Multi-head self-attention over all positions of a map (arXiv:2101.11605, figure 4).
 
-    Projections have no bias and there is no output projection, as in the paper. The scaled query meets the position tables too.
+    Projections have no bias and there is no output projection, as in the paper. The position logits use the scaled query.
 
     Args:
         channels: width C of the input.
@@ -80,7 +80,7 @@ class MHSA(nn.Module):
         """Scaled queries, keys and values, (B, n, H * W, d), and the position logits, (B, n, H * W, H * W)."""
         height, width = x.shape[2:]
         qkv = self.to_qkv(x).unflatten(1, (3, self.heads, self.dim_head)).flatten(4)  # (B, 3, n, d, H * W)
-        q, k, v = qkv.transpose(3, 4).contiguous().unbind(1)  # the fused kernels want each pixel's d numbers side by side
+        q, k, v = qkv.transpose(3, 4).contiguous().unbind(1)  # the fused kernels need the d numbers of a pixel contiguous
         q = q * self.dim_head**-0.5
         mask: Tensor | None = None
         if isinstance(self.pos_emb, RelativePosition):
@@ -91,15 +91,15 @@ class MHSA(nn.Module):
         return q, k, v, mask
 
     def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
-        """What each position gets of the one in row and column `at`, or of all on average: (B, n, H, W), sums to 1."""
+        """Attention weights for the query in row and column `at`, or the mean over all queries: (B, n, H, W), sum to 1."""
         q, k, _, mask = self._projected(x)
-        return shares(q, k, None if at is None else at[0] * x.shape[3] + at[1], mask).unflatten(2, x.shape[2:])
+        return attention_weights(q, k, None if at is None else at[0] * x.shape[3] + at[1], mask).unflatten(2, x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         q, k, v, mask = self._projected(x)
         if mask is not None and mask.requires_grad and not x.is_cuda:
-            # No fused kernel of the CPU takes a mask that wants a gradient. Logits that begin as the mask need no sum of the two.
+            # The CPU has no fused kernel for a mask that requires a gradient. baddbmm adds the mask without a second logits tensor.
             logits = torch.baddbmm(mask.flatten(0, 1), q.flatten(0, 1), k.flatten(0, 1).mT)
             out = torch.bmm(logits.softmax(-1), v.flatten(0, 1)).unflatten(0, q.shape[:2])
         else:
@@ -108,7 +108,7 @@ class MHSA(nn.Module):
 
     @torch.no_grad()
     def absorb(self, norm: nn.BatchNorm2d) -> None:
-        """Fold a batch norm of the output, in evaluation mode, into the values: shares of a pixel sum to one."""
+        """Fold a batch norm of the output, in evaluation mode, into the values: the attention weights of a pixel sum to 1."""
         factor, shift = factor_and_shift(norm)
         width = self.heads * self.dim_head
         self.to_qkv.weight[2 * width :] *= factor.view(-1, 1, 1, 1)
@@ -255,7 +255,7 @@ class C3BoT(C3):
 
     Args:
         c1, c2, n, shortcut, e: as in `C3`.
-        heads: must divide the inner width; None takes as many of four as do.
+        heads: must divide the inner width; None is gcd(inner width, 4).
         fmap_size, position: as in `MHSA`.
 
     Shape:

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from models.arguments import positive
 from models.attention.tokens import DropPath, Mlp
 from models.layers.csp import C3
-from models.layers.transformer import shares
+from models.layers.transformer import attention_weights
 from models.registry import preserve, register, stack
 
 
 def heads_of(channels: int, wanted: int = 32) -> int:
-    """The most heads that divide the width and have `wanted` channels or more each, the paper's width of a head; at least one."""
+    """The maximum number of heads that divides the width and gives each at least `wanted` channels, 32 in the paper; at least 1."""
     return max(n for n in range(1, max(channels // wanted, 1) + 1) if channels % n == 0)
 
 
@@ -42,34 +42,37 @@ class _InnerPatchAttention(nn.Module):
         offset_columns = columns[:, None] - columns[None] + patch - 1
         self.register_buffer("relative_position_index", offset_rows * (2 * patch - 1) + offset_columns)
 
-    def shares(self, x: Tensor, at: tuple[int, int] | None) -> Tensor:
-        """What each pixel gets in its window, (B, heads, H, W); of one asking pixel, zeros outside of its window."""
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the windows, (windows, heads, P^2, d), and the position bias, (1, heads, P^2, P^2)."""
         patch, (batch, height, width, channels) = self.patch, x.shape
+        windows = x.reshape(batch, height // patch, patch, width // patch, patch, channels).transpose(2, 3)
+        qkv = self.qkv(windows.reshape(-1, patch * patch, channels))
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v, self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
+
+    def attention_weights(self, x: Tensor, at: tuple[int, int] | None) -> Tensor:
+        """Attention weights of each pixel in its window, (B, heads, H, W); for one query pixel, zero outside its window."""
+        patch, (batch, height, width, _) = self.patch, x.shape
         grid = (batch, height // patch, width // patch)
-        windows = x.reshape(batch, grid[1], patch, grid[2], patch, channels).transpose(2, 3).reshape(-1, patch * patch, channels)
-        q, k, _ = self.qkv(windows).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, _, bias = self._projected(x)
         query = None if at is None else at[0] % patch * patch + at[1] % patch
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
-        out = shares(q * q.shape[3] ** -0.5, k, query, bias).reshape(*grid, self.heads, patch, patch)
+        out = attention_weights(q * q.shape[3] ** -0.5, k, query, bias).reshape(*grid, self.heads, patch, patch)
         if at is not None:
-            asked = out.new_zeros(grid[1:])
-            asked[at[0] // patch, at[1] // patch] = 1
-            out = out * asked[..., None, None, None]
+            window = out.new_zeros(grid[1:])
+            window[at[0] // patch, at[1] // patch] = 1
+            out = out * window[..., None, None, None]
         return out.permute(0, 3, 1, 4, 2, 5).reshape(batch, self.heads, height, width)
 
     def forward(self, x: Tensor) -> Tensor:
         patch, (batch, height, width, channels) = self.patch, x.shape
-        rows, columns = height // patch, width // patch
-        windows = x.reshape(batch, rows, patch, columns, patch, channels).transpose(2, 3).reshape(-1, patch * patch, channels)
-        q, k, v = self.qkv(windows).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]  # (1, heads, P^2, P^2)
+        q, k, v, bias = self._projected(x)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        out = self.proj(out.transpose(1, 2).flatten(2))
-        return out.reshape(batch, rows, columns, patch, patch, channels).transpose(2, 3).reshape(batch, height, width, channels)
+        out = self.proj(out.transpose(1, 2).flatten(2)).reshape(batch, height // patch, width // patch, patch, patch, channels)
+        return out.transpose(2, 3).reshape(batch, height, width, channels)
 
 
 class _CrossPatchAttention(nn.Module):
-    """Attention among the P x P patches of each channel by itself; a patch's pixels are its features."""
+    """Attention among the P x P patches of each channel separately; the pixels of a patch are its features."""
 
     def __init__(self, patch: int) -> None:
         super().__init__()
@@ -79,30 +82,27 @@ class _CrossPatchAttention(nn.Module):
 
     def _tokens(self, x: Tensor) -> Tensor:
         patch, (batch, height, width, channels) = self.patch, x.shape
-        rows, columns = height // patch, width // patch
-        tokens = x.reshape(batch, rows, patch, columns, patch, channels).permute(0, 5, 1, 3, 2, 4)
-        return tokens.reshape(batch * channels, 1, rows * columns, patch * patch)
+        tokens = x.reshape(batch, height // patch, patch, width // patch, patch, channels).permute(0, 5, 1, 3, 2, 4)
+        return tokens.reshape(batch * channels, 1, -1, patch * patch)
 
-    def shares(self, x: Tensor, at: tuple[int, int] | None) -> Tensor:
-        """What each patch gets, of its channel's patches, the same for all of its pixels: (B, C, H, W)."""
+    def attention_weights(self, x: Tensor, at: tuple[int, int] | None) -> Tensor:
+        """Attention weights of each patch among its channel's patches, the same for all of its pixels: (B, C, H, W)."""
         patch, (batch, height, width, channels) = self.patch, x.shape
         q, k, _ = self.qkv(self._tokens(x)).chunk(3, -1)
         query = None if at is None else at[0] // patch * (width // patch) + at[1] // patch
-        out = shares(q / patch, k, query).reshape(batch, channels, height // patch, width // patch)
+        out = attention_weights(q / patch, k, query).reshape(batch, channels, height // patch, width // patch)
         return out.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         patch, (batch, height, width, channels) = self.patch, x.shape
-        rows, columns = height // patch, width // patch
-        tokens = self._tokens(x)
-        q, k, v = self.qkv(tokens).chunk(3, -1)
+        q, k, v = self.qkv(self._tokens(x)).chunk(3, -1)
         out = self.proj(F.scaled_dot_product_attention(q, k, v))
-        out = out.reshape(batch, channels, rows, columns, patch, patch).permute(0, 2, 4, 3, 5, 1)
+        out = out.reshape(batch, channels, height // patch, width // patch, patch, patch).permute(0, 2, 4, 3, 5, 1)
         return out.reshape(batch, height, width, channels)
 
 
 class _Block(nn.Module):
-    """Pre-norm transformer block over a map; the attention sees it padded to whole patches, the output is cropped."""
+    """Pre-norm transformer block over a map; the input of the attention is padded to whole patches, its output cropped."""
 
     def __init__(self, channels: int, attention: _InnerPatchAttention | _CrossPatchAttention, patch_size: int, drop_path: float) -> None:
         super().__init__()
@@ -114,14 +114,14 @@ class _Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
-        """What each pixel, or its patch, gets of the one in row and column `at`, or of all on average: (B, maps, H, W)."""
+        """Attention weights of each pixel, or its patch, for the query in row and column `at`, or the mean over all: (B, maps, H, W)."""
         height, width = x.shape[2:]
         padded = _padded(self.norm1(x.permute(0, 2, 3, 1)), self.patch_size)
-        return self.attn.shares(padded, at)[..., :height, :width]
+        return self.attn.attention_weights(padded, at)[..., :height, :width]
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        x = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C), in which norms, linear layers and sums run without copies of their own
+        x = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C): norms, linear layers and sums need no further copies
         mixed = self.attn(_padded(self.norm1(x), self.patch_size))[:, :height, :width]
         x = x + self.drop_path(mixed)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
@@ -134,12 +134,12 @@ class IPSA(_Block):
 
     Args:
         channels: width C of input and output.
-        heads: number of heads; None gives each 32 channels, as in the paper, or the next number that divides.
+        heads: number of heads; None is `heads_of(channels)`.
         patch_size: side P of the windows in pixels.
         drop_path: stochastic depth.
 
     Shape:
-        (B, C, H, W) -> (B, C, H, W), any H, W >= 1; padded to multiples of P inside, as the authors' detection code does
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1; padded to multiples of P internally, as in the authors' detection code
 
     Raises:
         ValueError: heads that do not divide the width.
@@ -164,7 +164,7 @@ class CPSA(_Block):
         drop_path: stochastic depth.
 
     Shape:
-        (B, C, H, W) -> (B, C, H, W), any H, W >= 1; padded to multiples of P inside
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1; padded to multiples of P internally
     """
 
     def __init__(self, channels: int, patch_size: int = 7, drop_path: float = 0.0) -> None:
@@ -180,7 +180,7 @@ class CAB(nn.Module):
         channels: width C of input and output.
         heads: heads of the inner-patch blocks, as in `IPSA`.
         patch_size: side P of the patches in pixels.
-        depth: how often the triple repeats.
+        depth: number of such triples.
         drop_path: stochastic depth.
 
     Shape:
@@ -206,7 +206,7 @@ class C3CAT(C3):
 
     Args:
         c1, c2, n, e: as in `C3`.
-        shortcut: no effect; the blocks have residuals of their own.
+        shortcut: has no effect; the blocks have their own residuals.
         heads: must divide the inner width; None as in `IPSA`.
         patch_size: side of the patches in pixels.
 

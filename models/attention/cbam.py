@@ -13,7 +13,7 @@ class _ChannelGate(nn.Module):
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
         hidden = max(channels // reduction, 1)
-        # The flatten of the authors' code has no state; it keeps the indices of their names.
+        # Flatten keeps the indices of the authors' state_dict keys.
         self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels))
 
     def attention(self, x: Tensor) -> Tensor:
@@ -42,11 +42,11 @@ class _SpatialGate(nn.Module):
 class CBAM(nn.Module):
     """Channel gate, then spatial gate (arXiv:1807.06521, eq. 1-3; details of the authors' code, maximum before mean).
 
-    There is no residual inside, which some copies add.
+    It has no residual, which some copies add.
 
     Args:
         channels: width C of input and output.
-        reduction: the channel gate's bottleneck has C / reduction units, at least one.
+        reduction: the channel gate's bottleneck has max(C // reduction, 1) units.
         kernel_size: side of the spatial gate's convolution, odd.
 
     Shape:

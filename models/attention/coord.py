@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
-from models.layers.conv import fold
+from models.layers.conv import fold_members
 from models.registry import preserve, register
 
 
@@ -15,12 +15,12 @@ from models.registry import preserve, register
 class CoordAtt(nn.Module):
     """Coordinate attention (Hou et al., CVPR 2021, arXiv:2103.02907).
 
-    Pools each row and each column, so that the gates keep where along one axis while summing over the other. Names of
-    members and BatchNorm settings are those of the authors' code, whose weights load as they are.
+    Pools each row and each column, so that the gates keep the position along one axis while averaging over the other. State_dict
+    keys and BatchNorm settings are those of the authors' code, whose weights load.
 
     Args:
         channels: width C of input and output.
-        reduction: C is squeezed to max(8, C // reduction) between the convolutions.
+        reduction: the bottleneck has max(C // reduction, 8) channels.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -56,6 +56,4 @@ class CoordAtt(nn.Module):
 
     def fuse(self) -> None:
         """Fold the batch norm into the first convolution."""
-        if isinstance(self.bn1, nn.BatchNorm2d):
-            self.conv1 = fold(self.conv1, self.bn1)
-            self.bn1 = nn.Identity()
+        fold_members(self, ("conv1", "bn1"))

@@ -80,10 +80,10 @@ class CoT(nn.Module):
     """Contextual Transformer block (arXiv:2107.12292, section 3.2; details of the authors' code).
 
     A grouped convolution gives each pixel its static context; query and context together predict, per pixel, a k x k kernel
-    that gathers the values around it into the dynamic context; a channel-wise softmax fuses the two.
+    that sums the values around it to the dynamic context; a channel-wise softmax fuses the two.
 
-    Channels c, c + C/8, c + 2C/8, ... share one k x k map. The copies in circulation average the map over its taps and soft-max
-    it over all positions, which leaves nothing of the neighbourhood; here it is the paper's.
+    Channels c, c + C/8, c + 2C/8, ... share one k x k map. Widely used copies average this map over its taps and apply a softmax
+    over all positions, which ignores the neighbourhood; here it is the paper's.
 
     Args:
         channels: width C of input and output.
@@ -103,7 +103,7 @@ class CoT(nn.Module):
         odd(self, kernel_size=kernel_size)
         multiple(self, 2 * self.groups, channels=channels)
         g = self.groups
-        # Eight channels share a map; of a width that eight does not divide, as many as do.
+        # Eight channels share a map, or as many as divide the width.
         self.share = math.gcd(channels // g, 8) if channels % (8 * g) else 8
         maps = channels // self.share
         self.kernel_size = kernel_size
@@ -128,7 +128,7 @@ class CoT(nn.Module):
         )
 
     def joined(self, x: Tensor, keys: Tensor) -> Tensor:
-        """Query and keys side by side: (B, C, H, W), (B, C, H, W) -> (B, 2C, H, W)."""
+        """Concatenate query and keys: (B, C, H, W), (B, C, H, W) -> (B, 2C, H, W)."""
         return torch.cat((x, keys), 1)
 
     def _kernels(self, x: Tensor, static: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class CoT(nn.Module):
         return self.embed(self.joined(x, static)).reshape(len(x) * self.groups, -1, self.kernel_size**2, *x.shape[2:])
 
     def attention(self, x: Tensor) -> Tensor:
-        """How strongly each pixel gathers around it: the mean magnitude of its k x k weights, (B, maps, H, W)."""
+        """The mean magnitude of each pixel's k x k weights, (B, maps, H, W)."""
         return self._kernels(x, self.key_embed(x)).abs().mean(2).reshape(len(x), -1, *x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,12 +153,12 @@ class CoT(nn.Module):
         """Selective-kernel fusion of the two contexts: (B, C, H, W), (B, C, H, W) -> (B, C, H, W)."""
         # Channel-major: logit 2c is the dynamic context's, 2c + 1 the static one's.
         logits = self.se((dynamic + static).mean((2, 3), keepdim=True))
-        share = logits.unflatten(1, (-1, 2)).softmax(2)  # (B, C, 2, 1, 1)
-        return dynamic * share[:, :, 0] + static * share[:, :, 1]
+        weights = logits.unflatten(1, (-1, 2)).softmax(2)  # (B, C, 2, 1, 1)
+        return dynamic * weights[:, :, 0] + static * weights[:, :, 1]
 
     @torch.no_grad()
     def fuse(self) -> None:
-        """Fold the batch norm after the aggregation: its factor into the values, in which the aggregation is linear."""
+        """Fold the batch norm after the aggregation: its factor goes into the values, in which the aggregation is linear."""
         if not isinstance(self.bn, nn.BatchNorm2d):
             return
         factor, shift = factor_and_shift(self.bn)
@@ -185,7 +185,7 @@ class CoXt(CoT):
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
 
     Raises:
-        ValueError: an even kernel size, or a width that is no multiple of 4.
+        ValueError: an even kernel size, or a width that is not a multiple of 4.
     """
 
     groups = 2
@@ -196,22 +196,22 @@ class CoXt(CoT):
 
 @register(project, example=(32, 2))
 class CoTBottleneck(ResidualBottleneck):
-    """ResNet's bottleneck whose 3x3 is a `CoT` block (arXiv:2107.12292, table 1), as CoTNet is made of.
+    """ResNet's bottleneck whose 3x3 is a `CoT` block (arXiv:2107.12292, table 1), the block of CoTNet.
 
-    There is neither norm nor activation after the CoT block; stride 2 is an average pool before it.
+    It has neither norm nor activation after the CoT block; stride 2 is an average pool before it.
 
     Args:
         channels: width of the input.
         out: width of the output.
         stride: 1 or 2.
         grouped: a `CoXt` block, as in CoTNeXt.
-        width: width of the CoT block; None takes a quarter of `out`, half as much again if grouped.
+        width: width of the CoT block; None is a quarter of `out`, or 3/8 if grouped.
 
     Shape:
         (B, channels, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))
 
     Raises:
-        ValueError: a stride other than 1 and 2, or a width that the block cannot serve.
+        ValueError: a stride other than 1 and 2, or a width that `CoT` rejects.
     """
 
     def __init__(self, channels: int, out: int, stride: int = 1, grouped: bool = False, width: int | None = None) -> None:
@@ -223,7 +223,7 @@ class CoTBottleneck(ResidualBottleneck):
         self.stride = stride
 
     def before(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 3, 2, 1) if self.stride == 2 else x  # padding is counted in the mean, as the authors do
+        return F.avg_pool2d(x, 3, 2, 1) if self.stride == 2 else x  # the mean includes the padding, as in the authors' code
 
 
 class CoTInner(nn.Module):

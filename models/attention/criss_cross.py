@@ -11,7 +11,7 @@ from models.registry import preserve, register
 
 @register(preserve, example=(1,))
 class CrissCross(nn.Module):
-    """Criss-cross attention (arXiv:1811.11721, section 3.2): a position attends to its row and its column, itself once.
+    """Criss-cross attention (arXiv:1811.11721, section 3.2): a position attends to its row and its column, counting itself once.
 
     Args:
         channels: width C of input and output.
@@ -40,10 +40,10 @@ class CrissCross(nn.Module):
         return x
 
     def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
-        """What each position gets, in the last pass, of the one in row and column `at`, or of all on average: (B, 1, H, W), sums to 1."""
+        """Attention weights in the last pass for the query in row and column `at`, or the mean over all: (B, 1, H, W), sum to 1."""
         for _ in range(self.recurrence - 1):
             x = self._once(x)
-        from_column, from_row = self._shares(x).split(x.shape[2:], 3)  # (B, H, W, H) and (B, H, W, W)
+        from_column, from_row = self._weights(x).split(x.shape[2:], 3)  # (B, H, W, H) and (B, H, W, W)
         if at is None:
             return (from_column.sum(1).transpose(1, 2) + from_row.sum(2))[:, None] / (x.shape[2] * x.shape[3])
         row, column = at
@@ -52,19 +52,19 @@ class CrissCross(nn.Module):
         out[:, 0, row] += from_row[:, row, column]
         return out
 
-    def _shares(self, x: Tensor) -> Tensor:
-        """What a position takes of those in its column, itself left out, and then in its row: (B, H, W, H + W)."""
+    def _weights(self, x: Tensor) -> Tensor:
+        """Attention weights of each query over its column, without itself, and then over its row: (B, H, W, H + W)."""
         q, k = self.query_conv(x), self.key_conv(x)
         column = torch.einsum("bcyx,bcjx->byxj", q, k)
         row = torch.einsum("bcyx,bcyj->byxj", q, k)
-        # The position itself stands in its row already. The mask is made where the map is: copies make it on the CPU.
+        # The row already contains the position itself. Widely used copies create this mask on the CPU.
         index = torch.arange(x.shape[2], device=x.device)
         itself = (index[:, None] == index)[None, :, None]
         return torch.cat((column.masked_fill(itself, float("-inf")), row), 3).softmax(3)
 
     def _once(self, x: Tensor) -> Tensor:
         height, v = x.shape[2], self.value_conv(x)
-        share = self._shares(x).to(v.dtype)
-        from_column = torch.einsum("byxj,bcjx->bcyx", share[..., :height], v)
-        from_row = torch.einsum("byxj,bcyj->bcyx", share[..., height:], v)
+        weights = self._weights(x).to(v.dtype)
+        from_column = torch.einsum("byxj,bcjx->bcyx", weights[..., :height], v)
+        from_row = torch.einsum("byxj,bcyj->bcyx", weights[..., height:], v)
         return self.gamma * (from_column + from_row) + x

@@ -10,16 +10,16 @@ from models.registry import preserve_either, register
 
 @register(preserve_either, example=(4, 6))
 class DoubleAttention(nn.Module):
-    """Double attention, the block of A2-Nets (arXiv:1810.11579, eq. 2-6): gather features of the whole map, hand them out again.
+    """Double attention, the block of A2-Nets (arXiv:1810.11579, eq. 2-6): gather features from the whole map, then distribute them.
 
-    Both softmaxes have their axis named: over the positions to gather, over the gathered features to distribute. A copy leaves
-    it out and normalises over the batch.
+    One softmax is over the positions (gather), the other over the maps (distribute). A widely used copy omits the axis and
+    normalises over the batch.
 
     Args:
         channels: width C of input and output.
-        features: width c_m of what is gathered; None takes a quarter of C.
-        maps: number c_n of attention maps; None takes a quarter of C.
-        residual: add the input, as where the paper inserts the block.
+        features: width c_m of the gathered features; None is a quarter of C.
+        maps: number c_n of attention maps; None is a quarter of C.
+        residual: add the input, as in the paper's networks.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -37,13 +37,13 @@ class DoubleAttention(nn.Module):
         self.residual = residual
 
     def attention(self, x: Tensor) -> Tensor:
-        """The maps that features are gathered by, (B, c_n, H, W); each sums to 1."""
+        """The attention maps of the gathering step, (B, c_n, H, W); each sums to 1."""
         return self.convB(x).flatten(2).softmax(2).unflatten(2, x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.convA(x).flatten(2)  # (B, c_m, N)
         gathering = self.attention(x).flatten(2).to(a.dtype)  # (B, c_n, N)
-        handing_out = self.convV(x).flatten(2).softmax(1).to(a.dtype)  # (B, c_n, N), each position's sum to 1
-        y = (a @ gathering.transpose(1, 2)) @ handing_out
+        distribution = self.convV(x).flatten(2).softmax(1).to(a.dtype)  # (B, c_n, N), sums to 1 at each position
+        y = (a @ gathering.transpose(1, 2)) @ distribution
         y = self.conv_reconstruct(y.unflatten(2, x.shape[2:]))
         return x + y if self.residual else y

@@ -16,8 +16,8 @@ class ECA(nn.Module):
 
     Args:
         channels: width C of input and output.
-        kernel_size: length of the convolution, odd; None takes |log2(C) + b| / gamma, rounded down, and one more where that is even.
-        gamma, b: of that rule.
+        kernel_size: length of the convolution, odd; None is |log2(C) + b| / gamma, rounded down to an integer and, if even, up to odd.
+        gamma, b: parameters of that rule.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1

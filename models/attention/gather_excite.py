@@ -15,21 +15,21 @@ from models.registry import preserve, register
 
 @register(preserve, example=(4,))
 class GatherExcite(nn.Module):
-    """Gather-Excite (arXiv:1810.12348, section 3): each channel is gated by what was gathered around a position.
+    """Gather-Excite (arXiv:1810.12348, section 3): each channel is gated by the features around a position.
 
     Args:
         channels: width C of input and output.
-        extent: the neighbourhood's size in pixels, a power of two; 0 is the whole map.
-        gather: "theta-minus" (averages, no parameters), "theta" (depthwise convolutions of stride 2) or "theta-plus" (and then the
+        extent: size of the neighbourhood in pixels, a power of two; 0 is the whole map.
+        gather: "theta-minus" (averages, no parameters), "theta" (depthwise convolutions of stride 2) or "theta-plus" (followed by the
             bottleneck of `SE`).
-        reduction: of that bottleneck, which has at least one unit.
+        reduction: the bottleneck has max(C // reduction, 1) units.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
 
     Raises:
-        ValueError: an extent that is no power of two, an unknown way to gather, or the whole map by convolutions: a kernel as large as
-            the map fixes the map's size.
+        ValueError: an extent that is not a power of two, an unknown `gather`, or an extent of 0 with convolutions, whose kernel would
+            be as large as the map and fix its size.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class GatherExcite(nn.Module):
         if extent < 0 or extent == 1 or extent & (extent - 1):
             raise ValueError(f"GatherExcite: extent must be 0 (the whole map) or 2, 4, 8, ..., not {extent}")
         if extent == 0 and gather != "theta-minus":
-            raise ValueError(f"GatherExcite: {gather} over the whole map would fix its size; give an extent, or take 'theta-minus'")
+            raise ValueError(f"GatherExcite: {gather} over the whole map would fix its size; give an extent, or use 'theta-minus'")
         positive(self, reduction=reduction)
         self.extent = extent
         self.gather: nn.Sequential | None = None

@@ -11,13 +11,13 @@ from models.registry import preserve, register
 
 @register(preserve, example=(4,))
 class GCBlock(nn.Module):
-    """Global context (arXiv:1904.11492, eq. 5): one attention map for all queries, its context transformed and added.
+    """Global context (arXiv:1904.11492, eq. 5): one attention map shared by all queries; its context is transformed and added.
 
-    The last convolution starts at zero, and with it the block as the identity.
+    The last convolution starts at zero, so the block starts as the identity.
 
     Args:
         channels: width C of input and output.
-        reduction: the transform's bottleneck has C / reduction channels, at least eight: of one, a LayerNorm leaves nothing.
+        reduction: the bottleneck has max(C // reduction, 8) channels; LayerNorm of a single channel would be constant.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -35,10 +35,10 @@ class GCBlock(nn.Module):
         self.channel_add_conv = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(inplace=True), last)
 
     def attention(self, x: Tensor) -> Tensor:
-        """How much each position adds to the context, (B, 1, H, W); sums to 1."""
+        """Attention weights of the positions, (B, 1, H, W); sum to 1."""
         return self.conv_mask(x).flatten(2).softmax(2).unflatten(2, x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
-        share = self.attention(x).flatten(2)  # (B, 1, H * W)
-        context = torch.matmul(x.flatten(2), share.transpose(1, 2).to(x.dtype))  # (B, C, 1)
+        weights = self.attention(x).flatten(2)  # (B, 1, H * W)
+        context = torch.matmul(x.flatten(2), weights.transpose(1, 2).to(x.dtype))  # (B, C, 1)
         return x + self.channel_add_conv(context[..., None])

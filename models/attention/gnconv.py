@@ -14,7 +14,7 @@ from models.registry import preserve, preserve_either, register, stack
 
 
 def resized_spectrum(table: Tensor, h: int, w: int) -> Tensor:
-    """Resize a (D, h', w', 2) table bilinearly to (D, h, w, 2), corners on corners, as the authors do; itself at its own size."""
+    """Resize a (D, h', w', 2) table bilinearly to (D, h, w, 2), align_corners=True, as the authors do; unchanged at its own size."""
     return F.interpolate(table.permute(3, 0, 1, 2), size=(h, w), mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
 
 
@@ -22,7 +22,7 @@ def resized_spectrum(table: Tensor, h: int, w: int) -> Tensor:
 class GlobalLocalFilter(nn.Module):
     """Global-local filter, HorNet's "GF" spatial mixer (arXiv:2207.14284, section 3.2).
 
-    Half of the channels see a 3x3 depthwise convolution, the other half are multiplied with a learned table in the Fourier
+    Half of the channels pass a 3x3 depthwise convolution, the other half are multiplied by a learned table in the Fourier
     domain, which is a circular convolution over the whole map; the halves are interleaved.
 
     Args:
@@ -31,13 +31,13 @@ class GlobalLocalFilter(nn.Module):
         w: columns of the learned spectrum, W // 2 + 1 of the native map.
 
     Shape:
-        (B, D, H, W) -> (B, D, H, W), any H, W >= 1; away from the native size the spectrum is resized bilinearly
+        (B, D, H, W) -> (B, D, H, W), any H, W >= 1; at other than the native size the spectrum is resized bilinearly
     """
 
     def __init__(self, channels: int, h: int = 14, w: int = 8) -> None:
         super().__init__()
         positive(self, channels=channels, h=h, w=w)
-        # An odd width has one channel more in the global half.
+        # With an odd width the global half has one channel more.
         self.local = channels // 2
         self.dw = nn.Conv2d(self.local, self.local, 3, padding=1, groups=max(self.local, 1), bias=False)
         self.complex_weight = nn.Parameter(torch.randn(channels - self.local, h, w, 2) * 0.02)
@@ -48,7 +48,7 @@ class GlobalLocalFilter(nn.Module):
         """Return the complex table (D/2, height, width // 2 + 1)."""
         size = (height, width // 2 + 1)
         table = self.complex_weight.float()
-        # A trace keeps the resizing, which changes nothing at the native size, for the sizes to come.
+        # A trace always includes the resizing, which changes nothing at the native size, so that it works at other sizes.
         if torch.jit.is_tracing() or table.shape[1:3] != size:  # type: ignore[attr-defined, no-untyped-call]
             table = resized_spectrum(table, *size)
         return torch.view_as_complex(table.contiguous())
@@ -58,7 +58,7 @@ class GlobalLocalFilter(nn.Module):
         x = self.pre_norm(x)
         near, far = x.split((self.local, x.shape[1] - self.local), 1)
         near = self.dw(near) if self.local else near
-        # Half-precision FFTs exist for powers of two only: this branch is float32 under autocast too, which leaves FFTs alone.
+        # Half-precision FFTs support powers of two only; autocast ignores FFTs, so this branch is computed in float32.
         waves = torch.fft.rfft2(far.float(), dim=(2, 3), norm="ortho") * self.spectrum(height, width)
         far = torch.fft.irfft2(waves, s=(height, width), dim=(2, 3), norm="ortho").to(near.dtype)
         pairs = torch.stack((near, far[:, : self.local]), 2).flatten(1, 2)
@@ -69,13 +69,13 @@ class GlobalLocalFilter(nn.Module):
 class GnConv(nn.Module):
     """Recursive gated convolution of order n (arXiv:2207.14284, eq. 3.2-3.4).
 
-    Interactions of order n from n - 1 gated steps whose widths double, so that the cost stays that of one convolution.
+    n - 1 gated steps whose widths double give interactions of order n at the cost of about one convolution.
 
     Args:
         channels: width C of input and output.
         order: n, the number of gates.
         s: scale of the depthwise output; 1/3 in every released HorNet (the widely copied default of 1 is not what was trained).
-        gf: mix with `GlobalLocalFilter` in place of the 7x7 depthwise convolution.
+        gf: use `GlobalLocalFilter` instead of the 7x7 depthwise convolution.
         h, w: the filter's native spectrum.
 
     Shape:
@@ -88,7 +88,7 @@ class GnConv(nn.Module):
     def __init__(self, channels: int, order: int = 5, s: float = 1 / 3, gf: bool = False, h: int = 14, w: int = 8) -> None:
         super().__init__()
         positive(self, order=order)
-        # Coarse to fine: C / 2^(n-1), ..., C / 2, C. Widths that do not divide are rounded down, never to nothing.
+        # Coarse to fine: C / 2^(n-1), ..., C / 2, C. Rounded down, at least 1.
         self.widths = [max(channels >> (order - 1 - k), 1) for k in range(order)]
         total = sum(self.widths)
         self.scale = s
@@ -98,7 +98,7 @@ class GnConv(nn.Module):
         self.pws = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.widths, self.widths[1:], strict=False))
 
     def _gates(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What is gated first, and the gates, the last of them C channels wide."""
+        """The first features to be gated, and the gates, the last of which has C channels."""
         first, rest = self.proj_in(x).split((self.widths[0], sum(self.widths)), 1)
         return first, (self.dwconv(rest) * self.scale).split(self.widths, 1)
 
@@ -121,7 +121,7 @@ class HorBlock(nn.Module):
     Args:
         channels: width C of input and output.
         order, s, gf, h, w: as in `GnConv`.
-        layer_scale: initial value of the per-channel scales; 0 leaves them out.
+        layer_scale: initial value of the per-channel scales; 0 for none.
         drop_path: probability of dropping a residual branch for a sample in training.
 
     Shape:
@@ -165,7 +165,7 @@ class HorBlock(nn.Module):
 
 
 def order_of(channels: int) -> int:
-    """The order, 2 to 5, that leaves the coarsest step of `GnConv` about eight channels, as many as HorNet's least."""
+    """The order, 2 to 5, at which the coarsest step of `GnConv` has about eight channels, the minimum in HorNet."""
     return min(max((channels // 8).bit_length(), 2), 5)
 
 
@@ -175,8 +175,8 @@ class C3Hor(C3):
 
     Args:
         c1, c2, n, e: as in `C3`.
-        shortcut: no effect; the block has residuals of its own.
-        order: of the gnConv; None follows the inner width: 2 up to 31, 3 up to 63, 4 up to 127, then 5.
+        shortcut: has no effect; the block has its own residuals.
+        order: of the gnConv; None depends on the inner width: 2 up to 31, 3 up to 63, 4 up to 127, then 5.
         s, gf, h, w: as in `HorBlock`.
 
     Shape:

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
-from models.layers.transformer import shares
+from models.layers.transformer import attention_weights
 from models.registry import preserve, register
 
 
 @register(preserve, example=(4,))
 class NonLocal(nn.Module):
-    """Non-local block (arXiv:1711.07971, eq. 1-6): every position gathers from all others; a residual, closed at the start.
+    """Non-local block (arXiv:1711.07971, eq. 1-6): every position gathers from all others; starts as the identity.
 
     Args:
         channels: width C of input and output.
@@ -54,14 +54,14 @@ class NonLocal(nn.Module):
         return F.max_pool2d(x, 2, ceil_mode=True) if self.pool else x
 
     def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
-        """The weight of each gathered position for that in row and column `at`, or for all on average: (B, 1, H, W), halved by `pool`."""
+        """Weights for the query in row and column `at`, or the mean over all queries: (B, 1, H, W), H and W halved by `pool`."""
         source = self._source(x)
         theta, phi = (t.flatten(2).transpose(1, 2)[:, None] for t in (self.theta(x), self.phi(source)))
         query = None if at is None else at[0] * x.shape[3] + at[1]
         if self.mode == "embedded_gaussian":
-            return shares(theta, phi, query).unflatten(2, source.shape[2:])
-        asked = theta.mean(2, keepdim=True) if query is None else theta[:, :, query : query + 1]
-        return (asked @ phi.transpose(2, 3) / phi.shape[2])[:, :, 0].unflatten(2, source.shape[2:])
+            return attention_weights(theta, phi, query).unflatten(2, source.shape[2:])
+        queries = theta.mean(2, keepdim=True) if query is None else theta[:, :, query : query + 1]
+        return (queries @ phi.transpose(2, 3) / phi.shape[2])[:, :, 0].unflatten(2, source.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         source = self._source(x)
@@ -69,5 +69,5 @@ class NonLocal(nn.Module):
         if self.mode == "embedded_gaussian":
             y = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)
         else:
-            y = theta @ ((phi.transpose(2, 3) / phi.shape[2]) @ g)  # a d x d matrix, never an N x N one
+            y = theta @ ((phi.transpose(2, 3) / phi.shape[2]) @ g)  # a d x d matrix rather than N x N
         return x + self.conv_out(y[:, 0].transpose(1, 2).unflatten(2, x.shape[2:]))

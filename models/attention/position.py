@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a map, which one number gives as a square.
+    """(height, width) of a map; a single number is the side of a square.
 
     Raises:
         ValueError: a side below 1.
@@ -20,7 +20,7 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def resized(table: Tensor, length: int) -> Tensor:
-    """Fit a (L, d) position table to `length` rows by linear interpolation; itself at its native length."""
+    """Fit a (L, d) position table to `length` rows by linear interpolation; unchanged at its native length."""
     if table.shape[0] == length and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return table
     return F.interpolate(table.T[None], size=length, mode="linear", align_corners=True)[0].T
@@ -29,7 +29,7 @@ def resized(table: Tensor, length: int) -> Tensor:
 def relative_rows(table: Tensor, size: int) -> Tensor:
     """Fit a (2 * native - 1, d) table of offsets to a map of `size`: an exact slice when smaller, interpolated when larger.
 
-    Written without a branch, so that a trace or an export holds for every size.
+    Has no branch, so that a trace or an export works at every size.
     """
     last = table.shape[0] - 1
     offsets = torch.arange(2 * size - 1, device=table.device) - (size - 1)
@@ -40,7 +40,7 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
 
 
 def relative_table(table: Tensor, size: int) -> Tensor:
-    """Return (size, size, d) whose [i, j] is the row of offset j - i: key minus query."""
+    """Return (size, size, d), where [i, j] is the row of offset j - i: key minus query."""
     rows = relative_rows(table, size)
     index = torch.arange(size, device=table.device)
     return rows[index[None, :] - index[:, None] + size - 1]

@@ -10,15 +10,15 @@ from models.registry import preserve, register
 
 @register(preserve, example=(4,))
 class SE(nn.Module):
-    """Squeeze-and-Excitation (arXiv:1709.01507, eq. 2-4): one gate a channel, from the mean of every channel.
+    """Squeeze-and-Excitation (arXiv:1709.01507, eq. 2-4): one gate per channel, from the means of all channels.
 
-    Unless `bias` is on, the two linear layers have none, as in the widely used PyTorch form whose weights load by name.
+    Without `bias` it is the widely used PyTorch form, whose weights load by name.
 
     Args:
         channels: width C of input and output.
-        reduction: the bottleneck has C / reduction units.
+        reduction: the bottleneck has max(C // reduction, least) units.
         bias: biases in both layers, as in the paper.
-        least: the fewest units of the bottleneck.
+        least: minimum number of units.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1

@@ -17,7 +17,7 @@ def _conv_norm(channels: int) -> list[nn.Module]:
 
 
 class _Calibrated(nn.Module):
-    """K4(K3(x) * sigmoid(x + up(K2(pooled x)))): a map in coarse steps gates the fine one."""
+    """K4(K3(x) * sigmoid(x + up(K2(pooled x)))): a map at low resolution gates the full one."""
 
     def __init__(self, channels: int, pooling: int) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class _Calibrated(nn.Module):
 
 @register(preserve, example=(2,))
 class SCConv(nn.Module):
-    """Self-calibrated convolution (Liu et al., CVPR 2020, section 3.2): one half plainly convolved, the other one calibrated.
+    """Self-calibrated convolution (Liu et al., CVPR 2020, section 3.2): one half of the channels is convolved, the other one calibrated.
 
     Args:
         channels: width C of input and output, at least 2.
-        pooling: side r of the pool before the coarse convolution; a map smaller than it is one coarse step.
+        pooling: side r of the pool before the low-resolution convolution; a map smaller than r is pooled to one pixel.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -51,7 +51,7 @@ class SCConv(nn.Module):
     def __init__(self, channels: int, pooling: int = 4) -> None:
         super().__init__()
         if channels < 2:
-            raise ValueError(f"SCConv: needs 2 channels or more to split, not {channels}")
+            raise ValueError(f"SCConv: channels must be at least 2, not {channels}")
         positive(self, pooling=pooling)
         half = channels // 2
         self.conv1_a = nn.Conv2d(channels, channels - half, 1, bias=False)
@@ -62,9 +62,9 @@ class SCConv(nn.Module):
         self.scconv = _Calibrated(half, pooling)
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = self.k1(F.relu(self.bn1_a(self.conv1_a(x))))
+        convolved = self.k1(F.relu(self.bn1_a(self.conv1_a(x))))
         calibrated = self.scconv(F.relu(self.bn1_b(self.conv1_b(x))))
-        return torch.cat((F.relu(plain), F.relu(calibrated)), 1)
+        return torch.cat((F.relu(convolved), F.relu(calibrated)), 1)
 
     def fuse(self) -> None:
         """Fold the batch norms of the two 1x1 convolutions."""

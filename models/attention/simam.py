@@ -9,11 +9,11 @@ from models.registry import preserve_either, register
 
 @register(preserve_either)
 class SimAM(nn.Module):
-    """SimAM (Yang et al., ICML 2021, eq. 5): each neuron is gated by how far it stands out from its channel. No parameters.
+    """SimAM (Yang et al., ICML 2021, eq. 5): each pixel is gated by how much it differs from its channel's mean. No parameters.
 
     Args:
-        channels: width of the input; the block does not depend on it.
-        energy_lambda: the regularising lambda of the paper.
+        channels: width of the input; has no effect.
+        energy_lambda: the regularisation lambda of the paper, above 0.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -22,7 +22,7 @@ class SimAM(nn.Module):
     def __init__(self, channels: int, energy_lambda: float = 1e-4) -> None:  # noqa: ARG002 - every attention takes its width first
         super().__init__()
         if energy_lambda <= 0:
-            raise ValueError(f"SimAM: energy_lambda must be above 0, not {energy_lambda}: the variance added to it may be 0")
+            raise ValueError(f"SimAM: energy_lambda must be above 0, not {energy_lambda}: the variance may be 0")
         self.energy_lambda = energy_lambda
 
     def attention(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pieces that token-mixing blocks share: stochastic depth and the transformer MLP."""
+"""Stochastic depth and the transformer MLP."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from models.registry import preserve_either, register
 
 
 class _Gate(nn.Module):
-    """Gate a plane by the maximum and the mean over the axis that stands where channels stand."""
+    """Gate by the maximum and the mean over axis 1."""
 
     def __init__(self, kernel_size: int) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class _Gate(nn.Module):
 
 @register(preserve_either, example=(3,))
 class TripletAttention(nn.Module):
-    """Triplet attention (arXiv:2010.03045, section 3.2): the map turned so that pooling runs over height, width and channels.
+    """Triplet attention (arXiv:2010.03045, section 3.2): the map is transposed so that pooling runs over height, width and channels.
 
     Args:
-        channels: width C of input and output; the block does not depend on it.
+        channels: width C of input and output; has no effect.
         kernel_size: side of the three gates' convolutions, odd.
-        spatial: the third gate, the one of CBAM; off leaves the two that span channels and a side.
+        spatial: include the third gate, CBAM's spatial one.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -45,7 +45,7 @@ class TripletAttention(nn.Module):
         self.hw = _Gate(kernel_size) if spatial else None
 
     def attention(self, x: Tensor) -> Tensor:
-        """The mean of the gates, (B, C, H, W): the output over the input."""
+        """The mean of the gates, (B, C, H, W): output divided by input."""
         gates = [self.cw.conv(x.transpose(1, 2)).transpose(1, 2), self.hc.conv(x.transpose(1, 3)).transpose(1, 3)]
         gates += [] if self.hw is None else [self.hw.conv(x)]
         return torch.stack([gate.expand(x.shape) for gate in gates]).mean(0)

@@ -12,7 +12,7 @@ from models.attention.position import pair
 from models.backbones.pretrained import load_pretrained
 from models.backbones.resnet import ResidualPyramid, published_widths, residual_widths
 from models.layers.conv import fold_members
-from models.layers.residual import ResidualBottleneck, start_as_resnet
+from models.layers.residual import ResidualBottleneck, init_resnet_weights
 from models.registry import pyramid, register
 
 Side = tuple[int, int] | int
@@ -83,13 +83,13 @@ class BoTNet(ResidualPyramid):
         height, side = pair(fmap_size)
         half = ((height + 1) // 2, (side + 1) // 2)
 
-        def block(stage: int, width: int, out: int, stride: int) -> nn.Module:
+        def block(stage: int, i: int, width: int, out: int, stride: int) -> nn.Module:  # noqa: ARG001
             inner = out // 4
             middle = _Attention(inner, stride, fmap_size if stride == 2 else half) if stage == 4 else _Convolution(inner, stride)
             return ResidualBottleneck(width, inner, out, stride, middle)
 
         super().__init__(channels, depths, block, stem)
-        start_as_resnet(self)
+        init_resnet_weights(self)
         for module in self.modules():
             if isinstance(module, MHSA):
                 nn.init.normal_(module.to_qkv.weight, std=0.01)  # as the authors

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from models.arguments import four_stages
 from models.attention.cat import CAB, heads_of
-from models.backbones.pretrained import State, load_pretrained
+from models.backbones.normed import NormedPyramid, publish
+from models.backbones.pretrained import State
 from models.layers.fuse import pad_to_multiple
 from models.layers.norm import ChannelNorm
-from models.layers.residual import start_as_transformer
+from models.layers.residual import init_transformer_weights
 from models.registry import pyramid, register
 
 _NATIVE = (56, 56)
@@ -54,20 +55,12 @@ class PatchProjection(nn.Module):
         return self.reduction(self.norm(x)).permute(0, 3, 1, 2)
 
 
-class _Stage(nn.Module):
-    """`depth` cross attention blocks, then perhaps a patch projection; returns both outputs."""
+class _Stage(CAB):
+    """Cross attention blocks, and the patch projection after them: the authors' names have no level between stage and lists."""
 
     def __init__(self, channels: int, heads: int, patch: int, depth: int, drop_path: float, shrink: bool) -> None:
-        super().__init__()
-        blocks = CAB(channels, heads, patch, depth, drop_path)
-        # The authors' names have no level for the block between stage and lists.
-        self.pre_ipsa_blocks, self.cpsa_blocks, self.post_ipsa_blocks = blocks.pre_ipsa_blocks, blocks.cpsa_blocks, blocks.post_ipsa_blocks
-        self.downsample = PatchProjection(channels) if shrink else None
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        for first, cross, last in zip(self.pre_ipsa_blocks, self.cpsa_blocks, self.post_ipsa_blocks, strict=True):
-            x = last(cross(first(x)))
-        return x, x if self.downsample is None else self.downsample(x)
+        super().__init__(channels, heads, patch, depth, drop_path)
+        self.downsample: nn.Module = PatchProjection(channels) if shrink else nn.Identity()
 
 
 def cat_widths(channels: int = 3, embed: int = 64, *_: object, **__: object) -> tuple[int, ...]:  # noqa: ARG001
@@ -76,7 +69,7 @@ def cat_widths(channels: int = 3, embed: int = 64, *_: object, **__: object) -> 
 
 
 @register(pyramid(cat_widths, scaled=True), example=(8, (0, 1, 2, 3), (1, 1, 1, 1), 1, 3), inputs=(3,))
-class CAT(nn.Module):
+class CAT(NormedPyramid):
     """Cross attention transformer: four stages of CAB (section 3.4, table 1), outputs normed as in the authors' detectors.
 
     Args:
@@ -114,18 +107,10 @@ class CAT(nn.Module):
         self.layers = nn.ModuleList(
             _Stage(embed * 2**i, heads * 2**i, patch_size, depth, drop_path * i / last, i < last) for i, depth in enumerate(depths)
         )
-        self.normed = frozenset(normed)
-        for i in sorted(self.normed):
-            self.add_module(f"norm{i}", ChannelNorm(embed * 2**i, eps=1e-5))
-        start_as_transformer(self, (nn.Linear,))
+        self.add_norms(cat_widths(channels, embed), normed, eps=1e-5)
+        init_transformer_weights(self, (nn.Linear,))
         if pretrained:
-            load_pretrained(
-                self,
-                pretrained,
-                unused=("head.", "norm.", *(f"norm{i}." for i in range(4) if i not in self.normed)),
-                own=("norm", "ape"),
-                convert=_position,
-            )
+            self.load(pretrained, _position, own=("ape",))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.patch_embed(x)
@@ -135,8 +120,9 @@ class CAT(nn.Module):
         x = x + position
         outputs = []
         for i, stage in enumerate(self.layers):
-            y, x = stage(x)
-            outputs.append(self.get_submodule(f"norm{i}")(y) if i in self.normed else y)
+            x = stage(x)
+            outputs.append(self.output(i, x))
+            x = stage.get_submodule("downsample")(x)
         return outputs
 
 
@@ -151,19 +137,6 @@ def _position(state: State) -> State:
     return {**state, "ape": tensor if native else F.interpolate(tensor.float(), size=_NATIVE, mode="bicubic", align_corners=False)}
 
 
-@register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
-def cat_tiny(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> CAT:
-    """CAT-T: width 64, blocks 1-1-3-1, heads from 2."""
-    return CAT(channels, 64, normed, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def cat_small(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> CAT:
-    """CAT-S: width 96, blocks 1-1-3-1, heads from 3."""
-    return CAT(channels, 96, normed, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def cat_base(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> CAT:
-    """CAT-B: width 96, blocks 1-1-6-1, heads from 3."""
-    return CAT(channels, 96, normed, (1, 1, 6, 1), pretrained=pretrained)
+cat_tiny = publish("cat_tiny", CAT, 64)
+cat_small = publish("cat_small", CAT, 96)
+cat_base = publish("cat_base", CAT, 96, depths=(1, 1, 6, 1))

@@ -9,8 +9,8 @@ from torch import nn
 
 from models.attention.cot import CoTBottleneck
 from models.backbones.pretrained import State, load_pretrained
-from models.backbones.resnet import ResidualPyramid, published_widths, residual_widths
-from models.layers.residual import start_as_resnet
+from models.backbones.resnet import ResidualPyramid, publish, residual_widths
+from models.layers.residual import init_resnet_weights
 from models.registry import pyramid, register
 
 # The authors' detectors keep a norm inside its convolution, which shifts the numbers behind it, and count stages from 2.
@@ -63,34 +63,16 @@ class CoTNet(ResidualPyramid):
         grouped: bool = False,
         pretrained: str | None = None,
     ) -> None:
-        def block(stage: int, width: int, out: int, stride: int) -> nn.Module:  # noqa: ARG001
+        def block(stage: int, i: int, width: int, out: int, stride: int) -> nn.Module:  # noqa: ARG001
             return CoTBottleneck(width, out, stride, grouped)
 
         super().__init__(channels, depths, block, stem)
-        start_as_resnet(self)
+        init_resnet_weights(self)
         if pretrained:
             load_pretrained(self, pretrained, unused=("fc.",), convert=classification_names)
 
 
-@register(pyramid(published_widths), inputs=(3,))
-def cotnet50(channels: int = 3, pretrained: str | None = None) -> CoTNet:
-    """CoTNet-50."""
-    return CoTNet(channels, pretrained=pretrained)
-
-
-@register(pyramid(published_widths), inputs=(3,))
-def cotnet101(channels: int = 3, pretrained: str | None = None) -> CoTNet:
-    """CoTNet-101."""
-    return CoTNet(channels, depths=(3, 4, 23, 3), pretrained=pretrained)
-
-
-@register(pyramid(published_widths), inputs=(3,))
-def cotnext50(channels: int = 3, pretrained: str | None = None) -> CoTNet:
-    """CoTNeXt-50 (2x48d)."""
-    return CoTNet(channels, grouped=True, pretrained=pretrained)
-
-
-@register(pyramid(published_widths), inputs=(3,))
-def cotnext101(channels: int = 3, pretrained: str | None = None) -> CoTNet:
-    """CoTNeXt-101 (2x48d)."""
-    return CoTNet(channels, depths=(3, 4, 23, 3), grouped=True, pretrained=pretrained)
+cotnet50 = publish("cotnet50", CoTNet)
+cotnet101 = publish("cotnet101", CoTNet, depths=(3, 4, 23, 3))
+cotnext50 = publish("cotnext50", CoTNet, grouped=True)
+cotnext101 = publish("cotnext101", CoTNet, depths=(3, 4, 23, 3), grouped=True)

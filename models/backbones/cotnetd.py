@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.arguments import four_stages
 from models.attention.cot import CoT
 from models.backbones.pretrained import load_pretrained
-from models.backbones.resnet import published_widths, residual_widths
-from models.layers.conv import fold, fold_members
+from models.backbones.resnet import ResidualPyramid, publish, residual_widths
+from models.layers.conv import fold_members
 from models.layers.norm import PooledBatchNorm
-from models.layers.residual import ResidualBottleneck, start_as_resnet
+from models.layers.residual import ResidualBottleneck, init_resnet_weights
 from models.registry import pyramid, register
 
 
@@ -63,17 +62,12 @@ class BlurPool(nn.Module):
         self.register_buffer("kernel", (line[:, None] * line)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis in (2, 3):
-            x = x.index_select(axis, _mirrored(x, axis))
+        for axis in (2, 3):  # indices 1, 0, 1, ..., n - 1, n - 2; all zero for n = 1
+            last = x.shape[axis] - 1
+            places = torch.arange(-1, last + 2, device=x.device).abs()
+            x = x.index_select(axis, (last - (last - places).abs()).clamp(min=0))
         channels = x.shape[1]
         return F.conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 3, 3), stride=2, groups=channels)
-
-
-def _mirrored(x: Tensor, axis: int) -> Tensor:
-    """Indices 1, 0, 1, ..., n - 1, n - 2 of an axis of length n; all zero for n = 1."""
-    last = x.shape[axis] - 1
-    places = torch.arange(-1, last + 2, device=x.device).abs()
-    return (last - (last - places).abs()).clamp(min=0)
 
 
 class _Bottleneck(ResidualBottleneck):
@@ -98,7 +92,7 @@ class _Bottleneck(ResidualBottleneck):
 
 
 @register(pyramid(residual_widths, scaled=True), example=(8, (1, 1, 2, 1)), inputs=(3,))
-class SECoTNetD(nn.Module):
+class SECoTNetD(ResidualPyramid):
     """SE-CoTNetD: squeezed convolutions in stages 1 and 2, in turn with CoT in stage 3, CoT in stage 4.
 
     A deep stem of three convolutions, no maximum pool: every stage begins with a stride.
@@ -124,55 +118,19 @@ class SECoTNetD(nn.Module):
         blur: bool = False,
         pretrained: str | None = None,
     ) -> None:
-        super().__init__()
-        four_stages(self, depths)
+        def block(stage: int, i: int, width: int, out: int, stride: int) -> nn.Module:
+            return _Bottleneck(width, out, stride, stage == 4 or (stage == 3 and i % 2 == 0), blur)
+
         narrow, width = (stem, 2 * stem) if wide else (stem // 2, stem)
         first = [nn.Conv2d(channels, narrow, 3, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
         second = [nn.Conv2d(narrow, narrow, 3, 1, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
-        self.conv1 = nn.Sequential(*first, *second, nn.Conv2d(narrow, width, 3, 1, 1, bias=False))
-        self.bn1: nn.Module = nn.BatchNorm2d(width)
-        for stage, depth in enumerate(depths, 1):
-            out = stem * 2 ** (stage + 1)
-            blocks = nn.Sequential()
-            for i in range(depth):
-                contextual = stage == 4 or (stage == 3 and i % 2 == 0)
-                blocks.append(_Bottleneck(width, out, 2 if i == 0 else 1, contextual, blur))
-                width = out
-            self.add_module(f"layer{stage}", blocks)
-        start_as_resnet(self)
+        convolutions = nn.Sequential(*first, *second, nn.Conv2d(narrow, width, 3, 1, 1, bias=False))
+        super().__init__(channels, depths, block, stem, (convolutions, width))
+        init_resnet_weights(self)
         if pretrained:
             load_pretrained(self, pretrained, unused=("fc.",))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = F.relu(self.bn1(self.conv1(x)))
-        outputs = []
-        for stage in range(1, 5):
-            x = self.get_submodule(f"layer{stage}")(x)
-            outputs.append(x)
-        return outputs
 
-    def fuse(self) -> None:
-        """Fold the stem's last batch norm."""
-        last = self.conv1[-1]
-        if isinstance(self.bn1, nn.BatchNorm2d):
-            assert isinstance(last, nn.Conv2d)
-            fold(last, self.bn1)
-            self.bn1 = nn.Identity()
-
-
-@register(pyramid(published_widths), inputs=(3,))
-def se_cotnetd_50(channels: int = 3, pretrained: str | None = None) -> SECoTNetD:
-    """SE-CoTNetD-50."""
-    return SECoTNetD(channels, pretrained=pretrained)
-
-
-@register(pyramid(published_widths), inputs=(3,))
-def se_cotnetd_101(channels: int = 3, pretrained: str | None = None) -> SECoTNetD:
-    """SE-CoTNetD-101."""
-    return SECoTNetD(channels, depths=(3, 4, 23, 3), wide=True, pretrained=pretrained)
-
-
-@register(pyramid(published_widths), inputs=(3,))
-def se_cotnetd_152(channels: int = 3, pretrained: str | None = None) -> SECoTNetD:
-    """SE-CoTNetD-152, made for images of 256 pixels and more."""
-    return SECoTNetD(channels, depths=(3, 8, 36, 3), wide=True, blur=True, pretrained=pretrained)
+se_cotnetd_50 = publish("se_cotnetd_50", SECoTNetD)
+se_cotnetd_101 = publish("se_cotnetd_101", SECoTNetD, depths=(3, 4, 23, 3), wide=True)
+se_cotnetd_152 = publish("se_cotnetd_152", SECoTNetD, depths=(3, 8, 36, 3), wide=True, blur=True)  # for 256 pixels and more

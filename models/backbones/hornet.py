@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from models.arguments import four_stages
 from models.attention.gnconv import HorBlock, resized_spectrum
-from models.backbones.pretrained import State, load_pretrained
+from models.backbones.normed import NormedPyramid, publish
+from models.backbones.pretrained import State
 from models.layers.fuse import pad_to_multiple
 from models.layers.norm import ChannelNorm
-from models.layers.residual import start_as_transformer
-from models.registry import Plan, Row, Scale, Width, only, pyramid, register
+from models.layers.residual import init_transformer_weights
+from models.registry import LayerPlan, Row, Scale, Width, only, pyramid, register
 from utils.errors import UserError
 
 _ORDERS = (2, 3, 4, 5)
@@ -26,7 +27,7 @@ def hornet_widths(channels: int = 3, base: int = 64, *_: object, **__: object) -
     return base, 2 * base, 4 * base, 8 * base
 
 
-def _network_or_stage(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def _network_or_stage(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """The whole network; or, for YOLOAir's row ``[width, stage, 3, depths, base]``, one stage of it. Those widths are not scaled."""
     if len(row.args) < 2 or not isinstance(row.args[1], int):
         return pyramid(hornet_widths, scaled=True)(row, inputs, scale)
@@ -37,7 +38,7 @@ def _network_or_stage(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
             f"a row a stage is [width, stage, 3, depths, base] with stage 0 to 3, four depths and width = base * 2^stage, not "
             f"{list(row.args)}; the whole network is one row, [1, HorNet, [base]], whose outputs [1, Feature, [i]] picks"
         )
-    return Plan((only(row, inputs), base, stage, depths[stage]), width, build=HorNetStage)
+    return LayerPlan((only(row, inputs), base, stage, depths[stage]), width, build=HorNetStage)
 
 
 def _blocks(stage: int, width: int, gf: bool, layer_scale: float, rates: Sequence[float]) -> nn.Sequential:
@@ -47,7 +48,7 @@ def _blocks(stage: int, width: int, gf: bool, layer_scale: float, rates: Sequenc
 
 
 @register(_network_or_stage, example=(8, (0, 1, 2, 3), (1, 1, 1, 1), True), inputs=(3,))
-class HorNet(nn.Module):
+class HorNet(NormedPyramid):
     """HorNet: four stages of `HorBlock`, gnConv of order 2, 3, 4, 5 (arXiv:2207.14284, section 3.3 and table 7).
 
     Each output has a LayerNorm of its own, as in the authors' detectors; the tensor that goes on is not normed. Names are
@@ -89,24 +90,16 @@ class HorNet(nn.Module):
             _blocks(stage, width, gf, layer_scale, [next(rates) for _ in range(depth)])
             for stage, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
-        self.normed = frozenset(normed)
-        for i in sorted(self.normed):
-            self.add_module(f"norm{i}", ChannelNorm(widths[i]))
-        start_as_transformer(self)
+        self.add_norms(widths, normed)
+        init_transformer_weights(self)
         if pretrained:
-            load_pretrained(
-                self,
-                pretrained,
-                unused=("head.", "norm.", *(f"norm{i}." for i in range(4) if i not in self.normed)),
-                own=("norm",),
-                convert=_spectra,
-            )
+            self.load(pretrained, _spectra)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs = []
         for i, (shrink, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = stage(shrink(pad_to_multiple(x, 4 if i == 0 else 2)))
-            outputs.append(self.get_submodule(f"norm{i}")(x) if i in self.normed else x)
+            outputs.append(self.output(i, x))
         return outputs
 
 
@@ -140,55 +133,17 @@ class HorNetStage(nn.Module):
         shrink = nn.Conv2d(channels, width, self.stride, stride=self.stride)
         self.downsample = nn.Sequential(*((shrink, ChannelNorm(width)) if stage == 0 else (ChannelNorm(channels), shrink)))
         self.blocks = _blocks(stage, width, gf=False, layer_scale=1e-6, rates=[0.0] * depth)
-        start_as_transformer(self)
+        init_transformer_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.downsample(pad_to_multiple(x, self.stride)))
 
 
-@register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
-def hornet_tiny(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-T, 7x7: widths 64 to 512."""
-    return HorNet(channels, 64, normed, gf=False, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (64, 128, 256, 512)), inputs=(3,))
-def hornet_tiny_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-T, global-local filters: widths 64 to 512."""
-    return HorNet(channels, 64, normed, gf=True, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def hornet_small(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-S, 7x7: widths 96 to 768."""
-    return HorNet(channels, 96, normed, gf=False, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (96, 192, 384, 768)), inputs=(3,))
-def hornet_small_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-S, global-local filters: widths 96 to 768."""
-    return HorNet(channels, 96, normed, gf=True, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (128, 256, 512, 1024)), inputs=(3,))
-def hornet_base(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-B, 7x7: widths 128 to 1024."""
-    return HorNet(channels, 128, normed, gf=False, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (128, 256, 512, 1024)), inputs=(3,))
-def hornet_base_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-B, global-local filters: widths 128 to 1024."""
-    return HorNet(channels, 128, normed, gf=True, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (192, 384, 768, 1536)), inputs=(3,))
-def hornet_large(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-L, 7x7: widths 192 to 1536."""
-    return HorNet(channels, 192, normed, gf=False, pretrained=pretrained)
-
-
-@register(pyramid(lambda *_, **__: (192, 384, 768, 1536)), inputs=(3,))
-def hornet_large_gf(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> HorNet:
-    """HorNet-L, global-local filters: widths 192 to 1536."""
-    return HorNet(channels, 192, normed, gf=True, pretrained=pretrained)
+hornet_tiny = publish("hornet_tiny", HorNet, 64, gf=False)
+hornet_tiny_gf = publish("hornet_tiny_gf", HorNet, 64, gf=True)
+hornet_small = publish("hornet_small", HorNet, 96, gf=False)
+hornet_small_gf = publish("hornet_small_gf", HorNet, 96, gf=True)
+hornet_base = publish("hornet_base", HorNet, 128, gf=False)
+hornet_base_gf = publish("hornet_base_gf", HorNet, 128, gf=True)
+hornet_large = publish("hornet_large", HorNet, 192, gf=False)
+hornet_large_gf = publish("hornet_large_gf", HorNet, 192, gf=True)

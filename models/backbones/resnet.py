@@ -3,44 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import four_stages
 from models.layers.conv import fold_members
+from models.registry import pyramid, register
 
-Block = Callable[[int, int, int, int], nn.Module]
-"""(stage 1 to 4, input width, output width, stride) -> a block."""
+N = TypeVar("N", bound=nn.Module)
+
+Block = Callable[[int, int, int, int, int], nn.Module]
+"""(stage 1 to 4, block of the stage from 0, input width, output width, stride) -> a block."""
 
 
 class ResidualPyramid(nn.Module):
-    """Stem of stride 4 and four stages of strides 4, 8, 16, 32; returns the four outputs.
+    """Stem and four stages of strides 4, 8, 16, 32; returns the four outputs.
 
     Args:
         channels: width of the image.
-        depths: blocks a stage.
+        depths: blocks per stage.
         block: makes a block.
-        stem: width of the stem.
+        stem: unit of the widths.
+        deep: convolutions of a stem of stride 2 and their width; None is ResNet's 7x7, `stem` wide, and a maximum pool.
 
     Shape:
-        (B, channels, H, W) -> four maps of widths 4, 8, 16, 32 times the stem's, sizes rounded up
+        (B, channels, H, W) -> four maps of widths 4, 8, 16, 32 times `stem`, sizes rounded up
     """
 
-    def __init__(self, channels: int, depths: Sequence[int], block: Block, stem: int) -> None:
+    def __init__(
+        self, channels: int, depths: Sequence[int], block: Block, stem: int, deep: tuple[nn.Sequential, int] | None = None
+    ) -> None:
         super().__init__()
         four_stages(self, depths)
-        self.conv1 = nn.Conv2d(channels, stem, 7, stride=2, padding=3, bias=False)
-        self.bn1: nn.Module = nn.BatchNorm2d(stem)
-        width = stem
+        conv1, width = deep or (nn.Conv2d(channels, stem, 7, stride=2, padding=3, bias=False), stem)
+        self.conv1: nn.Module = conv1
+        self.bn1: nn.Module = nn.BatchNorm2d(width)
+        self.pooled = deep is None
         for stage, depth in enumerate(depths, 1):
-            out = stem * 2 ** (stage + 1)
-            blocks = [block(stage, width if i == 0 else out, out, 2 if i == 0 and stage > 1 else 1) for i in range(depth)]
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-            width = out
+            out, blocks = stem * 2 ** (stage + 1), nn.Sequential()
+            for i in range(depth):
+                stride = 2 if i == 0 and (stage > 1 or not self.pooled) else 1
+                blocks.append(block(stage, i, width, out, stride))
+                width = out
+            self.add_module(f"layer{stage}", blocks)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = F.relu(self.bn1(self.conv1(x)))
+        if self.pooled:
+            x = F.max_pool2d(x, 3, 2, 1)
         outputs = []
         for stage in range(1, 5):
             x = self.get_submodule(f"layer{stage}")(x)
@@ -48,8 +60,9 @@ class ResidualPyramid(nn.Module):
         return outputs
 
     def fuse(self) -> None:
-        """Fold the stem's batch norm."""
-        fold_members(self, ("conv1", "bn1"))
+        """Fold the stem's last batch norm."""
+        last = f"conv1.{len(self.conv1) - 1}" if isinstance(self.conv1, nn.Sequential) else "conv1"
+        fold_members(self, (last, "bn1"))
 
 
 def residual_widths(channels: int = 3, stem: int = 64, *_: object, **__: object) -> tuple[int, ...]:  # noqa: ARG001
@@ -60,3 +73,14 @@ def residual_widths(channels: int = 3, stem: int = 64, *_: object, **__: object)
 def published_widths(*_: object, **__: object) -> tuple[int, ...]:
     """Widths of the outputs of the published networks."""
     return residual_widths()
+
+
+def publish(name: str, network: Callable[..., N], **settings: Any) -> Callable[..., N]:
+    """Register a published size of a network, as ``name(channels, pretrained)``."""
+
+    def build(channels: int = 3, pretrained: str | None = None) -> N:
+        return network(channels, pretrained=pretrained, **settings)
+
+    build.__name__ = build.__qualname__ = name
+    build.__module__ = network.__module__
+    return register(pyramid(published_widths), inputs=(3,))(build)

@@ -12,7 +12,7 @@ from utils.errors import UserError
 from utils.log import LOG, start_log
 
 if TYPE_CHECKING:
-    from models.check.conformance import Finding
+    from models.check.conformance import CheckResult
 
 _FEW = 5  # up to so many modules are reported check by check; of more, one line each and the failures
 
@@ -73,7 +73,7 @@ def _names(config: CheckConfig) -> list[str]:
     return list(config.modules) or names
 
 
-def _report(name: str, findings: Sequence[Finding], bad: Sequence[Finding], *, brief: bool) -> Iterator[str]:
+def _report(name: str, findings: Sequence[CheckResult], bad: Sequence[CheckResult], *, brief: bool) -> Iterator[str]:
     if brief:
         cost = findings[-1].note if findings[-1].check == "cost" else ""
         yield f"{name:24} {f'{len(bad)} FAILED' if bad else 'ok':10} {cost}"

@@ -34,7 +34,7 @@ FAILURES = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of the report.
 
     Attributes:
@@ -238,36 +238,36 @@ CHECKS: dict[str, Check] = {
 """Every check by its name, in the order of the report."""
 
 
-def run_check(name: str, it: Subject) -> Finding:
+def run_check(name: str, it: Subject) -> CheckResult:
     """Run one check; whatever the module raises becomes a finding."""
     if reason := it.entry.exempt.get(name):
-        return Finding(name, "skipped", reason)
+        return CheckResult(name, "skipped", reason)
     state = torch.get_rng_state()
     torch.manual_seed(0)
     try:
-        return Finding(name, "ok", CHECKS[name](it))
+        return CheckResult(name, "ok", CHECKS[name](it))
     except Skipped as skipped:
-        return Finding(name, "skipped", str(skipped))
+        return CheckResult(name, "skipped", str(skipped))
     except CheckFailed as broken:
-        return Finding(name, "FAILED", str(broken))
+        return CheckResult(name, "FAILED", str(broken))
     except FAILURES as error:
-        return Finding(name, "FAILED", _line(error))
+        return CheckResult(name, "FAILED", _line(error))
     finally:
         torch.set_rng_state(state)
 
 
-def examine(name: str) -> Iterator[Finding]:
+def examine(name: str) -> Iterator[CheckResult]:
     """Run all checks on a registered module; where its example cannot be built, that is the only finding."""
     try:
         it = subject(name)
         it.make()
     except UserError as error:
-        yield Finding(
+        yield CheckResult(
             "builds", "FAILED", f"{_line(error)}; register(..., example=(...), inputs=(...)) gives row arguments and input widths"
         )
         return
     except FAILURES as error:
-        yield Finding("builds", "FAILED", _line(error))
+        yield CheckResult("builds", "FAILED", _line(error))
         return
     seen: dict[str, str] = {}
     for check in CHECKS:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.registry import Entry, Plan, Row, Scale, Width, lookup
+from models.registry import Entry, LayerPlan, Row, Scale, Width, lookup
 
 Size = tuple[int, int]
 
@@ -35,7 +35,7 @@ class Subject:
     """
 
     entry: Entry
-    plan: Plan
+    plan: LayerPlan
     inputs: tuple[Width, ...]
 
     def make(self, seed: int = 0) -> nn.Module:

@@ -17,8 +17,7 @@ Size = int | tuple[int, int]
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Batch norm with YOLOv5's settings, which the official weights need.
 
-    YOLO's own layers are built with it; a plug-in keeps whatever its own ``nn.BatchNorm2d(...)`` says. Nothing is changed
-    after construction.
+    YOLO's own layers use it; plug-ins keep the settings of their own ``nn.BatchNorm2d(...)``.
     """
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
 
@@ -31,8 +30,8 @@ def same_padding(kernel: Size, dilation: int = 1) -> Size:
 
 
 @torch.no_grad()
-def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """Return a convolution, with bias, that computes ``norm(conv(x))`` of evaluation mode."""
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Make a convolution, in place and with bias, compute ``norm(conv(x))`` of evaluation mode."""
     assert norm.running_mean is not None, "no running statistics to fold"
     assert norm.running_var is not None, "no running statistics to fold"
     gain = torch.rsqrt(norm.running_var + norm.eps)
@@ -41,15 +40,15 @@ def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
         gain, bias = gain * norm.weight, bias * norm.weight + norm.bias
     conv.weight = nn.Parameter(conv.weight * gain.view(-1, 1, 1, 1), requires_grad=conv.weight.requires_grad)
     conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
-    return conv
 
 
 def fold_members(module: nn.Module, *pairs: tuple[str, str]) -> None:
-    """Fold batch norms into convolutions, in place, given pairs of member names; a pair that is folded already stays."""
+    """Fold batch norms into convolutions, in place, given pairs of submodule names; a folded pair stays as it is."""
     for conv_name, norm_name in pairs:
-        conv, norm = getattr(module, conv_name), getattr(module, norm_name)
+        conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
         if isinstance(norm, nn.BatchNorm2d):
-            setattr(module, conv_name, fold(conv, norm))
+            assert isinstance(conv, nn.Conv2d)
+            fold(conv, norm)
             setattr(module, norm_name, nn.Identity())
 
 
@@ -65,7 +64,7 @@ class Conv(nn.Module):
         p: padding; None keeps the size at stride 1.
         g: groups.
         d: dilation.
-        act: True is the model's activation (SiLU unless its YAML says otherwise), False or None is none, a module is itself.
+        act: True is the model's activation (SiLU unless its YAML names another), False or None is none; or a module.
 
     Shape:
         (B, c1, H, W) -> (B, c2, H', W')
@@ -84,19 +83,19 @@ class Conv(nn.Module):
         return self.act(self.bn(self.conv(x)))
 
     def fuse(self) -> None:
-        """Fold the batch norm into the convolution, and let the activation write over its output.
+        """Fold the batch norm into the convolution, and make the activation in-place.
 
-        Not before: in training the in-place SiLU copies its input for the gradient, and is a third slower than the other.
+        In training an in-place SiLU copies its input for the gradient, and is a third slower.
         """
         if isinstance(self.bn, nn.BatchNorm2d):
-            self.conv = fold(self.conv, self.bn)
+            fold(self.conv, self.bn)
             self.bn = nn.Identity()
             if hasattr(self.act, "inplace"):
                 setattr(self.act, "inplace", True)  # noqa: B010  mypy knows no attributes of a Module
 
 
 def set_activation(module: nn.Module, make: Callable[[], nn.Module]) -> None:
-    """Give every `Conv` inside `module` that follows the model's activation one made by `make`."""
+    """Set the activation of every `Conv` inside `module` that has the model's activation."""
     for part in module.modules():
         if isinstance(part, Conv) and part.follows_model:
             part.act = make()
@@ -104,15 +103,10 @@ def set_activation(module: nn.Module, make: Callable[[], nn.Module]) -> None:
 
 @register(project, example=(64, 3, 2))
 class DWConv(Conv):
-    """Depthwise `Conv` (YOLOv5): as many groups as c1 and c2 have in common.
+    """Depthwise `Conv` (YOLOv5) of gcd(c1, c2) groups.
 
     Args:
-        c1: input width.
-        c2: output width.
-        k: kernel size.
-        s: stride.
-        d: dilation.
-        act: as in `Conv`.
+        c1, c2, k, s, d, act: as in `Conv`.
 
     Shape:
         (B, c1, H, W) -> (B, c2, H', W')
@@ -127,10 +121,7 @@ class DWConvTranspose2d(nn.ConvTranspose2d):
     """Depthwise transposed convolution (YOLOv5).
 
     Args:
-        c1: input width.
-        c2: output width.
-        k: kernel size.
-        s: stride.
+        c1, c2, k, s: as in `Conv`.
         p1: padding.
         p2: extra size of the output.
 
@@ -147,12 +138,7 @@ class GhostConv(nn.Module):
     """Ghost convolution (Han et al., CVPR 2020): half the channels by `Conv`, the others from them by a cheap depthwise 5x5.
 
     Args:
-        c1: input width.
-        c2: output width.
-        k: kernel size.
-        s: stride.
-        g: groups.
-        act: as in `Conv`.
+        c1, c2, k, s, g, act: as in `Conv`; c2 is even.
 
     Shape:
         (B, c1, H, W) -> (B, c2, H', W')
@@ -175,12 +161,9 @@ class CrossConv(nn.Module):
     """A 1 x k convolution and a k x 1 one (YOLOv5).
 
     Args:
-        c1: input width.
-        c2: output width.
-        k: kernel size.
-        s: stride.
+        c1, c2, k, s: as in `Conv`.
         g: groups of the second.
-        e: inner width as a share of c2.
+        e: inner width / c2.
         shortcut: add the input where the shape allows it.
 
     Shape:
@@ -211,7 +194,7 @@ def mixed_widths(c2: int, kernels: Sequence[int], equal: bool) -> list[int]:
 
 @register(project, example=(48, (1, 3, 5), 2))
 class MixConv2d(nn.Module):
-    """Mixed depthwise convolution (Tan & Le, BMVC 2019): several kernel sizes side by side, then batch norm and SiLU.
+    """Mixed depthwise convolution (Tan & Le, BMVC 2019): several kernel sizes in parallel, then batch norm and SiLU.
 
     Args:
         c1: input width.

@@ -22,7 +22,7 @@ class Bottleneck(nn.Module):
         c2: output width.
         shortcut: add the input where c1 == c2.
         g: groups of the 3x3.
-        e: inner width as a share of c2.
+        e: inner width / c2.
 
     Shape:
         (B, c1, H, W) -> (B, c2, H, W)
@@ -70,7 +70,7 @@ class GhostBottleneck(nn.Module):
 
 @register(stack, example=(48,))
 class C3(nn.Module):
-    """Cross-stage-partial block with three convolutions (YOLOv5): half the width goes through `n` inner blocks, half passes by.
+    """Cross-stage-partial block with three convolutions (YOLOv5): half the width passes through `n` inner blocks.
 
     Args:
         c1: input width.
@@ -78,7 +78,7 @@ class C3(nn.Module):
         n: inner blocks.
         shortcut: residuals in the inner blocks.
         g: groups of the inner blocks.
-        e: inner width as a share of c2.
+        e: inner width / c2.
 
     Shape:
         (B, c1, H, W) -> (B, c2, H, W)
@@ -97,7 +97,7 @@ class C3(nn.Module):
         self.m = self.inside(inner, n, shortcut, g)
 
     def inside(self, width: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        """The inner blocks, (B, width, H, W) -> the same; what subclasses change."""
+        """The inner blocks, (B, width, H, W) -> the same; overridden by subclasses."""
         return nn.Sequential(*(Bottleneck(width, width, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class C3SPP(C3):
         c2: output width.
         k: kernel sizes of the pools.
         n, shortcut, g: accepted for YOLOv5's argument order; there is one inner block.
-        e: inner width as a share of c2.
+        e: inner width / c2.
 
     Shape:
         (B, c1, H, W) -> (B, c2, H, W)

@@ -1,4 +1,4 @@
-"""Joining maps, picking from several, and trading channels for size."""
+"""Concatenation, selecting one of several maps, space to depth and depth to space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models.layers.conv import Conv
 from models.layers.join import join
-from models.registry import Plan, Row, Scale, Width, concat, only, project, register
+from models.registry import LayerPlan, Row, Scale, Width, concat, only, project, register
 from utils.errors import UserError
 
 
@@ -34,13 +34,13 @@ class Concat(nn.Module):
         return join(*maps) if self.d == 1 else torch.cat(maps, self.d)
 
 
-def _feature(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+def _feature(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
     width, index = inputs[0], row.args[0] if row.args else None
     if isinstance(width, int) or len(inputs) != 1:
-        raise UserError("reads one row with several outputs, a backbone")
+        raise UserError("must read one row with several outputs, a backbone")
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(width):
         raise UserError(f"picks output 0 to {len(width) - 1} of row {row.sources[0]}, not {index!r}")
-    return Plan(row.args, width[index])
+    return LayerPlan(row.args, width[index])
 
 
 @register(_feature, example=(1,), inputs=((16, 32),))
@@ -48,7 +48,7 @@ class Feature(nn.Module):
     """One output of a backbone.
 
     Args:
-        index: which, from 0.
+        index: number of the output, from 0.
 
     Shape:
         list of (B, C_i, H_i, W_i) -> (B, C_index, H_index, W_index)
@@ -70,7 +70,7 @@ def pad_to_multiple(x: Tensor, size: int) -> Tensor:
 
 @register(project, example=(48, 3))
 class Focus(nn.Module):
-    """Four sub-samplings of the image side by side, then `Conv`: the first layer of YOLOv5 up to 5.0.
+    """Space to depth by 2, then `Conv`: the first layer of YOLOv5 up to 5.0.
 
     Args:
         c1: input width.
@@ -100,20 +100,20 @@ def _gain(row: Row) -> int:
     return gain
 
 
-def _contract(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
-    return Plan(row.args, only(row, inputs) * _gain(row) ** 2)
+def _contract(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
+    return LayerPlan(row.args, only(row, inputs) * _gain(row) ** 2)
 
 
-def _expand(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+def _expand(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
     width, gain = only(row, inputs), _gain(row)
     if width % gain**2:
         raise UserError(f"its input has {width} channels, which {gain}^2 does not divide")
-    return Plan(row.args, width // gain**2)
+    return LayerPlan(row.args, width // gain**2)
 
 
 @register(_contract, example=(2,))
 class Contract(nn.Module):
-    """Size into channels (YOLOv5).
+    """Space to depth (YOLOv5).
 
     Args:
         gain: factor g.
@@ -135,7 +135,7 @@ class Contract(nn.Module):
 
 @register(_expand, example=(2,))
 class Expand(nn.Module):
-    """Channels into size (YOLOv5); undoes `Contract`.
+    """Depth to space (YOLOv5); the inverse of `Contract`.
 
     Args:
         gain: factor g.

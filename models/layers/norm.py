@@ -22,9 +22,9 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class PooledBatchNorm(nn.BatchNorm2d):
-    """Batch norm of maps pooled to one pixel, which trains with one image too.
+    """Batch norm of maps pooled to one pixel, which also trains with a single image.
 
-    One image leaves one value a channel, of which no statistics can be taken; PyTorch raises. Here the running ones serve.
+    A batch of one image has one value per channel, for which PyTorch raises an error; here the running statistics are used.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -37,7 +37,7 @@ class PooledBatchNorm(nn.BatchNorm2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """GroupNorm without PyTorch's check of the size, which refuses one value a group and takes no trace of other sizes.
+    """GroupNorm without PyTorch's check of the size, which rejects one value per group and breaks traces at other sizes.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -48,7 +48,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 class Shift(nn.Module):
-    """Add a constant to each channel: what is left of a batch norm whose factor went into a layer before it.
+    """Add a constant to each channel: the rest of a batch norm whose factor was folded into a layer before it.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
@@ -64,7 +64,7 @@ class Shift(nn.Module):
 
 @torch.no_grad()
 def factor_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return a batch norm of evaluation mode as per-channel factor and shift, each (C,)."""
+    """Return a batch norm in evaluation mode as per-channel factor and shift, each (C,)."""
     assert norm.running_mean is not None, "no running statistics"
     assert norm.running_var is not None, "no running statistics"
     factor = torch.rsqrt(norm.running_var + norm.eps)

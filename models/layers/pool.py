@@ -13,7 +13,7 @@ from models.registry import project, register
 
 @register(project, example=(48, (3, 5)))
 class SPP(nn.Module):
-    """Spatial pyramid pooling (He et al., TPAMI 2015) as in YOLOv5: max-pools of several sizes beside the input.
+    """Spatial pyramid pooling (He et al., TPAMI 2015) as in YOLOv5: the input and max-pools of several sizes, concatenated.
 
     Args:
         c1: input width.

@@ -1,4 +1,4 @@
-"""ResNet's bottleneck with the 3x3 left open, and ways to start a network's weights."""
+"""ResNet's bottleneck with any module in the middle, and the initialisation of weights."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class ResidualBottleneck(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
 
     def before(self, x: Tensor) -> Tensor:
-        """What happens between the first activation and the middle; nothing here."""
+        """Applied between the first activation and the middle; the identity here."""
         return x
 
     def after(self, x: Tensor) -> Tensor:
-        """What happens between the middle and the last convolution; nothing here."""
+        """Applied between the middle and the last convolution; the identity here."""
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ class ResidualBottleneck(nn.Module):
         fold_members(self, ("conv1", "bn1"), ("conv3", "bn3"))
 
 
-def start_as_resnet(network: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan out, ReLU); the last batch norm of each bottleneck starts at zero."""
+def init_resnet_weights(network: nn.Module) -> None:
+    """Kaiming-normal convolutions (fan out, ReLU); weights of each bottleneck's last batch norm zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -61,8 +61,8 @@ def start_as_resnet(network: nn.Module) -> None:
             nn.init.zeros_(module.bn3.weight)
 
 
-def start_as_transformer(module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)) -> None:
-    """Truncated-normal weights of deviation 0.02 and zero biases, for `kinds` of layers inside `module`."""
+def init_transformer_weights(module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)) -> None:
+    """Truncated-normal weights of standard deviation 0.02 and zero biases, for layers of `kinds` inside `module`."""
     for layer in module.modules():
         if isinstance(layer, kinds):
             assert isinstance(layer.weight, Tensor)

@@ -10,7 +10,7 @@ from models.layers.norm import PooledBatchNorm
 
 
 class PooledGate(nn.Module):
-    """One gate a position, from the maximum and the mean over the channels; the authors' code of both papers has it so.
+    """One gate per position, from the maximum and the mean over the channels, as in the authors' code of both papers.
 
     Args:
         kernel_size: side of the convolution, odd.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from models.layers.conv import batch_norm
-from models.registry import Plan, Row, Scale, Width, only, preserve, project, register, untouched
+from models.registry import LayerPlan, Row, Scale, Width, only, preserve, project, register, untouched
 from utils.errors import UserError
 
 for _layer, _example in (
@@ -33,11 +33,11 @@ register(project, name="nn.ConvTranspose2d", example=(16, 2, 2))(nn.ConvTranspos
 register(preserve, name="nn.BatchNorm2d")(batch_norm)
 
 
-def _shuffle(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:  # noqa: ARG001
+def _shuffle(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
     width, gain = only(row, inputs), row.args[0] if row.args else None
     if isinstance(gain, bool) or not isinstance(gain, int) or gain < 1 or width % gain**2:
         raise UserError(f"its factor is an integer whose square divides {width}, the width of its input, not {gain!r}")
-    return Plan(row.args, width // gain**2)
+    return LayerPlan(row.args, width // gain**2)
 
 
 register(_shuffle, name="nn.PixelShuffle", example=(2,))(nn.PixelShuffle)

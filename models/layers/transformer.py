@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from models.layers.conv import Conv
 
 
-def shares(q: Tensor, k: Tensor, query: int | None, bias: Tensor | None = None) -> Tensor:
-    """What each key gets of one query, or of all of them on average.
+def attention_weights(q: Tensor, k: Tensor, query: int | None, bias: Tensor | None = None) -> Tensor:
+    """Attention weights of the keys for one query, or the mean over all queries.
 
     Args:
         q: (B, heads, Q, d), scaled.
@@ -28,11 +28,11 @@ def shares(q: Tensor, k: Tensor, query: int | None, bias: Tensor | None = None) 
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a linear two-layer perceptron, each with a residual, without layer norms (YOLOv5).
+    """Self-attention and two linear layers, each with a residual, without layer norms (YOLOv5).
 
     Args:
         channels: width C.
-        heads: attention heads; as many of them as divide C.
+        heads: number of attention heads; reduced to gcd(C, heads).
 
     Shape:
         (B, N, C) -> (B, N, C), any N >= 1
@@ -52,7 +52,7 @@ class TransformerLayer(nn.Module):
         return x + self.fc2(self.fc1(x))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What ``self.ma`` computes, without its weights output: that one would hold N x N numbers, and it does not export."""
+        """The output of ``self.ma`` without its attention weights, which take N x N numbers and cannot be exported."""
         B, N, C = q.shape
         query, key, value = (self._headed(t, part) for part, t in enumerate((q, k, v)))
         mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, N, C / heads)
@@ -63,10 +63,10 @@ class TransformerLayer(nn.Module):
         weight, bias = self.ma.in_proj_weight.chunk(3)[part], self.ma.in_proj_bias.chunk(3)[part]
         return F.linear(x, weight, bias).unflatten(2, (self.ma.num_heads, -1)).transpose(1, 2)
 
-    def shares(self, x: Tensor, query: int | None) -> Tensor:
-        """What each token gets of one, or of all on average: (B, N, C) -> (B, heads, N)."""
+    def attention_weights(self, x: Tensor, query: int | None) -> Tensor:
+        """Attention weights of the tokens for one query, or the mean over all: (B, N, C) -> (B, heads, N)."""
         q, k = self._headed(self.q(x), 0), self._headed(self.k(x), 1)
-        return shares(q * q.shape[3] ** -0.5, k, query)
+        return attention_weights(q * q.shape[3] ** -0.5, k, query)
 
 
 class TransformerBlock(nn.Module):
@@ -94,11 +94,11 @@ class TransformerBlock(nn.Module):
         return tokens + self.linear(tokens)
 
     def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
-        """What each position gets, in the last layer, of that in row and column `at`, or of all on average: (B, heads, H, W)."""
+        """Attention weights in the last layer for the query in row and column `at`, or the mean over all: (B, heads, H, W)."""
         *before, last = self.tr
         assert isinstance(last, TransformerLayer)
         tokens = nn.Sequential(*before)(self._tokens(x))
-        return last.shares(tokens, None if at is None else at[0] * x.shape[3] + at[1]).unflatten(2, x.shape[2:])
+        return last.attention_weights(tokens, None if at is None else at[0] * x.shape[3] + at[1]).unflatten(2, x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.tr(self._tokens(x)).transpose(1, 2)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attention.gnconv import GnConv
-from models.registry import Plan, Row, Scale, Width, nominal_width, plain, register
+from models.registry import LayerPlan, Row, Scale, Width, nominal_width, plain, register
 
 
 class _Lateral(nn.Module):
@@ -22,10 +22,10 @@ class _Lateral(nn.Module):
         return self.conv(x)
 
 
-def _level_widths(row: Row, inputs: Sequence[Width], scale: Scale) -> Plan:
+def _level_widths(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """Several inputs, finest first -> as many outputs of one width, the first argument."""
     widths, out = plain(row, inputs), scale.channels(nominal_width(row))
-    return Plan((widths, out, *row.args[1:]), (out,) * len(widths))
+    return LayerPlan((widths, out, *row.args[1:]), (out,) * len(widths))
 
 
 @register(_level_widths, example=(16,), inputs=(8, 16, 32))

@@ -171,7 +171,7 @@ def test_a_row_of_exactly_the_output_width_is_not_scaled() -> None:
         ([[-1, -1], 1, "Conv", [64]], "takes one input, but 'from' gives 2"),
         ([[-1, -1], 2, "Concat", [1]], r"row 0 \(Concat\): repeats is 2, but Concat cannot be repeated; write 1"),
         ([-1, 3, "hornet_tiny", []], r"row 0 \(hornet_tiny\): repeats is 3"),
-        ([-1, 1, "Feature", [0]], "reads one row with several outputs"),
+        ([-1, 1, "Feature", [0]], "must read one row with several outputs"),
         ([-1, 1, "__import__('os').system('x')", []], "unknown module"),
     ],
 )

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import build_model, registry
 from models.detector import Detector, _scaled, _steps
 from models.gate import Gate
-from models.registry import Plan, Row, register
+from models.registry import LayerPlan, Row, register
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
@@ -208,7 +208,7 @@ def test_a_pyramid_and_its_features(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_rule_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    register(lambda row, inputs, scale: Plan((3, 8, 3, 2), 16), name="Liar")(nn.Conv2d)
+    register(lambda row, inputs, scale: LayerPlan((3, 8, 3, 2), 16), name="Liar")(nn.Conv2d)
     table = {"nc": 2, "anchors": 2, "backbone": [[-1, 1, "Liar", []]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]]}
     with pytest.raises(UserError, match=r"row 0 \(Liar\): gives 8 channels, but its rule says 16"):
         build_model(table)

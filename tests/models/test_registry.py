@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from models import list_modules, registry
-from models.registry import Plan, Row, Scale, Width, lookup, register
+from models.registry import LayerPlan, Row, Scale, Width, lookup, register
 from utils.errors import UserError
 
 
@@ -37,14 +37,14 @@ def test_repeats_are_rounded_and_at_least_one(repeats: int, depth: float, real: 
 
 
 def test_rules() -> None:
-    assert registry.preserve(row(16, repeats=3), [32], Scale()) == Plan((32, 16), 32, 3)
-    assert registry.project(row(64, 3, 2, repeats=6), [16], HALF) == Plan((16, 32, 3, 2), 32, 2, (32, 32, 3, 2))
-    assert registry.stack(row(64, False, repeats=9), [16], HALF) == Plan((16, 32, 3, False), 32)
-    assert registry.concat(row(1, sources=(0, 0)), [16, 32], HALF) == Plan((1,), 48)
-    assert registry.untouched(row(None, 2), [16], HALF) == Plan((None, 2), 16)
-    assert registry.levels(row(80, 3, sources=(0, 0)), [16, 32], HALF) == Plan(((16, 32), 80, 3), 0)
-    assert registry.pyramid(lambda channels, base: (base, 2 * base))(row(8), [3], HALF) == Plan((3, 8), (8, 16))
-    assert registry.preserve_named(row(64, 16), [32], HALF) == Plan((32, 16), 32)
+    assert registry.preserve(row(16, repeats=3), [32], Scale()) == LayerPlan((32, 16), 32, 3)
+    assert registry.project(row(64, 3, 2, repeats=6), [16], HALF) == LayerPlan((16, 32, 3, 2), 32, 2, (32, 32, 3, 2))
+    assert registry.stack(row(64, False, repeats=9), [16], HALF) == LayerPlan((16, 32, 3, False), 32)
+    assert registry.concat(row(1, sources=(0, 0)), [16, 32], HALF) == LayerPlan((1,), 48)
+    assert registry.untouched(row(None, 2), [16], HALF) == LayerPlan((None, 2), 16)
+    assert registry.levels(row(80, 3, sources=(0, 0)), [16, 32], HALF) == LayerPlan(((16, 32), 80, 3), 0)
+    assert registry.pyramid(lambda channels, base: (base, 2 * base))(row(8), [3], HALF) == LayerPlan((3, 8), (8, 16))
+    assert registry.preserve_named(row(64, 16), [32], HALF) == LayerPlan((32, 16), 32)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models import show
-from models.profiling import Cost, compared
+from models.profiling import RowCost, compared
 from models.spec.model_spec import ModelSpec, base_of
 from utils.config import ROOT
 from utils.errors import UserError
@@ -64,7 +64,7 @@ def test_a_classic_file_has_no_base(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_an_edit_costs_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
-    assert compared(Cost(110, 2.0, 5.0, 30.0), Cost(100, 4.0, 5.0, 20.0)) == (
+    assert compared(RowCost(110, 2.0, 5.0, 30.0), RowCost(100, 4.0, 5.0, 20.0)) == (
         "+10 parameters (+10.0 %), -2.000 GFLOPs (-50.0 %), +0.0 ms (+0.0 %), +10.0 MiB (+50.0 %)"
     )
 

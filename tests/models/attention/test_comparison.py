@@ -203,8 +203,8 @@ def test_every_batch_norm_folds(name: str) -> None:
         (lambda: NonLocal(8, mode="cosine"), "mode must be"),  # type: ignore[arg-type]
         (lambda: CrissCross(8, 0), "recurrence must be at least 1, not 0"),
         (lambda: TripletAttention(8, 4), "kernel_size must be odd, not 4"),
-        (lambda: SKConv(8, 1), "2 branches or more"),
-        (lambda: SCConv(1), "2 channels or more"),
+        (lambda: SKConv(8, 1), "branches must be at least 2"),
+        (lambda: SCConv(1), "channels must be at least 2"),
     ],
 )
 def test_refuses_what_it_cannot_serve(make: Callable[[], nn.Module], says: str) -> None:

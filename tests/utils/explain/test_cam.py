@@ -175,7 +175,7 @@ def test_window_attention_mixes_values_by_its_shares(row: int) -> None:
     nn.init.eye_(attn.proj.weight)
     nn.init.zeros_(attn.proj.bias)
     v = attn.qkv(x)[..., 16:].unflatten(3, (2, 4))  # (1, 8, 12, heads, 4)
-    mixed = torch.einsum("bnyx,byxnd->bnd", attn.shares(x, (row + 3, 7)), v).flatten(1)
+    mixed = torch.einsum("bnyx,byxnd->bnd", attn.attention_weights(x, (row + 3, 7)), v).flatten(1)
     torch.testing.assert_close(attn(x)[:, row + 3, 7], mixed)
 
 
