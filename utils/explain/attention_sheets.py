@@ -6,24 +6,19 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.explain.cam import Chosen, Map, attention_maps, energy_inside, layer_cam
-from utils.images import letterbox
-from utils.images.drawing import draw_boxes, draw_text
+from utils.explain.cam import energy_inside
+from utils.explain.rendering import ExplainedImage, Image
+from utils.images.drawing import draw_text
 from utils.images.writing import write_image
-from utils.inference.predictor import to_tensor
 from utils.log import LOG, printable
 
 if TYPE_CHECKING:
     from models.detector import Detector
     from utils.inference.frame import Frame
     from utils.inference.results import Results
-
-Image = NDArray[np.uint8]
 
 CELL = 400
 """Longest side of a sheet's tiles."""
@@ -78,70 +73,17 @@ def explain(model: Detector, results: Results, shape: tuple[int, int], index: in
     Returns:
         The image with the detection, LayerCAM, and a map of each attention block, all of one size.
     """
-    image = results.image
-    box = letterbox.fit((image.shape[0], image.shape[1]), shape, stride=model.max_stride)
-    fitted = letterbox.apply(image, box)
-    pixels = to_tensor(fitted, next(model.parameters()).device)
-    view = _View(box, fitted)
-    if index >= len(results):
-        return [Tile("no detection", "", view.image), *(view.tile(*shown) for shown in attention_maps(model, pixels))]
-    xyxy = box.from_source(results.xyxy[index : index + 1])[0]
+    image = ExplainedImage(model, results.image, shape, CELL)
+    xyxy = results.xyxy[index] if index < len(results) else None
+    blocks = [Tile(label, f"{m.min():.3g} to {m.max():.3g}", image.draw_attention(m)) for label, m in image.attention_maps(xyxy)]
+    if xyxy is None:
+        return [Tile("no detection", "", image.picture), *blocks]
     cls = int(results.cls[index])
+    cam = image.layer_cam(xyxy, cls)
+    inside = f"{energy_inside(cam, image.to_network(xyxy[None])):.0%} inside the box" if cam.any() else "no positive evidence"
     label = f"{printable(results.name(cls))} {results.conf[index]:.2f}"
-    cam = layer_cam(model, pixels, Chosen(xyxy.tolist(), cls))
-    maps = attention_maps(model, pixels, (float(xyxy[0] + xyxy[2]) / 2, float(xyxy[1] + xyxy[3]) / 2))
-    inside = f"{energy_inside(cam, xyxy):.0%} inside the box" if cam.any() else "no positive evidence"
-    tiles = [Tile(label, "", view.image), Tile("LayerCAM", inside, view.glowing(cam)), *(view.tile(*shown) for shown in maps)]
-    return [tile._replace(image=view.framed(tile.image, xyxy, cls)) for tile in tiles]
-
-
-class _View:
-    """The source image inside a letterboxed one, scaled to a tile."""
-
-    def __init__(self, box: letterbox.Letterbox, fitted: Image) -> None:
-        self._box = box
-        self._scale = CELL / max(box.size)
-        self.image = self._cut(fitted)
-
-    def _cut(self, canvas: NDArray[np.generic]) -> Image:
-        """Crop (H, W, ...) in letterboxed pixels to the source image, and scale it."""
-        box = self._box
-        part = canvas[box.top : box.top + box.size[0], box.left : box.left + box.size[1]]
-        size = (max(round(box.size[1] * self._scale), 1), max(round(box.size[0] * self._scale), 1))
-        way = cv2.INTER_AREA if self._scale < 1 else cv2.INTER_LINEAR
-        return cv2.resize(np.ascontiguousarray(part), size, interpolation=way).astype(np.uint8)
-
-    def tile(self, label: str, heat: Map) -> Tile:
-        """The map of a block; the colours span its range, which the note gives."""
-        return Tile(label, f"{heat.min():.3g} to {heat.max():.3g}", self.blended(heat))
-
-    def _coloured(self, heat: Map) -> tuple[Image, Map]:
-        """A map normalized to 0..1 and resized to the tile: its colours, and its values."""
-        low, high = float(heat.min()), float(heat.max())
-        level = (heat - low) / (high - low) if high > low else np.full_like(heat, 0.5)
-        height, width = self._box.shape
-        large = cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
-        cut = self._cut((large * 255).astype(np.uint8))
-        return cv2.applyColorMap(cut, cv2.COLORMAP_TURBO).astype(np.uint8), np.divide(cut[..., None], 255, dtype=np.float32)
-
-    def blended(self, heat: Map) -> Image:
-        """Colours of a map over the grey image."""
-        colours, _ = self._coloured(heat)
-        return cv2.addWeighted(self._grey(), 0.45, colours, 0.55, 0).astype(np.uint8)
-
-    def glowing(self, cam: Map) -> Image:
-        """Colours where a map is high, the grey image where it is low."""
-        colours, level = self._coloured(cam)
-        share = 0.75 * np.sqrt(level)
-        return (self._grey() * (1 - share) + colours * share).astype(np.uint8)
-
-    def _grey(self) -> Image:
-        return cv2.cvtColor(cv2.cvtColor(self.image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.uint8)
-
-    def framed(self, image: Image, xyxy: NDArray[np.float32], cls: int) -> Image:
-        """Draw the chosen box, in letterboxed pixels, on an image."""
-        moved = (xyxy - np.array([self._box.left, self._box.top] * 2, np.float32)) * np.float32(self._scale)
-        return draw_boxes(image, moved[None], [""], [cls], line_width=2)
+    tiles = [Tile(label, "", image.picture), Tile("LayerCAM", inside, image.draw_cam(cam)), *blocks]
+    return [tile._replace(image=image.framed(tile.image, xyxy, cls)) for tile in tiles]
 
 
 def sheet(tiles: list[Tile]) -> Image:

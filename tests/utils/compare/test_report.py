@@ -233,7 +233,7 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     changed = dataclasses.replace(study, plan=dataclasses.replace(study.plan, data=dataclasses.replace(study.plan.data, splits=other)))
     assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split has changed since it was measured",)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.compare.page.gallery.attention_maps", _failing)
+        patch.setattr("utils.explain.rendering.attention_maps", _failing)
         assert build_gallery(study, focus_images=1).notes[1] == "yolov5n-ca cannot be shown: an odd block"
     (study.runs[1].folder / "weights" / "last.pt").write_bytes(b"damaged")
     some = build_gallery(study, focus_images=1)
