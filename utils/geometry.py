@@ -31,3 +31,8 @@ def iou(a: A, b: A) -> A:
 def ceil_to_stride(pixels: float, stride: int, pad: float = 0.0) -> int:
     """Return a side plus `pad` strides, rounded up to a multiple of the stride."""
     return math.ceil(pixels / stride + pad) * stride
+
+
+def training_side(imgsz: int, stride: int) -> int:
+    """Return the side of the images that training uses for ``--imgsz``: a multiple of the stride, at least twice it."""
+    return max(ceil_to_stride(imgsz, stride), 2 * stride)

@@ -19,6 +19,7 @@ from utils.compare.plan_io import read_plan
 from utils.compare.study import StudyPlan, Variant
 from utils.config import Hyp
 from utils.errors import UserError
+from utils.geometry import training_side
 
 if TYPE_CHECKING:
     import torch
@@ -80,11 +81,9 @@ def measure_inference(plan: StudyPlan, variant: Variant, device: torch.device, t
     """Time and memory of the network alone, with folded normalisation, in float32."""
     import torch
 
-    from utils.compare.variants import model_side
-
-    memory = Memory(device)
+    peak_mb = watch_memory(device)
     model = _build(plan, variant, device).eval().fuse()
-    side, batch = model_side(model, plan.flags["imgsz"]), plan.flags["batch_size"]
+    side, batch = training_side(plan.flags["imgsz"], model.max_stride), plan.flags["batch_size"]
     with torch.inference_mode():
         one, many = (torch.rand(n, 3, side, side, device=device).to(memory_format=torch.channels_last) for n in (1, batch))
         single = time_calls(lambda: model(one), device, _INFERENCE_CALLS, time_limit)
@@ -93,7 +92,7 @@ def measure_inference(plan: StudyPlan, variant: Variant, device: torch.device, t
         "latency_ms": statistics.median(single) * 1e3,
         "latency_p95_ms": sorted(single)[min(round(0.95 * len(single)), len(single) - 1)] * 1e3,
         "images_per_second": batch / statistics.median(full),
-        "memory_mb": memory.peak_mb(),
+        "memory_mb": peak_mb(),
         "batch": batch,
     }
 
@@ -102,16 +101,15 @@ def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, ti
     """Time and memory of training steps on random images, without data loading."""
     import torch
 
-    from utils.compare.variants import model_side
     from utils.training.amp import choose_precision, verified
     from utils.training.ema import ModelEMA
     from utils.training.losses.loss import DetectionLoss
     from utils.training.optim import build_optimizer
 
-    memory = Memory(device)
+    peak_mb = watch_memory(device)
     flags, hyp = plan.flags, Hyp(**plan.hyp)  # type: ignore[arg-type]
     model = _build(plan, variant, device).train()
-    side, batch = model_side(model, flags["imgsz"]), flags["batch_size"]
+    side, batch = training_side(flags["imgsz"], model.max_stride), flags["batch_size"]
     precision = verified(choose_precision(flags["amp"], device), model, side)
     criterion = DetectionLoss(model.head, hyp, side, model.nc, label_smoothing=flags["label_smoothing"])
     optimizer, ema = build_optimizer(model, flags["optimizer"], hyp, batch), ModelEMA(model)
@@ -132,25 +130,22 @@ def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, ti
     times = time_calls(step, device, _TRAINING_STEPS, time_limit)
     steps = -(-plan.data.splits["train"].images // batch) * flags["epochs"]
     seconds = statistics.median(times)
-    return {"train_memory_mb": memory.peak_mb(), "train_seconds": seconds * steps, "step_seconds": seconds}
+    return {"train_memory_mb": peak_mb(), "train_seconds": seconds * steps, "step_seconds": seconds}
 
 
 def time_calls(call: Callable[[], object], device: torch.device, maximum: int, time_limit: float) -> list[float]:
     """Seconds of each of 2 to `maximum` calls, as many as fit into `time_limit` seconds, after one or two warm-up calls."""
     from utils.device import clock
 
-    def once() -> float:
-        start = clock(device)
-        call()
-        return clock(device) - start
-
     start = clock(device)
-    once()
+    call()
     if clock(device) - start < time_limit / 3:
-        once()
+        call()
     times: list[float] = []
     while len(times) < 2 or (len(times) < maximum and clock(device) - start < time_limit):
-        times.append(once())
+        before = clock(device)
+        call()
+        times.append(clock(device) - before)
     return times
 
 
@@ -167,28 +162,17 @@ def _build(plan: StudyPlan, variant: Variant, device: torch.device) -> Detector:
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class Memory:
-    """Peak memory from here on: of the GPU, else of this process beyond what it uses now."""
+def watch_memory(device: torch.device) -> Callable[[], float]:
+    """Return a function that gives the peak memory from now on, in 1e6 bytes: of the GPU, else of this process beyond what it uses now."""
+    import torch
 
-    def __init__(self, device: torch.device) -> None:
-        import torch
+    from utils.device import peak_memory_mb, resident_memory_mb
 
-        from utils.device import resident_memory_mb
-
-        self._device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        self._before = 0.0 if device.type == "cuda" else resident_memory_mb()
-
-    def peak_mb(self) -> float:
-        """In 1e6 bytes."""
-        import torch
-
-        from utils.device import peak_memory_mb
-
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) / 1e6
-        return max(peak_memory_mb() - self._before, 0.0)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return lambda: torch.cuda.max_memory_allocated(device) / 1e6
+    before = resident_memory_mb()
+    return lambda: max(peak_memory_mb() - before, 0.0)
 
 
 if __name__ == "__main__":

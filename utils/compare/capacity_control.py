@@ -6,8 +6,7 @@ its gain comes from its capacity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -15,8 +14,9 @@ from models import build_model
 from models.flops import gflops, parameters
 from models.spec.model_spec import ModelSpec
 from utils.compare.study import Variant
-from utils.compare.variants import CONTROL, model_side, with_capacity
+from utils.compare.variants import CONTROL, with_capacity
 from utils.errors import UserError
+from utils.geometry import training_side
 from utils.log import LOG
 
 TOLERANCE = 0.01
@@ -49,7 +49,7 @@ def _capacity(variant: Variant, measure: str) -> float:
 
 def _widened(base: Variant, variant: Variant, measure: str, names: dict[int, str], imgsz: int) -> Variant:
     target = _capacity(variant, measure)
-    side = model_side(build_model(ModelSpec.from_dict(base.spec, base.cfg), len(names)), imgsz)
+    side = training_side(imgsz, build_model(ModelSpec.from_dict(base.spec, base.cfg), len(names)).max_stride)
     estimate = base.spec["width_multiple"] * (target / _capacity(base, measure)) ** 0.5
     best, miss = base.spec, float("inf")
     for divisor in dict.fromkeys((int(base.spec["channel_multiple"]), *_DIVISORS)):
@@ -58,7 +58,9 @@ def _widened(base: Variant, variant: Variant, measure: str, names: dict[int, str
             width = round((low * high) ** 0.5, 5)
             spec = {**base.spec, "width_multiple": width, "channel_multiple": divisor}
             try:
-                capacity = _count(spec, measure, names, side)
+                with torch.device("meta"):
+                    model = build_model(ModelSpec.from_dict(spec, "control"), len(names), names=names)
+                capacity = parameters(model) if measure == "params" else gflops(model, side)
             except UserError:  # too narrow for some module
                 capacity = 0
             if abs(capacity / target - 1) < miss:
@@ -72,14 +74,3 @@ def _widened(base: Variant, variant: Variant, measure: str, names: dict[int, str
     edits = (f"width_multiple {base.spec['width_multiple']:g} -> {width:g}", f"widths are multiples of {divisor}")
     control = Variant(name=CONTROL + variant.name, cfg=base.cfg, control_of=variant.name, edits=edits, spec=best)
     return with_capacity(control, names, imgsz)
-
-
-def _count(spec: Mapping[str, Any], measure: str, names: dict[int, str], side: int) -> float:
-    """Parameters or operations of a model, built without weights.
-
-    Raises:
-        UserError: it cannot be built.
-    """
-    with torch.device("meta"):
-        model = build_model(ModelSpec.from_dict(spec, "control"), len(names), names=names)
-    return parameters(model) if measure == "params" else gflops(model, side)

@@ -53,12 +53,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically.
+    """Write a text file atomically, and make its folder.
 
     Raises:
         UserError: it cannot be written; the earlier file remains.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, text)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); the earlier file is unchanged") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from utils.cli import option
@@ -100,11 +100,6 @@ def result_flags(config: TrainConfig) -> dict[str, Any]:
     return {n: getattr(config, n) for n in names if n not in _LOCAL | _OWN | _REFUSED.keys()}
 
 
-def local_flags(config: TrainConfig) -> dict[str, Any]:
-    """The flags that do not affect a run's figures."""
+def local_flags(config: object) -> dict[str, Any]:
+    """The flags of a study or a run that do not affect a run's figures."""
     return {n: getattr(config, n) for n in sorted(_LOCAL - {"project", "name"})}
-
-
-def train_config(flags: Mapping[str, Any], **more: Any) -> TrainConfig:
-    """The settings of a run: the plan's flags and its own."""
-    return TrainConfig(**{**flags, **more})

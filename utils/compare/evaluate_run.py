@@ -10,13 +10,13 @@ from models import load_model
 from utils.compare.match_store import match_detections
 from utils.compare.resampled_ap import Scores, average_precision
 from utils.compare.run_result import MATCHES
-from utils.compare.variants import model_side
 from utils.data.config import load_data
 from utils.data.index import Index
 from utils.data.loading.loader import val_loader
 from utils.data.scan import load_index
 from utils.evaluation.evaluate import Settings, evaluate
 from utils.evaluation.metrics import Evaluator
+from utils.geometry import training_side
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def measure(plan: StudyPlan, folder: Path, index: Index, device: torch.device, w
             scores[which] = scores["last"]
             continue
         model = load_model(folder / "weights" / f"{which}.pt", device=device)
-        side = model_side(model, plan.flags["imgsz"])
+        side = training_side(plan.flags["imgsz"], model.max_stride)
         batch = max(plan.flags["batch_size"] * 2, 1)
         loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
         evaluator = Evaluator(index.names)

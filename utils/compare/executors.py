@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from utils.compare.study import run_folder
 from utils.config import ROOT
 from utils.errors import UserError
 
@@ -28,6 +29,11 @@ class Task:
 
     def __str__(self) -> str:
         return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return run_folder(self.study, self.variant, self.seed)
 
     @property
     def log(self) -> Path:

@@ -9,9 +9,9 @@ import torch
 
 from utils.compare.benchmark import estimate_run_times, measure_costs
 from utils.compare.config import CompareConfig, local_flags
-from utils.compare.executors import Executor, LocalExecutor
+from utils.compare.executors import Executor, LocalExecutor, Task
 from utils.compare.load import load_study
-from utils.compare.plan import jobs_for, make_plan, reconcile_plan
+from utils.compare.plan import make_plan, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
 from utils.compare.progress import Progress
 from utils.compare.provenance import versions
@@ -19,7 +19,7 @@ from utils.compare.report import write_report
 from utils.compare.results_csv import write_results
 from utils.compare.run_result import RESULT
 from utils.compare.scheduler import Scheduler, fail_unbuildable, tasks_left
-from utils.compare.study import PLAN, Study, StudyPlan, run_folder
+from utils.compare.study import PLAN, StudyPlan, run_folder
 from utils.compare.verdicts import compare
 from utils.config import Hyp
 from utils.device import cpu_count, select_device
@@ -27,6 +27,8 @@ from utils.errors import UserError
 from utils.files.lock import folder_lock
 from utils.log import LOG, start_log
 from utils.signals import StopRequest, stop_requests
+
+_MAX_CPU_JOBS = 4  # runs at a time on a CPU by default: each needs its own memory
 
 
 def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: str) -> None:
@@ -37,8 +39,11 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
         StopError: a signal asked to stop; repeating the command continues the study.
     """
     start_log()
-    devices = _devices(config.device)
-    jobs = jobs_for(config, len(devices) if devices[0].isdigit() else 0)
+    # the devices that runs are distributed over: what --device names, else every GPU, else the CPU
+    names = config.device.split(",") if config.device else [str(i) for i in range(torch.cuda.device_count())] or ["cpu"]
+    chosen = [select_device(name.strip()) for name in names]
+    devices = [device.type if device.index is None else str(device.index) for device in chosen]
+    jobs = config.jobs or (len(devices) if devices[0].isdigit() else min(cpu_count(), _MAX_CPU_JOBS))
     with stop_requests() as request:
         plan = make_plan(config, hyp, command, jobs)
         folder = Path(config.project) / config.name
@@ -53,20 +58,16 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
             plan = _begin(folder, plan, config.baseline)
             unfinished = _carry_out(folder, plan, config, given, devices, jobs, request)
             measure_costs(folder, plan, devices[0], request)
-            _report(load_study(folder), config.resamples)
+            study = load_study(folder)
+            write_results(study)
+            study = compare(study, config.resamples)
+            write_report(study)
+    for name, comparison in study.comparisons.items():
+        LOG.info("%s: %s. %s", name, comparison.verdict, comparison.reason)
+    LOG.info("report: %s", folder / "report.html")
     if unfinished:
         reasons = "".join(f"\n  {task}: {why}" for task, why in unfinished.items())
         raise UserError(f"{folder}: {len(unfinished)} runs are not finished; repeat the command to try again:{reasons}")
-
-
-def _devices(text: str) -> list[str]:
-    """The devices that runs are distributed over: what ``--device`` names, else every GPU, else the CPU.
-
-    Raises:
-        UserError: no such device.
-    """
-    names = [part.strip() for part in text.split(",")] if text else [str(i) for i in range(torch.cuda.device_count())] or ["cpu"]
-    return [device.type if device.index is None else str(device.index) for device in map(select_device, names)]
 
 
 def _earlier(folder: Path) -> StudyPlan | None:
@@ -90,29 +91,29 @@ def _begin(folder: Path, plan: StudyPlan, baseline: str) -> StudyPlan:
     """Reconcile the plan with the one in the folder, and save it."""
     old = _earlier(folder)
     plan = reconcile_plan(plan, old, baseline)
-    now = versions()
-    if old and old.versions != now:
-        changed = ", ".join(f"{k} {old.versions.get(k, 'unknown')}, now {now[k]}" for k in now if now[k] != old.versions.get(k))
-        LOG.warning(
-            "%s: the study began with other versions (%s). Finished runs are kept; where the code differs, interrupted runs restart from "
-            "epoch 0; between runs of different versions there is no verdict. For a verdict on all runs, begin a new study with another "
-            "--name, or return to the versions in %s",
-            folder,
-            changed,
-            PLAN,
-        )
-    if old != plan:
-        for variant in old.variants if old else ():
+    if old is not None:
+        now = versions()
+        if changed := ", ".join(f"{k} {old.versions.get(k, 'unknown')}, now {now[k]}" for k in now if now[k] != old.versions.get(k)):
+            LOG.warning(
+                "%s: the study began with other versions (%s). Finished runs are kept; where the code differs, interrupted runs restart "
+                "from epoch 0; between runs of different versions there is no verdict. For a verdict on all runs, begin a new study with "
+                "another --name, or return to the versions in %s",
+                folder,
+                changed,
+                PLAN,
+            )
+        for variant in old.variants:
             if variant.error and plan.variant(variant.name).error != variant.error:  # could not be built, and was changed since
                 for result in run_folder(folder, variant.name, 0).parent.glob(f"seed*/{RESULT}"):
                     result.unlink(missing_ok=True)
+    if old != plan:
         write_plan(folder, plan)
     return plan
 
 
 def _carry_out(
     folder: Path, plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, request: StopRequest
-) -> dict[str, str]:
+) -> dict[Task, str]:
     """Carry out the remaining runs; return those that could not be finished, and why."""
     fail_unbuildable(folder, plan)
     tasks = tasks_left(folder, plan)
@@ -123,12 +124,11 @@ def _carry_out(
     executor = _executor(plan, config, given, devices, jobs, len(tasks))
     scheduler = Scheduler(executor, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
     scheduler.run(request)
-    return {str(task): why for task, why in scheduler.unfinished.items()}
+    return scheduler.unfinished
 
 
 def _executor(plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, runs: int) -> Executor:
     flags = local_flags(config)
-    del flags["device"]
     if "workers" not in given:  # a dataloader process for each training process, where there is a core for it
         flags["workers"] = min(config.workers, max(cpu_count() // jobs - 1, 0))
     if config.engine == "ray":
@@ -136,17 +136,6 @@ def _executor(plan: StudyPlan, config: CompareConfig, given: frozenset[str], dev
 
         return RayExecutor(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=runs, device=config.device and devices[0])
     return LocalExecutor(jobs, flags, devices)
-
-
-def _report(study: Study, resamples: int) -> None:
-    """Compare the variants and write the report."""
-    write_results(study)
-    study = compare(study, resamples)
-    write_report(study)
-    for variant in study.variants:
-        if (comparison := study.comparisons.get(variant.name)) is not None:
-            LOG.info("%s: %s. %s", variant.name, comparison.verdict, comparison.reason)
-    LOG.info("report: %s", study.folder / "report.html")
 
 
 def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> None:

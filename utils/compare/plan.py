@@ -17,14 +17,12 @@ from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
 from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
 from utils.data.config import load_data
-from utils.data.index import Index
 from utils.data.scan import load_index
 from utils.device import cpu_count
 from utils.errors import UserError
 from utils.log import LOG, abbreviated
 
 METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections per class and image; EMA weights"
-_MAX_CPU_JOBS = 4  # runs at a time on a CPU by default: each needs its own memory
 
 
 def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> StudyPlan:
@@ -55,11 +53,6 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> Study
     )
 
 
-def jobs_for(config: CompareConfig, gpus: int) -> int:
-    """Runs at a time: ``--jobs``, else one per GPU, or on the CPU one per core up to 4."""
-    return config.jobs or gpus or min(cpu_count(), _MAX_CPU_JOBS)
-
-
 def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
     """Read every split, and choose the one that figures are reported on.
 
@@ -75,7 +68,9 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
         index.report.log()
         index.report.require_boxes(why="to train on" if split == "train" else "to measure on")
     measured = "test" if own_test else "val"
-    overlap = _overlap(indices["train"], indices[measured])
+    train = indices["train"].paths
+    paths, content = {p.resolve() for p in train}, {image_digest(p) for p in train}
+    overlap = sum(p.resolve() in paths or image_digest(p) in content for p in indices[measured].paths)
     if overlap:
         LOG.warning("%s: %d images of the %s split are also trained on; no gain can be claimed on them", config.data, overlap, measured)
     names = indices["train"].names
@@ -87,13 +82,6 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
         overlap=overlap,
     )
     return plan, names
-
-
-def _overlap(train: Index, measured: Index) -> int:
-    """Number of images of `measured` that are also in `train`, by path or by content."""
-    paths = {p.resolve() for p in train.paths}
-    content = {image_digest(p) for p in train.paths}
-    return sum(p.resolve() in paths or image_digest(p) in content for p in measured.paths)
 
 
 def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> StudyPlan:
@@ -126,24 +114,20 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
 
 
 def _merged(old: Sequence[Variant], new: Sequence[Variant]) -> list[Variant]:
-    """The old variants, replaced where they could not be built, then the added ones, then the controls."""
+    """The old variants, replaced where they could not be built or are damaged, then the added ones, then the controls."""
     found = {v.name: v for v in new}
-    kept = [_fixed(v, found.get(v.name)) for v in old]
-    added = [found[v.name] for v in new if v.name in found and v.name not in {k.name for k in kept}]
+    kept = []
+    for before in old:
+        now = found.pop(before.name, before)
+        kept.append(now if before.error else dataclasses.replace(before, spec=before.spec or now.spec))
+    added = found.values()
     return [*(v for v in kept if not v.control_of), *added, *(v for v in kept if v.control_of)]
-
-
-def _fixed(old: Variant, new: Variant | None) -> Variant:
-    """The old variant, or the new one if the old could not be built; with the new model if the study's copy is damaged."""
-    if new is None:
-        return old
-    return new if old.error else dataclasses.replace(old, spec=old.spec or new.spec)
 
 
 def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
     """Describe what differs in two plans of a study, one line each, except for added seeds and variants."""
-    lines = _data_changes(old.data, new.data)
-    lines += _changes("--", old.flags, new.flags) + _changes("--", old.hyp, new.hyp) + _changes("plug-in ", old.plugins, new.plugins)
+    lines = _data_changes(old.data, new.data) + _changes("--", old.flags, new.flags)
+    lines += _changes("--", old.hyp, new.hyp) + _changes("plug-in ", old.plugins, new.plugins)
     if old.weights_digest != new.weights_digest:
         lines.append(f"--weights: {old.weights or 'none'} before, {new.weights or 'none'} now (other content)")
     if old.control != new.control:
@@ -159,13 +143,12 @@ def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
 
 
 def _changes(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    names = dict.fromkeys([*old, *new])
-    values = [(prefix + n.replace("_", "-") if prefix == "--" else prefix + n, old.get(n), new.get(n)) for n in names]
-    return [f"{name}: {_shown(a)} before, {_shown(b)} now" for name, a, b in values if a != b]
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)[:80]
+    lines = []
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            before, now = ("none" if value is None else str(value)[:80] for value in (old.get(name), new.get(name)))
+            lines.append(f"{prefix}{name.replace('_', '-') if prefix == '--' else name}: {before} before, {now} now")
+    return lines
 
 
 def _data_changes(old: DataPlan, new: DataPlan) -> list[str]:

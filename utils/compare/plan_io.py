@@ -28,12 +28,12 @@ def write_plan(folder: Path, plan: StudyPlan) -> None:
     """
     for variant in plan.variants:
         if variant.spec:
-            path = model_file(folder, variant.name)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{path.parent}: cannot be created ({error.strerror or error})") from error
-            write_text(path, _model_text(variant.spec))
+            # YAML that is also JSON, which is read a hundred times faster; one row per line
+            parts = []
+            for key, value in variant.spec.items():
+                rows = ",\n".join(f"  {json.dumps(row)}" for row in value) if key in ("backbone", "head") else ""
+                parts.append(f"{json.dumps(key)}: " + (f"[\n{rows}\n]" if rows else json.dumps(value)))
+            write_text(model_file(folder, variant.name), "{" + ",\n".join(parts) + "}\n")
     content = {"attune_study": FORMAT, **_plain(plan)}
     for entry in content["variants"]:
         del entry["spec"]
@@ -41,25 +41,15 @@ def write_plan(folder: Path, plan: StudyPlan) -> None:
     write_text(folder / PLAN, _HEAD + text)
 
 
-def _model_text(spec: Mapping[str, Any]) -> str:
-    """A model as YAML that is also JSON, which is read a hundred times faster; one row per line."""
-    parts = []
-    for key, value in spec.items():
-        if key in ("backbone", "head"):
-            rows = ",\n".join(f"  {json.dumps(row)}" for row in value)
-            parts.append(f'"{key}": [\n{rows}\n]')
-        else:
-            parts.append(f"{json.dumps(key)}: {json.dumps(value)}")
-    return "{" + ",\n".join(parts) + "}\n"
-
-
-def _read_model(folder: Path, name: str, expected: str) -> dict[str, Any]:
-    """A variant's resolved model; empty if missing or not the planned one."""
-    try:
-        spec = json.loads(model_file(folder, name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return spec if isinstance(spec, dict) and digest(spec) == expected else {}
+def _plain(value: Any) -> Any:
+    """Dataclasses, mappings and tuples as plain data, which YAML writes without tags."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
 
 
 def read_plan(folder: Path) -> StudyPlan:
@@ -81,24 +71,6 @@ def read_plan(folder: Path) -> StudyPlan:
         raise UserError(f"{path}: not a valid plan of a study ({error}); use another --name") from error
 
 
-def _variant(content: dict[str, Any], folder: Path) -> Variant:
-    variant = Variant(**{**content, "edits": tuple(content["edits"])})
-    if Path(variant.name).name != variant.name or variant.name in ("", ".."):
-        raise ValueError(f"invalid variant name {variant.name!r}")
-    return dataclasses.replace(variant, spec=_read_model(folder, variant.name, variant.digest)) if not variant.error else variant
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses, mappings and tuples as plain data, which YAML writes without tags."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
 def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
     data = content["data"]
     splits = {str(name): SplitPlan(**split) for name, split in data["splits"].items()}
@@ -114,3 +86,15 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
     if sum(v.baseline for v in plan.variants) != 1 or not plan.seeds:
         raise ValueError("exactly one variant must be the baseline, and there must be a seed")
     return plan
+
+
+def _variant(content: dict[str, Any], folder: Path) -> Variant:
+    """A variant with its resolved model, which is empty if missing or not the planned one."""
+    variant = Variant(**{**content, "edits": tuple(content["edits"])})
+    if Path(variant.name).name != variant.name or variant.name in ("", ".."):
+        raise ValueError(f"invalid variant name {variant.name!r}")
+    try:
+        spec = {} if variant.error else json.loads(model_file(folder, variant.name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        spec = {}
+    return dataclasses.replace(variant, spec=spec) if isinstance(spec, dict) and digest(spec) == variant.digest else variant

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from utils.compare.executors import Task
 from utils.compare.run_result import read_curve
-from utils.compare.study import RunResult, run_folder
+from utils.compare.study import RunResult
 from utils.log import LOG
 
 _MAX_BARS = 8
@@ -42,7 +41,7 @@ class Progress:
     def update(self) -> None:
         """Read the active runs' progress from their folders."""
         for task in self._active:
-            epochs = len(read_curve(folder_of(task)))
+            epochs = len(read_curve(task.folder))
             if task not in self._bars and epochs and len(self._bars) < _MAX_BARS:
                 place = next(i for i in range(1, _MAX_BARS + 1) if all(bar.pos != -i for bar in self._bars.values()))
                 self._bars[task] = tqdm(total=self._epochs, desc=str(task), unit="epoch", position=place, leave=False, disable=None)
@@ -50,7 +49,7 @@ class Progress:
                 self._bars[task].update(epochs - self._bars[task].n)
         if self._study.disable and time.monotonic() - self._logged > _LOG_INTERVAL:
             self._logged = time.monotonic()
-            states = [f"{task}: {epochs}/{self._epochs}" for task in self._active if (epochs := len(read_curve(folder_of(task))))]
+            states = [f"{task}: {epochs}/{self._epochs}" for task in self._active if (epochs := len(read_curve(task.folder)))]
             LOG.info("%d of %d runs; epochs of %s", self._done, self._total, "; ".join(states) or "none yet")
 
     def restart(self, task: Task, why: str) -> None:
@@ -68,8 +67,8 @@ class Progress:
         self._remove(task)
         self._done += 1
         self._study.update()
-        result_text = f"AP {100 * result.last.ap:.2f}" if result.last else f"failed: {result.error}"
-        self._log(f"{task}: {result_text} ({self._done} of {self._total})")
+        shown = f"AP {100 * result.last.ap:.2f}" if result.last else f"failed: {result.error}"
+        self._log(f"{task}: {shown} ({self._done} of {self._total})")
 
     def close(self) -> None:
         """Close the bars."""
@@ -85,8 +84,3 @@ class Progress:
         """Print a line above the bars."""
         with tqdm.external_write_mode():
             LOG.info(text)
-
-
-def folder_of(task: Task) -> Path:
-    """The run folder of a task."""
-    return run_folder(task.study, task.variant, task.seed)

@@ -46,17 +46,17 @@ def read_run_result(study: Path, variant: str, seed: int) -> RunResult:
         return dataclasses.replace(missing, error="its result is damaged") if (folder / RESULT).exists() else missing
     if (content.get("variant"), content.get("seed")) != (variant, seed):
         return dataclasses.replace(missing, error=f"holds the result of {content.get('variant')}, seed {content.get('seed')}")
-    if damaged := [name for name, digest in content.pop("files").items() if not _is_intact(folder / name, digest)]:
+    damaged = []
+    for name, digest in content.pop("files").items():
+        try:
+            intact = file_digest(folder / name) == digest
+        except UserError:
+            intact = False
+        damaged += [] if intact else [name]
+    if damaged:
         return dataclasses.replace(missing, error=f"{', '.join(damaged)} damaged")
     content |= {which: _scores(content[which]) for which in MATCHES}
     return RunResult(**{**content, "notes": tuple(content["notes"])}, folder=folder, curve=missing.curve)
-
-
-def _is_intact(path: Path, digest: str) -> bool:
-    try:
-        return file_digest(path) == digest
-    except UserError:
-        return False
 
 
 def _scores(values: Mapping[str, Any] | None) -> Scores | None:
@@ -66,8 +66,8 @@ def _scores(values: Mapping[str, Any] | None) -> Scores | None:
 
     from utils.compare.resampled_ap import Scores
 
-    known = {k: math.nan if v is None else v for k, v in values.items() if k != "per_class"}
-    return Scores(**known, per_class=np.array([math.nan if v is None else v for v in values["per_class"]], np.float64))
+    overall = {k: math.nan if v is None else v for k, v in values.items() if k != "per_class"}
+    return Scores(**overall, per_class=np.array(values["per_class"], np.float64))  # None becomes NaN
 
 
 def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
@@ -77,6 +77,6 @@ def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
         with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 rows += [{k.strip(): float(v) for k, v in row.items()}]
-    except (OSError, ValueError, AttributeError, TypeError, UnicodeDecodeError):  # a row truncated by a kill is ignored
+    except (OSError, ValueError, AttributeError, TypeError):  # a row truncated by a kill is ignored
         pass
     return tuple(rows)

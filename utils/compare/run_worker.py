@@ -21,6 +21,7 @@ from typing import Any
 
 from utils.cli import option, parse, run
 from utils.compare.checksummed_json import digest, file_digest, read_json, write_json
+from utils.compare.config import local_flags
 from utils.compare.plan_io import read_plan
 from utils.compare.run_result import RESULT, read_run_result, write_run_result
 from utils.compare.study import RunResult, StudyPlan, Variant, model_file, run_folder
@@ -165,29 +166,27 @@ class Worker:
         splits = open_splits(self.plan)
         found = {split: data_digest(index) for split, index in splits.items()}
         made_with = {**versions(), "data": digest(found)[:16], "device": device_name(device)}
-        made_with |= {"threads": str(self.plan.threads), **self._input_digests()}
+        made_with |= {"threads": str(self.plan.threads)}
+        made_with |= {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}  # one may be edited meanwhile
+        made_with |= {"start weights": file_digest(Path(self.plan.weights))[:16]} if self.plan.weights else {}
         payload = self._trained()
         best_epoch = int(load_checkpoint(self.folder / "weights" / "best.pt")["epoch"])
         (self.folder / RESULT).unlink(missing_ok=True)
-        index, same = splits[self.plan.data.measured], best_epoch == int(payload["epoch"])
-        scores: dict[str, Any] = measure(self.plan, self.folder, index, device, self.config.workers, same=same)
+        measured, last_epoch = self.plan.data.measured, int(payload["epoch"])
+        scores = measure(self.plan, self.folder, splits[measured], device, self.config.workers, same=best_epoch == last_epoch)
         usage = read_json(self.folder / USAGE) or {}
         self.notes += [f"{count} x {kind}" for kind, count in sorted(_event_counts(self.folder).items())]
         return dataclasses.replace(
             self._empty_result("done"),
-            split=self.plan.data.measured,
-            epochs=int(payload["epoch"]) + 1,
-            **scores,
+            split=measured,
+            epochs=last_epoch + 1,
+            last=scores["last"],
+            best=scores["best"],
             best_epoch=best_epoch,
             train_seconds=float(usage.get("seconds", 0.0)),
             train_memory_mb=float(usage.get("memory_mb", 0.0)),
             made_with=made_with,
         )
-
-    def _input_digests(self) -> dict[str, str]:
-        """Digests of the plug-ins and start weights: shows when one is edited while the study is under way."""
-        found = {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}
-        return found | ({"start weights": file_digest(Path(self.plan.weights))[:16]} if self.plan.weights else {})
 
     def _trained(self) -> dict[str, Any]:
         """Train to the end, resuming an interrupted run; return the last checkpoint's content."""
@@ -227,20 +226,19 @@ class Worker:
 
     def _train(self, *, resume: bool) -> None:
         """Train, and record time and memory even if the training fails."""
-        from utils.compare.config import train_config
         from utils.compare.provenance import code_digest
-        from utils.config import Hyp
+        from utils.config import Hyp, TrainConfig
         from utils.device import peak_memory_mb
         from utils.training.session import train
 
         self.folder.mkdir(parents=True, exist_ok=True)
         earlier = read_json(self.folder / USAGE) or {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
         write_json(self.folder / USAGE, earlier)
-        local = {name: getattr(self.config, name) for name in ("device", "workers", "cache", "noplots", "save_period", "save_interval")}
+        local = local_flags(self.config)
         own: dict[str, Any] = {"cfg": str(model_file(self.study, self.variant.name)), "seed": self.config.seed, "exist_ok": True}
         own |= {"weights": self.plan.weights, "data": self.plan.data.source, "plugins": tuple(self.plan.plugins)}
         own |= {"project": str(self.folder.parent), "name": self.folder.name}
-        config = train_config(self.plan.flags, **own, **local, resume=str(self.folder) if resume else "")
+        config = TrainConfig(**{**self.plan.flags, **own, **local, "resume": str(self.folder) if resume else ""})
         given = frozenset({"resume", *local}) if resume else frozenset({*self.plan.flags, *own, *local})
         start = time.monotonic()
         try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import deque
 from pathlib import Path
 
 from utils.compare.executors import Executor, Exit, Task
-from utils.compare.progress import Progress, folder_of
+from utils.compare.progress import Progress
 from utils.compare.run_result import read_curve, read_run_result, write_run_result
-from utils.compare.study import RunResult, StudyPlan, run_folder
+from utils.compare.study import RunResult, StudyPlan
 from utils.errors import StopError, UserError
 from utils.signals import StopRequest
 
@@ -39,22 +38,9 @@ def fail_unbuildable(folder: Path, plan: StudyPlan) -> None:
 
 
 def _fail(task: Task, why: str) -> RunResult:
-    home = run_folder(task.study, task.variant, task.seed)
-    result = RunResult(variant=task.variant, seed=task.seed, state="failed", folder=home, error=why)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{home}: cannot be created ({error.strerror or error})") from error
-    write_run_result(home, result)
+    result = RunResult(variant=task.variant, seed=task.seed, state="failed", folder=task.folder, error=why)
+    write_run_result(task.folder, result)
     return result
-
-
-@dataclasses.dataclass(slots=True)
-class _Kills:
-    """The last known progress of a task, and how often it was killed since."""
-
-    progress: object = None
-    count: int = 0
 
 
 class Scheduler:
@@ -68,7 +54,7 @@ class Scheduler:
         self._executor, self._progress = executor, progress
         self._waiting = deque(tasks)
         self._running: set[Task] = set()
-        self._kills = {task: _Kills() for task in tasks}
+        self._kills: dict[Task, tuple[object, int]] = {}  # the last known progress, and how often the run was killed since
         self.unfinished: dict[Task, str] = {}
 
     def run(self, request: StopRequest) -> None:
@@ -111,13 +97,14 @@ class Scheduler:
 
     def _restart(self, exited: Exit) -> None:
         """Continue a killed run, unless it is killed each time before it makes progress."""
-        task, kills = exited.task, self._kills[exited.task]
-        progress = _training_progress(folder_of(task))
-        kills.count = kills.count + 1 if progress == kills.progress else 1
-        kills.progress = progress
+        task, last = exited.task, exited.task.folder / "weights" / "last.pt"
+        progress = len(read_curve(task.folder)), last.stat().st_mtime_ns if last.is_file() else 0
+        before, count = self._kills.get(task, (None, 0))
+        count = count + 1 if progress == before else 1
+        self._kills[task] = progress, count
         how = f"signal {-exited.code}" if exited.code < 0 else f"status {exited.code}"
-        if kills.count >= _MAX_KILLS:
-            self._give_up(task, f"ended with {how} {kills.count} times without progress (out of memory?); see {task.log}")
+        if count >= _MAX_KILLS:
+            self._give_up(task, f"ended with {how} {count} times without progress (out of memory?); see {task.log}")
             return
         self._progress.restart(task, "stopped" if exited.code == _EXIT_STOPPED else f"its process ended with {how}")
         self._waiting.appendleft(task)
@@ -125,12 +112,6 @@ class Scheduler:
     def _give_up(self, task: Task, why: str) -> None:
         self.unfinished[task] = why
         self._progress.give_up(task, why)
-
-
-def _training_progress(home: Path) -> tuple[int, int]:
-    """Changes whenever a run makes progress."""
-    last = home / "weights" / "last.pt"
-    return len(read_curve(home)), last.stat().st_mtime_ns if last.is_file() else 0
 
 
 def _last_message(log: Path) -> str:

@@ -20,7 +20,6 @@ BETTER = "better"
 WORSE = "worse"
 UNDECIDED = "not distinguishable"
 NO_VERDICT = "no verdict"
-
 FIGURES = tuple(f.name for f in dataclasses.fields(Scores) if f.name != "per_class")
 
 

@@ -232,29 +232,19 @@ class Study:
 
     def records(self) -> list[dict[str, Any]]:
         """Return a flat dict per run, with NaN or None where there is no value: ``pandas.DataFrame(study.records())``."""
-        return [self._record(run) for run in self.runs]
-
-    def _record(self, run: RunResult) -> dict[str, Any]:
-        variant = self.plan.variant(run.variant)
-        record: dict[str, Any] = {
-            "variant": run.variant,
-            "baseline": variant.baseline,
-            "control_of": variant.control_of,
-            "seed": run.seed,
-            "state": run.state,
-            "error": run.error,
-            "split": run.split,
-            "epochs": run.epochs,
-            "best_epoch": run.best_epoch,
-        }
-        for which, scores in (("last", run.last), ("best", run.best)):
-            record |= {f"{which}_{name}": getattr(scores, name) if scores else float("nan") for name in FIGURES}
-        for number, name in enumerate(self.plan.data.names):
-            record[f"last_ap/{name}"] = float(run.last.per_class[number]) if run.last else float("nan")
-        cost = self.costs.get(run.variant)
-        record |= {"parameters": variant.parameters, "gflops": variant.gflops, "train_seconds": run.train_seconds}
-        record |= {name: getattr(cost, name) if cost else float("nan") for name in ("latency_ms", "images_per_second", "memory_mb")}
-        return record
+        records = []
+        for run in self.runs:
+            variant, cost = self.plan.variant(run.variant), self.costs.get(run.variant)
+            record: dict[str, Any] = {"variant": run.variant, "baseline": variant.baseline, "control_of": variant.control_of}
+            record |= {name: getattr(run, name) for name in ("seed", "state", "error", "split", "epochs", "best_epoch")}
+            for which, scores in (("last", run.last), ("best", run.best)):
+                record |= {f"{which}_{name}": getattr(scores, name) if scores else float("nan") for name in FIGURES}
+            for number, name in enumerate(self.plan.data.names):
+                record[f"last_ap/{name}"] = float(run.last.per_class[number]) if run.last else float("nan")
+            record |= {"parameters": variant.parameters, "gflops": variant.gflops, "train_seconds": run.train_seconds}
+            record |= {name: getattr(cost, name) if cost else float("nan") for name in ("latency_ms", "images_per_second", "memory_mb")}
+            records.append(record)
+        return records
 
 
 def run_folder(folder: Path, variant: str, seed: int) -> Path:

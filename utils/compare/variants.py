@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from models import build_model
-from models.detector import Detector
 from models.flops import gflops, parameters
 from models.spec.find_yaml import find_model
 from models.spec.model_spec import ModelSpec
@@ -18,6 +17,7 @@ from utils.compare.checksummed_json import digest
 from utils.compare.study import Variant
 from utils.config import read_yaml
 from utils.errors import UserError, nearest
+from utils.geometry import training_side
 from utils.log import LOG, printable
 
 CONTROL = "control-"
@@ -43,7 +43,17 @@ def read_variants(cfgs: Sequence[str], names: dict[int, str], imgsz: int) -> lis
                 f"--cfgs: {cfg} is given twice" if same else f"--cfgs: {taken[name]} and {cfg} are both called {name}; rename one"
             )
         taken[name] = cfg
-    return [_read(name, cfg, names, imgsz) for name, cfg in taken.items()]
+    variants = []
+    for name, cfg in taken.items():
+        try:
+            spec = ModelSpec.from_yaml(cfg)
+            if spec.ch != 3:
+                raise UserError(f"{cfg}: has {spec.ch} input channels, but images have 3; set 'ch: 3'")
+            variants.append(with_capacity(Variant(name=name, cfg=cfg, edits=list_edits(cfg), spec=spec_dict(spec)), names, imgsz))
+        except UserError as error:
+            LOG.warning("%s cannot be built; continuing with the other variants: %s", name, error)
+            variants.append(Variant(name=name, cfg=cfg, error=str(error)))
+    return variants
 
 
 def variant_name(cfg: str) -> str:
@@ -72,17 +82,6 @@ def choose_baseline(wanted: str, variants: Sequence[Variant]) -> list[Variant]:
     return [dataclasses.replace(chosen, baseline=True), *(v for v in variants if v.name != name)]
 
 
-def _read(name: str, cfg: str, names: dict[int, str], imgsz: int) -> Variant:
-    try:
-        spec = ModelSpec.from_yaml(cfg)
-        if spec.ch != 3:
-            raise UserError(f"{cfg}: has {spec.ch} input channels, but images have 3; set 'ch: 3'")
-        return with_capacity(Variant(name=name, cfg=cfg, edits=list_edits(cfg), spec=spec_dict(spec)), names, imgsz)
-    except UserError as error:
-        LOG.warning("%s cannot be built; continuing with the other variants: %s", name, error)
-        return Variant(name=name, cfg=cfg, error=str(error))
-
-
 def with_capacity(variant: Variant, names: dict[int, str], imgsz: int) -> Variant:
     """Add the number of parameters and operations.
 
@@ -90,13 +89,8 @@ def with_capacity(variant: Variant, names: dict[int, str], imgsz: int) -> Varian
         UserError: the model cannot be built.
     """
     model = build_model(ModelSpec.from_dict(variant.spec, variant.cfg), len(names), names=names)
-    side = model_side(model, imgsz)
-    return dataclasses.replace(variant, parameters=parameters(model), gflops=gflops(model, side), digest=digest(variant.spec))
-
-
-def model_side(model: Detector, imgsz: int) -> int:
-    """The image size that training uses for `imgsz`: a multiple of the model's stride, at least two of them."""
-    return max(-(-imgsz // model.max_stride), 2) * model.max_stride
+    operations = gflops(model, training_side(imgsz, model.max_stride))
+    return dataclasses.replace(variant, parameters=parameters(model), gflops=operations, digest=digest(variant.spec))
 
 
 def spec_dict(spec: ModelSpec) -> dict[str, Any]:
@@ -117,11 +111,11 @@ def list_edits(cfg: str | Path, folder: Path = Path()) -> tuple[str, ...]:
     base = content.get("base")
     if not isinstance(base, str):
         return ()
-    own = [_line(edit) for edit in content.get("edits", ())]
+    own = [_describe(edit) for edit in content.get("edits", ())]
     return (*list_edits(base, path.parent), *own)
 
 
-def _line(edit: Mapping[str, Any]) -> str:
+def _describe(edit: Mapping[str, Any]) -> str:
     gate = f", gate {edit['gate']}" if edit.get("gate") else ""
     source = f", from {edit['from']}" if "from" in edit else ""
     if "insert" in edit:
@@ -134,22 +128,18 @@ def _line(edit: Mapping[str, Any]) -> str:
 
 
 def _module(row: Sequence[Any]) -> str:
-    number, name, args = row[-3:]
-    times = f"{number} x " if number != 1 else ""
-    return f"{times}{name} {args}"
+    repeats, name, args = row[-3:]
+    return f"{repeats} x {name} {args}" if repeats != 1 else f"{name} {args}"
 
 
 def with_edits(variant: Variant, baseline: Variant) -> Variant:
     """Add the differences to the baseline's rows to a variant whose YAML lists no edits."""
     if variant.edits or variant.error or variant.baseline or variant.control_of:
         return variant
-    return dataclasses.replace(variant, edits=tuple(_row_changes(baseline.spec, variant.spec)))
-
-
-def _row_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    old, new = baseline.spec, variant.spec
     before, after = ([f"{r[2]} {thaw(r[3])}" for r in (*s["backbone"], *s["head"])] for s in (old, new))
     changes = [f"{key} {old[key]} -> {new[key]}" for key in ("depth_multiple", "width_multiple", "activation") if old[key] != new[key]]
     for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if kind != "equal":
             changes.append(f"rows from {a}: {', '.join(before[a:b]) or 'nothing'} -> {', '.join(after[c:d]) or 'nothing'}")
-    return changes
+    return dataclasses.replace(variant, edits=tuple(changes))

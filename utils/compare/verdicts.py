@@ -26,7 +26,12 @@ def compare(study: Study, resamples: int) -> Study:
 
     base, others = study.plan.baseline, [v for v in study.variants if not v.baseline]
     found = compare_variants(_runs(study, base.name), [_runs(study, v.name) for v in others], study.plan.seeds, resamples=resamples)
-    comparisons = {c.name: _without_overlap(c, study.plan) for c in found}
+    data = study.plan.data
+    if data.overlap:
+        count = f"{data.overlap} of the {data.splits[data.measured].images} images of the {data.measured} split"
+        reason = f"{count} are also trained on, so no gain can be claimed"
+        found = tuple(dataclasses.replace(c, verdict="no verdict", reason=reason) for c in found)
+    comparisons = {c.name: c for c in found}
     content = {"of": _identity(study.plan, study.runs), "resamples": resamples}
     write_json(study.folder / COMPARISONS, {**content, "variants": {k: dataclasses.asdict(c) for k, c in comparisons.items()}})
     return dataclasses.replace(study, comparisons=comparisons)
@@ -55,15 +60,6 @@ class _LazyMatches(Mapping[int, "StoredMatches"]):
 
     def __len__(self) -> int:
         return len(self._seeds)
-
-
-def _without_overlap(comparison: Comparison, plan: StudyPlan) -> Comparison:
-    """Withdraw the verdict if measured images were trained on."""
-    if not plan.data.overlap:
-        return comparison
-    count, total = plan.data.overlap, plan.data.splits[plan.data.measured].images
-    reason = f"{count} of the {total} images of the {plan.data.measured} split are also trained on, so no gain can be claimed"
-    return dataclasses.replace(comparison, verdict="no verdict", reason=reason)
 
 
 def _identity(plan: StudyPlan, runs: tuple[RunResult, ...]) -> str:

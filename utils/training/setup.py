@@ -27,6 +27,7 @@ from utils.errors import UserError
 from utils.files.atomic import write_text
 from utils.files.lock import folder_lock
 from utils.files.run_folders import new_run_folder
+from utils.geometry import training_side
 from utils.log import LOG, abbreviated
 from utils.training.amp import Precision, choose_precision, verified
 from utils.training.autoanchor import check_anchors
@@ -99,8 +100,8 @@ def build_stopped(config: TrainConfig, names: dict[int, str], stopped: StoppedRu
 
 
 def whole_strides(imgsz: int, stride: int) -> int:
-    """Return `imgsz` rounded up to a multiple of `stride`, at least twice it, with a warning."""
-    rounded = max(-(-imgsz // stride), 2) * stride
+    """Return the `training_side`, with a warning if it is another."""
+    rounded = training_side(imgsz, stride)
     if rounded != imgsz:
         LOG.warning("--imgsz %d is not a multiple of the model's stride %d; using %d", imgsz, stride, rounded)
     return rounded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,27 +32,20 @@ def write_figures(folder: Path, data: ReportData) -> list[Path]:
     """
     import matplotlib as mpl
 
-    draw: dict[str, Callable[[ReportData], Figure]] = {"forest": forest, "pareto": pareto, "curves": curves, "classes": classes}
     out = []
+    fonts: Any = {"text.usetex": False, "font.family": "DejaVu Sans", "font.size": 10}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        fonts: Any = {"text.usetex": False, "font.family": "DejaVu Sans", "font.size": 10}
-        with mpl.rc_context({"svg.hashsalt": "attune", "svg.fonttype": "path", **fonts}):
-            for name, drawing in draw.items():
-                out += _save(drawing(data), folder / name)
+        with mpl.rc_context({"svg.hashsalt": "attune", "svg.fonttype": "path", **fonts}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            for draw in (forest, pareto, curves, classes):
+                figure, stem = draw(data), folder / draw.__name__
+                figure.savefig(stem.with_suffix(".png"), dpi=160, metadata={"Software": None})
+                figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+                out += [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     except OSError as error:
         raise UserError(f"{folder}: the figures cannot be written ({error.strerror or error})") from error
     return out
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(stem.with_suffix(".png"), dpi=160, metadata={"Software": None})
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-    return [stem.with_suffix(".png"), stem.with_suffix(".svg")]
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -90,6 +83,8 @@ def colour(variant: ReportData) -> str:
 
 def forest(data: ReportData) -> Figure:
     """Forest plot: differences in AP with their 95 % CIs over seeds and over images."""
+    from matplotlib.lines import Line2D
+
     rows = [v for v in data["variants"] if not v["baseline"]]
     figure = _figure(8, 1.7 + 0.55 * len(rows))
     ax = figure.add_subplot()
@@ -106,9 +101,8 @@ def forest(data: ReportData) -> Figure:
                 ax.plot(across, [y + shift] * 2, solid_capstyle="butt", marker="|", markersize=8, color=ink, linewidth=width)
                 values += across if key == "images" else []
         if math.isnan(mean):
-            ax.annotate(
-                "no difference available", (0, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=_SOFT
-            )
+            style: Any = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8.5, "color": _SOFT}
+            ax.annotate("no difference available", (0, y), **style)
             continue
         ax.plot(mean, y - 0.13, "o", color=shade, markersize=6.5)
         ax.plot(mean, y + 0.17, "s", markerfacecolor="white", markeredgecolor=_SOFT, markersize=5)
@@ -118,16 +112,10 @@ def forest(data: ReportData) -> Figure:
     ax.set(xlim=(max(low, -limit), min(high, limit)), ylim=(len(rows) - 0.4, -0.6))
     ax.set_yticks(range(len(rows)), [plain(v["name"]) for v in rows])
     ax.set_xlabel(f"Difference in AP from {plain(data['baseline'])}, points")
-    figure.legend(handles=_forest_keys(), loc="outside upper right", ncols=2, frameon=False, fontsize=9)
-    return figure
-
-
-def _forest_keys() -> list[Any]:
-    from matplotlib.lines import Line2D
-
     seeds = Line2D([], [], color="black", linewidth=2.4, marker="o", label=f"{LEVEL} CI over seeds (Student's t)")
     images = Line2D([], [], color=_SOFT, linewidth=1.2, marker="s", markerfacecolor="white", label=f"{LEVEL} CI over images (bootstrap)")
-    return [seeds, images]
+    figure.legend(handles=[seeds, images], loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    return figure
 
 
 def pareto(data: ReportData) -> Figure:
@@ -146,15 +134,8 @@ def pareto(data: ReportData) -> Figure:
         ax.step(*zip(*front, strict=True), where="post", color=_SOFT, linestyle="--", linewidth=1.2, zorder=1)
         for c, m, v in dots:
             sd = v["scores"]["ap"]["sd"]
-            bar = ax.errorbar(
-                c,
-                m,
-                yerr=None if math.isnan(sd) else 100 * sd,
-                fmt="s" if v["baseline"] else "o",
-                color=colour(v),
-                elinewidth=1.2,
-                markersize=7,
-            )
+            spread, marker = None if math.isnan(sd) else 100 * sd, "s" if v["baseline"] else "o"
+            bar = ax.errorbar(c, m, yerr=spread, fmt=marker, color=colour(v), elinewidth=1.2, markersize=7)
             handles.setdefault(plain(v["name"]), bar)
         ax.margins(0.15)
     figure.axes[0].set_ylabel("AP, points (mean ± SD over seeds)")
@@ -167,9 +148,8 @@ def curves(data: ReportData) -> Figure:
     """AP and AP50 over the epochs: mean over seeds, with a band from the worst to the best seed."""
     figure = _figure(12, 4.8)
     handles: dict[str, Any] = {}
-    for ax, (key, label) in zip(
-        figure.subplots(1, 2), (("metrics/mAP_0.5:0.95", "AP, points"), ("metrics/mAP_0.5", "AP50, points")), strict=True
-    ):
+    columns = (("metrics/mAP_0.5:0.95", "AP, points"), ("metrics/mAP_0.5", "AP50, points"))
+    for ax, (key, label) in zip(figure.subplots(1, 2), columns, strict=True):
         _frame(ax)
         ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -206,15 +186,8 @@ def classes(data: ReportData) -> Figure:
     shown = table[:, chosen].T
     picture = ax.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for y, x in zip(*np.nonzero(~np.isnan(shown)), strict=True):
-        ax.text(
-            x,
-            y,
-            f"{shown[y, x]:+.1f}".replace("-", "−"),
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if abs(shown[y, x]) > 0.72 * limit else "black",
-        )
+        text, ink = f"{shown[y, x]:+.1f}".replace("-", "−"), "white" if abs(shown[y, x]) > 0.72 * limit else "black"
+        ax.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
     ax.set_xticks(range(len(rows)), [plain(v["name"], 22) for v in rows], rotation=35, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(chosen)), [plain(data["classes"][c]) for c in chosen])
     ax.tick_params(length=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 
 VIEWS = {"boxes": "Detections", "cam": "LayerCAM", "attention": "Attention maps"}
@@ -72,8 +71,3 @@ class Gallery:
     uniform_share: float = float("nan")
     seed: int = 0
     notes: tuple[str, ...] = ()
-
-
-def data_uri(jpeg: bytes) -> str:
-    """A JPEG as data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -49,20 +49,19 @@ def plan_rows(study: Study) -> Rows:
 
 def tables(study: Study) -> dict[str, Rows]:
     """Longer lists: settings, hyper-parameters, versions, plug-ins and runs."""
-    plan = study.plan
+    plan, runs = study.plan, []
+    for run in study.runs:
+        trained = [f"{run.epochs} epochs in {run.train_seconds:.0f} s"] if run.epochs else []
+        shown = "; ".join([run.state, *trained, *(f"{k} {v}" for k, v in run.made_with.items())])
+        runs.append((f"{run.variant}, seed {run.seed}", shown))
     out = {
         "Settings of the training": _rows(plan.flags),
         "Hyper-parameters": _rows(plan.hyp),
         "Versions": _rows(plan.versions),
         "Plug-ins": _rows(plan.plugins),
-        "Runs": [(f"{run.variant}, seed {run.seed}", _run(run.state, run.epochs, run.train_seconds, run.made_with)) for run in study.runs],
+        "Runs": runs,
     }
     return {title: rows for title, rows in out.items() if rows}
-
-
-def _run(state: str, epochs: int, seconds: float, made_with: Mapping[str, str]) -> str:
-    parts = [state] + ([f"{epochs} epochs in {seconds:.0f} s"] if epochs else []) + [f"{k} {v}" for k, v in made_with.items()]
-    return "; ".join(parts)
 
 
 def _rows(values: Mapping[str, Any]) -> Rows:

@@ -65,6 +65,9 @@ def build_report_data(study: Study) -> ReportData:
     """Return the study as text, numbers (NaN where there is none), lists and dicts. AP is in 0..1."""
     order = sorted(study.variants, key=lambda v: not v.baseline)
     base = study.costs.get(study.plan.baseline.name)
+    bands = [{key: _band(study.runs_of(v.name), key) for key, _, _ in SERIES} for v in order]
+    curves = [{key: band for key, band in own.items() if band["epoch"]} for own in bands]
+    series = [{"key": k, "label": label, "points": points} for k, label, points in SERIES if any(k in own for own in curves)]
     return {
         "name": study.plan.name,
         "metric": HEADLINE,
@@ -75,7 +78,7 @@ def build_report_data(study: Study) -> ReportData:
         "measured": study.plan.data.measured,
         "classes": list(study.plan.data.names),
         "variants": [_variant(study, variant, number, base) for number, variant in enumerate(order)],
-        "curves": _curves(study, order),
+        "curves": {"series": series, "values": curves},
     }
 
 
@@ -84,7 +87,8 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     done = [run for run in runs if run.state == "done"]
     comparison = study.comparisons.get(variant.name)
     word = "baseline" if variant.baseline else comparison.verdict if comparison else "no verdict"
-    cost = _costs(variant, study.costs.get(variant.name))
+    measured = study.costs.get(variant.name, variant)  # without a measurement the variant knows two of them
+    cost = {key: float(getattr(measured, key, 0.0)) or math.nan for key in COSTS}
     scores = [run.last for run in done if run.last]
     per_class = [spread([float(s.per_class[c]) for s in scores]) for c in range(len(study.plan.data.names))]
     return {
@@ -150,19 +154,6 @@ def _known(value: float | None) -> float:
 
 def _ends(interval: Interval | None) -> list[float] | None:
     return [interval.low, interval.high] if interval else None
-
-
-def _costs(variant: Variant, cost: CostMeasurement | None) -> dict[str, float]:
-    if cost:
-        return {key: float(getattr(cost, key)) or math.nan for key in COSTS}
-    return {**dict.fromkeys(COSTS, math.nan), "parameters": float(variant.parameters) or math.nan, "gflops": variant.gflops or math.nan}
-
-
-def _curves(study: Study, order: Sequence[Variant]) -> ReportData:
-    values = [{key: _band(study.runs_of(v.name), key) for key, _, _ in SERIES} for v in order]
-    shown = [{key: band for key, band in bands.items() if band["epoch"]} for bands in values]
-    drawn = [(key, label, points) for key, label, points in SERIES if any(key in bands for bands in shown)]
-    return {"series": [{"key": k, "label": label, "points": p} for k, label, p in drawn], "values": shown}
 
 
 def _band(runs: Sequence[RunResult], key: str) -> ReportData:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html
-from utils.compare.page.gallery_types import VIEWS, Gallery, GalleryScene, Picture, data_uri
+from utils.compare.page.gallery_types import VIEWS, Gallery, GalleryScene, Picture
 from utils.compare.page.report_data import ReportData
 
 
 def verdict(data: ReportData) -> str:
     """A line for each variant with its verdict."""
-    return f'<ul class="findings">{"".join(_finding(v, data) for v in data["variants"] if not v["baseline"])}</ul>'
-
-
-def _finding(variant: ReportData, data: ReportData) -> str:
-    chip = f'<span class="chip {html(variant["tone"])}">{html(variant["word"])}</span>'
-    text = f"<b>{html(variant['name'])}</b>: {html(words.finding(variant, data))}<small>{html(words.cost_ratios(variant))}</small>"
-    return f"<li>{chip}<p>{text}</p></li>"
+    rows = [
+        f'<li><span class="chip {html(v["tone"])}">{html(v["word"])}</span>'
+        f"<p><b>{html(v['name'])}</b>: {html(words.finding(v, data))}<small>{html(words.cost_ratios(v))}</small></p></li>"
+        for v in data["variants"]
+        if not v["baseline"]
+    ]
+    return f'<ul class="findings">{"".join(rows)}</ul>'
 
 
 def notes(lines: Sequence[str]) -> str:
@@ -33,20 +35,18 @@ def notes(lines: Sequence[str]) -> str:
 
 def changes(data: ReportData) -> str:
     """The edits of each variant."""
-    return f'<div class="changes">{"".join(_change(v) for v in data["variants"])}</div>'
-
-
-def _change(variant: ReportData) -> str:
-    if variant["edits"]:
-        lines = "".join(f"<li><code>{html(edit)}</code></li>" for edit in variant["edits"])
-        body = f"<ul>{lines}</ul>"
-    elif variant["baseline"]:
-        body = '<p class="small">The baseline of the comparison.</p>'
-    elif variant["control_of"]:
-        body = f'<p class="small">The baseline, widened to the capacity of {html(variant["control_of"])}.</p>'
-    else:
-        body = '<p class="small">A complete model file, without a list of changes.</p>'
-    return f'<article class="change"><h3>{html(variant["name"])}</h3><p class="small">{html(variant["cfg"])}</p>{body}</article>'
+    parts = []
+    for v in data["variants"]:
+        if v["edits"]:
+            body = f"<ul>{''.join(f'<li><code>{html(edit)}</code></li>' for edit in v['edits'])}</ul>"
+        elif v["baseline"]:
+            body = '<p class="small">The baseline of the comparison.</p>'
+        elif v["control_of"]:
+            body = f'<p class="small">The baseline, widened to the capacity of {html(v["control_of"])}.</p>'
+        else:
+            body = '<p class="small">A complete model file, without a list of changes.</p>'
+        parts.append(f'<article class="change"><h3>{html(v["name"])}</h3><p class="small">{html(v["cfg"])}</p>{body}</article>')
+    return f'<div class="changes">{"".join(parts)}</div>'
 
 
 def protocol(command: str, rows: Iterable[tuple[str, str]], tables: Mapping[str, Iterable[tuple[str, str]]]) -> str:
@@ -111,34 +111,28 @@ def _scene(scene: GalleryScene, number: int, data: ReportData) -> str:
 
 
 def _tiles(pictures: Sequence[Picture], scene: GalleryScene, variant: ReportData) -> str:
-    numbers = dict.fromkeys(VIEWS, -1)
+    numbers: Counter[str] = Counter()
     out = []
     for picture in pictures:
+        alt = f"{scene.name}: {VIEWS[picture.view].lower()} of {variant['name']}"
+        shown, label = '<div class="nothing">nothing to show</div>', html(f"{alt}; overlay it on another picture")
+        if picture.jpeg:
+            shown = f'<button type="button" aria-label="{label}">{_image(picture.jpeg, scene, alt)}</button>'
+        number = numbers[picture.view]  # of this view
         numbers[picture.view] += 1
-        out.append(_tile(picture, scene, variant, numbers[picture.view]))
+        key = f"{variant['index']}.{number}" if number else str(variant["index"])
+        hidden = " hidden" if picture.view != "boxes" else ""
+        out.append(
+            f'<figure class="tile" data-view="{picture.view}" data-variant="{key}"{hidden}>{shown}'
+            f"<figcaption><b>{html(variant['name'])}</b><small>{html(picture.caption)}</small></figcaption></figure>"
+        )
     return "".join(out)
-
-
-def _tile(picture: Picture, scene: GalleryScene, variant: ReportData, number: int) -> str:
-    """A variant's picture; `number` counts those of the same view."""
-    name = variant["name"]
-    alt = f"{scene.name}: {VIEWS[picture.view].lower()} of {name}"
-    shown = (
-        f'<button type="button" aria-label="{html(alt)}; overlay it on another picture">{_image(picture.jpeg, scene, alt)}</button>'
-        if picture.jpeg
-        else '<div class="nothing">nothing to show</div>'
-    )
-    key = f"{variant['index']}.{number}" if number else str(variant["index"])
-    hidden = " hidden" if picture.view != "boxes" else ""
-    return (
-        f'<figure class="tile" data-view="{picture.view}" data-variant="{key}"{hidden}>{shown}'
-        f"<figcaption><b>{html(name)}</b><small>{html(picture.caption)}</small></figcaption></figure>"
-    )
 
 
 def _image(jpeg: bytes, scene: GalleryScene, alt: str) -> str:
     height, width = scene.size
-    return f'<img src="{data_uri(jpeg)}" alt="{html(alt)}" width="{width}" height="{height}" decoding="async">'
+    uri = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+    return f'<img src="{uri}" alt="{html(alt)}" width="{width}" height="{height}" decoding="async">'
 
 
 def _energy_table(shown: Gallery, data: ReportData) -> str:

@@ -35,16 +35,18 @@ def headline(data: ReportData) -> str:
     """The main result of the study in one sentence of plain text."""
     variants = [v for v in data["variants"] if not v["baseline"]]
     base, total = data["baseline"], len(variants)
-    words = {word: [v for v in variants if v["word"] == word] for word in ("better", "worse", "not distinguishable", "no verdict")}
-    better, worse, alike, undecided = words.values()
+    words = ("better", "worse", "not distinguishable", "no verdict")
+    better, worse, alike, undecided = ([v for v in variants if v["word"] == word] for word in words)
     if len(undecided) == total:
         return f"No verdict on {variants[0]['name'] if total == 1 else f'any of the {_number(total)} variants'}"
     if len(better) == 1:
         start = f"{better[0]['name']} is better than {base} by {points(better[0]['differences']['ap']['mean'])} AP"
     elif better:
         start = f"{_subject(better, total)} are better than {base}"
+    elif len(alike) == total > 1:
+        start = f"None of the {_number(total)} variants is distinguishable from {base}"
     elif alike:
-        start = f"{_not_distinguishable(alike, total)} distinguishable from {base}"
+        start = f"{_subject(alike, total)} {_is(alike)} not distinguishable from {base}"
     else:
         start, worse = f"{_subject(worse, total)} {_is(worse)} worse than {base}", []
     tail = [f"{_number(len(worse))} {_is(worse)} worse"] if worse else []
@@ -56,12 +58,6 @@ def _subject(rows: Sequence[ReportData], total: int) -> str:
     if len(rows) == 1:
         return str(rows[0]["name"])
     return f"All {_number(total)} variants" if len(rows) == total else f"{_number(len(rows)).capitalize()} of {_number(total)} variants"
-
-
-def _not_distinguishable(rows: Sequence[ReportData], total: int) -> str:
-    if len(rows) == 1 or len(rows) < total:
-        return f"{_subject(rows, total)} {_is(rows)} not"
-    return f"None of the {_number(total)} variants is"
 
 
 def _is(rows: Sequence[ReportData]) -> str:
@@ -80,15 +76,10 @@ def finding(variant: ReportData, data: ReportData) -> str:
     sentences = []
     if gap and not math.isnan(gap["mean"]):
         sentences.append(f"{signed(gap['mean'])} AP.")
-    if variant["reason"]:
-        sentences.append(_sentence(variant["reason"]))
+    if reason := variant["reason"].strip():
+        sentences.append(reason[:1].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else "."))
     sentences += [_control(variant, v) for v in data["variants"] if v["control_of"] == variant["name"]]
     return " ".join(sentences)
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def cost_ratios(variant: ReportData) -> str:
@@ -101,13 +92,9 @@ def cost_ratios(variant: ReportData) -> str:
 def _control(variant: ReportData, control: ReportData) -> str:
     if control["word"] == "no verdict" or variant["word"] == "no verdict":
         return ""
-    word = (
-        {"better": "better as well", "worse": "worse"}.get(control["word"], control["word"])
-        if variant["word"] == "better"
-        else control["word"]
-    )
-    text = f"Its control {control['name']}, the baseline with equal capacity, is {word}"
-    return text + (": the gain may come from capacity, not from the change." if variant["word"] == control["word"] == "better" else ".")
+    both = variant["word"] == control["word"] == "better"
+    end = " as well: the gain may come from capacity, not from the change." if both else "."
+    return f"Its control {control['name']}, the baseline with equal capacity, is {control['word']}{end}"
 
 
 def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
@@ -127,13 +114,10 @@ def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
 
 def legend(data: ReportData) -> str:
     """The legend of the table."""
-    visible = [
-        v["differences"]["ap"]["visible"]
-        for v in data["variants"]
-        if v["differences"] and not math.isnan(v["differences"]["ap"]["visible"])
-    ]
-    sizes = sorted({points(size) for size in (min(visible, default=0.0), max(visible, default=0.0))}, key=float)
-    effect = f" The minimum detectable effect of this study is {' to '.join(sizes)} AP." if max(visible, default=0.0) >= 0.0001 else ""
+    effects = [v["differences"]["ap"]["visible"] for v in data["variants"] if v["differences"]]
+    known = [e for e in effects if not math.isnan(e)] or [0.0]
+    sizes = dict.fromkeys([points(min(known)), points(max(known))])
+    effect = f" The minimum detectable effect of this study is {' to '.join(sizes)} AP." if max(known) >= 0.0001 else ""
     return (
         "The verdict is based on AP alone: better or worse requires both 95 % CIs on the same side of zero and p (Holm) of at most 0.05. "
         "The CI over images and the p-value for both sources of variance are given for AP; the p-value of another metric is that of the "

@@ -82,12 +82,13 @@ def latex_table(study: Study, data: ReportData) -> str:
     scores = ["AP", r"AP\textsubscript{50}", r"AP\textsubscript{75}"]
     differences = [r"$\Delta$AP", r"95\,\% CI seeds", r"95\,\% CI images"]
     head = ["Variant", *scores, *differences, "Params (M)", "GFLOPs", "Latency (ms)"]
+    label = "".join(c if c.isascii() and c.isalnum() else "-" for c in study.plan.name)
     lines = [
         "% Made by compare.py. Needs \\usepackage{booktabs} and \\usepackage{graphicx}.",
         r"\begin{table*}[t]",
         r"  \centering",
         f"  \\caption{{{_caption(study, data, latex)} {_MARKS}}}",
-        f"  \\label{{tab:{_label(study.plan.name)}}}",
+        f"  \\label{{tab:{label}}}",
         r"  \resizebox{\textwidth}{!}{%",
         r"  \begin{tabular}{l" + "r" * (len(head) - 1) + "}",
         r"    \toprule",
@@ -141,11 +142,6 @@ def _math(values: ReportData) -> str:
 
 def _number(value: float, digits: int) -> str:
     return "--" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _label(name: str) -> str:
-    """A name valid as a LaTeX label."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)
 
 
 def _caption(study: Study, data: ReportData, escape: Callable[[object], str]) -> str:
