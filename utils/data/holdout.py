@@ -16,7 +16,10 @@ from pathlib import Path
 import yaml
 
 from utils.cli import option, parse, run
+from utils.data.config import load_data
+from utils.data.scan import load_index
 from utils.errors import UserError
+from utils.log import LOG, start_log
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +53,6 @@ def write_holdout(config: HoldoutConfig) -> Path:
     Raises:
         UserError: no such dataset, one that cannot be written as lists of images, or an existing output folder.
     """
-    from utils.data.config import load_data
-    from utils.data.scan import load_index
-
     data = load_data(config.data, complete=False)
     if "val" in data.splits and data.splits["val"] != data.entries("train"):
         raise UserError(f"{data.yaml}: already has a val split; there is no need to hold one out")
@@ -79,8 +79,6 @@ def write_holdout(config: HoldoutConfig) -> Path:
 def main() -> None:
     """Run the command line."""
     config, _ = parse(HoldoutConfig, description=__doc__ or "")
-    from utils.log import LOG, start_log
-
     start_log()
     path = write_holdout(config)
     LOG.info(

@@ -113,7 +113,7 @@ def _scan(split: str, sources: SplitSources, digest: str, data: DataConfig, know
     classes = {name: number for number, name in sorted(data.names.items(), reverse=True)}
     annotations = [_read_annotations(images[i], (int(frames[i, 0]), int(frames[i, 1])), classes, data.nc) for i in usable]
     absent = {file for file, stamp in zip(files, stamps, strict=True) if stamp[0] < 0}
-    report = _report(split, [images[i] for i in usable], annotations, faults, absent, coco_findings)
+    report = _report(split, annotations, faults, absent, coco_findings)
     counts = [len(found.annotations) for found in annotations]
     boxes = _stack([found.annotations for found in annotations], 5)
     polygons = [polygon for found in annotations for polygon in found.polygons]
@@ -198,22 +198,17 @@ def _read_annotations(image: ListedImage, size: tuple[int, int], classes: dict[s
 
 def _report(
     split: str,
-    images: list[ListedImage],
     annotations: list[ImageAnnotations],
     faults: dict[str, str],
     absent: set[str],
     coco_findings: list[FileFindings],
 ) -> LabelReport:
     crowd = sum(int(found.crowd.sum()) for found in annotations)
-    found = sum(bool(image.coco.annotations) if image.coco else image.label is not None for image in images)
     by_file = [*coco_findings, *(found.findings for found in annotations)]
     left_out = [DataFinding(file, 0, f"image left out: {fault}", "image") for file, fault in faults.items()]
     return LabelReport(
         split=split,
-        images=len(images),
-        found=found,
-        missing=len(images) - found,
-        empty=sum(image.coco is None and isinstance(image.content, bytes) and not image.content.strip() for image in images),
+        images=len(annotations),
         corrupt=len(faults) - len(absent & faults.keys()),
         absent=len(absent),
         labelled=sum(len(one.annotations) > 0 for one in annotations),

@@ -180,7 +180,7 @@ def test_no_labels_to_read_names_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["nowhere.yaml", "nowhere", "data/coc128.yaml", "README.md"])
-def test_no_data_set(source: str) -> None:
+def test_no_dataset(source: str) -> None:
     with pytest.raises(UserError):
         load_data(source)
 
@@ -202,7 +202,7 @@ def test_no_yaml(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "nc"), [("coco", 80), ("coco128", 80), ("VOC", 20)])
-def test_shipped_data_sets(name: str, nc: int) -> None:
+def test_shipped_datasets(name: str, nc: int) -> None:
     content = yaml.safe_load((ROOT / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
     names, _ = check_names(Path(name), content)
     assert len(names) == len(set(names.values())) == nc

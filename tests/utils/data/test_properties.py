@@ -21,7 +21,7 @@ rows = st.lists(st.lists(numbers, min_size=0, max_size=9), max_size=8)
 
 @given(rows, st.integers(1, 3))
 @settings(max_examples=150, deadline=None)
-def test_yolo_rows(table: list[list[object]], nc: int) -> None:
+def test_yolo_lines(table: list[list[object]], nc: int) -> None:
     lines = [" ".join(map(str, row)) for row in table]
     found = read_yolo(FILE, "\n".join(lines).encode(), nc)
     assert found.annotations.shape[1] == 5

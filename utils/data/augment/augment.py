@@ -16,7 +16,6 @@ from utils.data.augment.mosaic import (
     CanvasObjects,
     Image,
     Paste,
-    Placement,
     gather,
     paste_mirrored,
     place_mosaic,
@@ -60,14 +59,11 @@ class Canvas:
 
     def __init__(self, params: CanvasParams, size: Size, index: Index) -> None:
         sizes = [(int(index.sizes[i][0]), int(index.sizes[i][1])) for i in params.indices]
-        self.size = size
-        self.canvas: Size
-        self.placements: tuple[Placement, ...]
+        self.size = self.canvas = size
         if len(params.indices) == 4:
             self.canvas = 2 * size[0], 2 * size[1]
             self.placements = place_mosaic(params.indices, sizes, params.centre, size[0])
         else:
-            self.canvas = size
             self.placements = place_single(params.indices[0], sizes[0], size)
         self.scale = params.warp.scale
         self.matrix = geo.warp_matrix(params.warp, self.canvas, size)
@@ -157,11 +153,6 @@ def compose(params: SampleParams, index: Index, read: Callable[[int], Image | No
         mixed = cv2.addWeighted(mixed, params.blend, canvases[1].image(images), 1 - params.blend, 0)  # type: ignore[assignment]
     annotations = np.concatenate([canvas.annotations(missing) for canvas in canvases])
     jitter(mixed, params.gains, out)
-    return normalise(annotations, size)
-
-
-def normalise(annotations: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
-    """Turn (n, 5) class and xyxy in pixels of a (height, width) image into class and cxcywh in 0..1."""
     scale = np.array([size[1], size[0]], np.float32)
     low, high = annotations[:, 1:3] / scale, annotations[:, 3:5] / scale
     return np.concatenate((annotations[:, :1], (low + high) / 2, high - low), 1, dtype=np.float32)

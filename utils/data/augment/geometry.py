@@ -91,11 +91,6 @@ def translation(x: float, y: float) -> Matrix:
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 
-def stretch(source: tuple[int, int], target: tuple[float, float]) -> Matrix:
-    """Return the 3 x 3 matrix that scales a (height, width) source to a (height, width) target."""
-    return np.diag([target[1] / source[1], target[0] / source[0], 1.0])
-
-
 def centred(matrix: Matrix) -> Matrix:
     """Convert a matrix of continuous coordinates to one of pixel centres, for OpenCV's warps."""
     return translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5)

@@ -36,7 +36,7 @@ class Placement:
 
     def matrix(self, source: tuple[int, int]) -> geo.Matrix:
         """Return the 3 x 3 matrix from an image of (height, width) `source` to the canvas."""
-        return geo.translation(self.left, self.top) @ geo.stretch(source, self.size)
+        return geo.translation(self.left, self.top) @ np.diag([self.size[1] / source[1], self.size[0] / source[0], 1.0])
 
     def outline(self, canvas: tuple[int, int]) -> geo.Boxes:
         """Return the (1, 4) xyxy rectangle of the canvas that the image covers."""

@@ -7,9 +7,14 @@ a COCO .json, or a folder. Exit status 0: no problems; 1: errors or warnings; 2:
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 from utils.cli import option, parse, run
+from utils.data.doctor.diagnosis import diagnose
+from utils.data.doctor.report import as_json, as_text
 from utils.errors import UserError
+from utils.log import LOG, start_log
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +38,7 @@ class DoctorConfig:
 
 def main() -> None:
     """Diagnose the dataset that the command line names, and report the findings."""
-    import sys
-    from pathlib import Path
-
     config, _ = parse(DoctorConfig, description=__doc__ or "")
-    from utils.data.doctor.diagnosis import diagnose
-    from utils.data.doctor.report import as_json, as_text
-    from utils.log import LOG, start_log
-
     if config.json != "-":
         start_log()
     found = diagnose(config.data, imgsz=config.imgsz, distance=config.distance)

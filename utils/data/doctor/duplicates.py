@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from utils.data.doctor.decode import DecodedImage
 from utils.data.doctor.findings import FindingGroup, ScannedSplit
-from utils.data.doctor.image_hash import SIDE, NearestMatches, find_similar
+from utils.data.doctor.image_hash import SIDE, DecodedImage, NearestMatches, find_similar
 
 _SAME_FILE = "the same file as"
 _SAME_BYTES = "the same bytes as"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.doctor.decode import DecodedImage
+from utils.data.doctor.image_hash import DecodedImage
 from utils.data.index import Index
 from utils.data.labels.label_report import DataFinding
 from utils.data.sources import SplitSources
@@ -32,11 +32,11 @@ class FindingGroup:
     count: int = 0
     findings: list[DataFinding] = dataclasses.field(default_factory=list)
 
-    def add(self, path: str | Path, text: str, row: int = 0) -> None:
+    def add(self, path: str | Path, text: str, line: int = 0) -> None:
         """Count a finding, and keep it while there is room."""
         self.count += 1
         if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(DataFinding(str(path), row, text, self.kind))
+            self.findings.append(DataFinding(str(path), line, text, self.kind))
 
 
 @dataclasses.dataclass(slots=True)

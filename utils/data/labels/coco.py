@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -189,17 +189,16 @@ def _load(path: Path, content: bytes) -> dict[str, Any]:
     return document
 
 
-def _objects(document: Mapping[str, Any], key: str, path: Path, findings: FileFindings | None = None) -> Iterable[dict[str, Any]]:
-    """Return the objects of a list in the document; other entries are reported to `findings`, or an error without."""
+def _objects(document: Mapping[str, Any], key: str, path: Path, findings: FileFindings | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a list in the document; other entries are reported to `findings`, or an error without."""
     entries = document.get(key, [])
-    objects = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else None
-    if objects is None or (findings is None and len(objects) < len(entries)):
+    if not isinstance(entries, list) or (findings is None and not all(isinstance(entry, dict) for entry in entries)):
         raise UserError(f"{path}: {key!r} is not a list of objects")
-    if findings is not None and len(objects) < len(entries):
-        for at, entry in enumerate(entries):
-            if not isinstance(entry, dict):
-                findings.drop("entry", f"{key}[{at}]: {entry!r:.40} is not an object")
-    return objects
+    for at, entry in enumerate(entries):
+        if isinstance(entry, dict):
+            yield entry
+        elif findings is not None:
+            findings.drop("entry", f"{key}[{at}]: {entry!r:.40} is not an object")
 
 
 def _is_key(value: Any) -> TypeGuard[int | str]:

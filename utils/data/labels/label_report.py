@@ -56,17 +56,17 @@ class FileFindings:
         self.kinds: Counter[str] = Counter()
         self.kept: list[DataFinding] = []
 
-    def note(self, kind: str, text: str, row: int = 0) -> None:
+    def note(self, kind: str, text: str, line: int = 0) -> None:
         """Record a problem that leaves nothing out."""
         self.kinds[kind] += 1
         if len(self.kept) < MAX_PER_FILE:
             short = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
-            self.kept.append(DataFinding(self.path, row, short, kind))
+            self.kept.append(DataFinding(self.path, line, short, kind))
 
-    def drop(self, kind: str, text: str, row: int = 0) -> None:
+    def drop(self, kind: str, text: str, line: int = 0) -> None:
         """Record an annotation that is left out."""
         self.dropped += 1
-        self.note(kind, text, row)
+        self.note(kind, text, line)
 
     def all(self) -> list[DataFinding]:
         """Return the list; its last entry tells how many more there are."""
@@ -110,9 +110,7 @@ class LabelReport:
     """The counts of a split.
 
     Attributes:
-        found: images with a label file, or listed with at least one annotation in a COCO JSON.
-        missing: images without one; with `empty` and files whose annotations are all left out, these are the background.
-        empty: label files without an annotation.
+        images: usable images; those that are not `labelled` are the background.
         corrupt: images left out.
         absent: missing images that a list or a COCO JSON names.
         crowd: annotations that only the metrics use; `boxes` does not count them.
@@ -122,9 +120,6 @@ class LabelReport:
 
     split: str
     images: int
-    found: int
-    missing: int
-    empty: int
     corrupt: int
     absent: int
     labelled: int

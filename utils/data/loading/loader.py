@@ -86,9 +86,11 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on."""
-        assert self._dataset is not None, "the loader is closed"
-        plans = self._order(epoch, self._weights).plans(epoch, start=start, rank=self._rank, world=self._world)
-        for plan, loaded in self._load(plans, self._dataset) if self._pool is None else self._load_ahead(plans, self._pool):
+        dataset = self._dataset
+        assert dataset is not None, "the loader is closed"
+        order = self._order(epoch, self._weights).plans(epoch, start=start, rank=self._rank, world=self._world)
+        plans = (dataclasses.replace(plan, slot=self._slots.take()) for plan in order)
+        for plan, loaded in self._load_ahead(plans, self._pool) if self._pool else ((plan, dataset[plan]) for plan in plans):
             for i, message in loaded.faults:
                 path = str(self._index.paths[i])
                 if path not in self.faults:
@@ -102,19 +104,14 @@ class Loader:
         if self._pool:
             self._pool.close()
 
-    def _load(self, plans: Iterator[BatchPlan], dataset: BatchDataset) -> Iterator[tuple[BatchPlan, LoadedBatch]]:
-        for plan in plans:
-            own = dataclasses.replace(plan, slot=self._slots.take())
-            yield own, dataset[own]
-
     def _load_ahead(self, plans: Iterator[BatchPlan], pool: WorkerPool) -> Iterator[tuple[BatchPlan, LoadedBatch]]:
         while self._pending:  # of an epoch that was left early; a slot is free once no worker writes into it
             pool.take()
             self._slots.give_back(self._pending.popleft().slot)
         while True:
             for plan in itertools.islice(plans, pool.room):
-                self._pending.append(dataclasses.replace(plan, slot=self._slots.take()))
-                pool.give(self._pending[-1])
+                self._pending.append(plan)
+                pool.give(plan)
             if not self._pending:
                 return
             loaded = pool.take()

@@ -5,7 +5,6 @@ Touching a page for the first time costs more than writing an image into it, so 
 
 from __future__ import annotations
 
-import os
 import shutil
 import weakref
 from collections.abc import Sequence
@@ -24,10 +23,7 @@ def shared_bytes(count: int) -> Tensor:
         RuntimeError: /dev/shm has less free space; it is reserved here, not when the bytes are first touched.
     """
     # What torch's own collate function does; share_memory_() touches every page twice.
-    new_shared = getattr(torch.UntypedStorage, "_new_shared", None)
-    if new_shared is None:
-        return torch.empty(max(count, 1), dtype=torch.uint8).share_memory_()
-    return torch.empty(0, dtype=torch.uint8).set_(new_shared(max(count, 1)))
+    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(max(count, 1)))
 
 
 class SharedSlots:
@@ -75,8 +71,6 @@ class SharedSlots:
 def free_memory() -> int:
     """Return the free bytes for shared memory: the minimum of the machine, the container and /dev/shm."""
     free = shared_memory()
-    if "SC_AVPHYS_PAGES" in os.sysconf_names and not Path("/proc/meminfo").exists():
-        free = min(free, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = min(free, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))

@@ -56,7 +56,7 @@ def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     return {str(p): (p.stat().st_mtime_ns, p.stat().st_mode, p.read_bytes()) for p in files}
 
 
-def test_a_clean_data_set(root: Path) -> None:
+def test_a_clean_dataset(root: Path) -> None:
     found = examine(root)
     assert found.clean
     assert found.groups == []

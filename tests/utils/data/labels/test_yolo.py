@@ -63,7 +63,7 @@ def test_polygons_and_boxes_in_one_file() -> None:
         ("0 0.1 0.1 0.1 0.1 0.1 0.1", "no area"),
     ],
 )
-def test_a_bad_row_costs_itself_only(row: str, reason: str) -> None:
+def test_an_invalid_line_costs_itself_only(row: str, reason: str) -> None:
     labels = read(f"{GOOD}\n{row}\n1 0.5 0.5 0.2 0.4\n")
     assert labels.annotations[:, 0].tolist() == [0, 1]
     assert labels.findings.dropped == 1
@@ -100,7 +100,7 @@ def test_encodings_and_white_space(content: bytes) -> None:
     assert labels.findings.dropped == 0
 
 
-def test_other_bytes_cost_their_row() -> None:
+def test_other_bytes_cost_their_line() -> None:
     labels = read(GOOD.encode() + b"\n\xe9t\xe9 0.5 0.5 0.1 0.1\n\x00\x00\n")
     assert len(labels.annotations) == 1
     assert labels.findings.dropped == 2
@@ -129,7 +129,7 @@ def test_each_kind_is_counted() -> None:
     assert set(labels.findings.kinds) <= KINDS.keys()
 
 
-def test_a_message_does_not_grow_with_the_row() -> None:
+def test_a_message_does_not_grow_with_the_line() -> None:
     (finding,) = read("0 0.5 0.5 0.1 " + "x" * 100_000).findings.all()
     assert len(finding.text) < 400
 
@@ -140,7 +140,7 @@ def test_blank_lines_are_no_annotations() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", "\n9 9 9 9 9"])
-def test_a_million_rows(ending: str) -> None:
+def test_a_million_lines(ending: str) -> None:
     rng = np.random.default_rng(0)
     rows = "\n".join(f"0 {x:.9f} {y:.9f} 0.1 0.1" for x, y in rng.random((1_000_000, 2)))
     labels = read(rows + ending)
