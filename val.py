@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.cli import parse, run
-from utils.config import MAX_IMGSZ, ValConfig
+from utils.config import ValConfig
 from utils.errors import UserError
 from utils.files.run_folders import new_run_folder
 from utils.log import LOG, abbreviated, start_log
@@ -33,27 +33,9 @@ MANY_CLASSES = 50
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags and run the task."""
     cfg, _ = parse(ValConfig, argv, description=__doc__ or "")
-    check(cfg)
     start_log()
     tasks = {"speed": speed, "study": study}
     tasks.get(cfg.task, validate)(cfg)
-
-
-def check(cfg: ValConfig) -> None:
-    """Check the flags before any work.
-
-    Raises:
-        UserError: a value is out of range.
-    """
-    for flag in ("conf_thres", "iou_thres"):
-        value = getattr(cfg, flag)
-        if not 0 <= value <= 1:
-            raise UserError(f"--{flag.replace('_', '-')} must be in 0..1, got {value}")
-    for flag, low in (("batch_size", 1), ("imgsz", 1), ("max_det", 1), ("workers", 0)):
-        if getattr(cfg, flag) < low:
-            raise UserError(f"--{flag.replace('_', '-')} must be >= {low}, got {getattr(cfg, flag)}")
-    if cfg.imgsz > MAX_IMGSZ:
-        raise UserError(f"--imgsz must be <= {MAX_IMGSZ}, got {cfg.imgsz}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,9 +34,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
-    def flags(self) -> list[str]:
-        return [flag for action in self._actions for flag in action.option_strings]
-
 
 def _add(parser: _Parser, field: dataclasses.Field[Any]) -> None:
     argument = dict(field.metadata["argument"])
@@ -99,8 +96,8 @@ def _parsed(configs: Sequence[Callable[..., Any]], argv: Sequence[str] | None, d
                 _add(parser, field)
     known, unknown = parser.parse_known_args([_normalized(a) for a in (sys.argv[1:] if argv is None else argv)])
     if unknown:
-        flag = unknown[0].partition("=")[0]
-        raise UserError(f"unknown argument {flag!r}{nearest(flag, parser.flags())} (--help lists every flag)")
+        flag, flags = unknown[0].partition("=")[0], (f for action in parser._actions for f in action.option_strings)
+        raise UserError(f"unknown argument {flag!r}{nearest(flag, flags)} (--help lists every flag)")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
 
 

@@ -5,6 +5,7 @@ Precedence: the defaults here, then the hyper-parameter YAML, then the command l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -39,7 +40,7 @@ class Hyp:
     lr0: float = hyper(0.01, "initial learning rate")
     lrf: float = hyper(0.01, "final learning rate as a fraction of lr0")
     momentum: float = hyper(0.937, "SGD momentum, or Adam's beta1", 0, 0.9999)
-    weight_decay: float = hyper(0.0005, "weight decay at the nominal batch of 64")
+    weight_decay: float = hyper(0.0005, "weight decay at the nominal batch size of 64")
     warmup_epochs: float = hyper(3.0, "epochs of warm-up")
     warmup_momentum: float = hyper(0.8, "momentum at the start of the warm-up", 0, 1)
     warmup_bias_lr: float = hyper(0.1, "bias learning rate at the start of the warm-up")
@@ -48,8 +49,8 @@ class Hyp:
     cls_pw: float = hyper(1.0, "positive weight of the class BCE")
     obj: float = hyper(1.0, "gain of the objectness loss")
     obj_pw: float = hyper(1.0, "positive weight of the objectness BCE")
-    anchor_t: float = hyper(4.0, "maximum ratio of sides between a target and its anchor", 1)
-    anchors: float | None = hyper(None, "anchors per level, fitted to the data", 1)
+    anchor_t: float = hyper(4.0, "maximum ratio of the sides of a target and its anchor", 1)
+    anchors: float | None = hyper(None, "number of anchors per level, fitted to the data", 1)
     fl_gamma: float = hyper(0.0, "gamma of the focal loss; 0 turns it off")
     hsv_h: float = hyper(0.015, "hue gain", 0, 1)
     hsv_s: float = hyper(0.7, "saturation gain", 0, 1)
@@ -59,11 +60,11 @@ class Hyp:
     scale: float = hyper(0.5, "maximum change of scale", 0, 1)
     shear: float = hyper(0.0, "maximum shear in degrees", 0, 89)
     perspective: float = hyper(0.0, "maximum perspective coefficient", 0, 0.01)
-    flipud: float = hyper(0.0, "probability of a flip upside down", 0, 1)
-    fliplr: float = hyper(0.5, "probability of a flip left to right", 0, 1)
+    flipud: float = hyper(0.0, "probability of a vertical flip", 0, 1)
+    fliplr: float = hyper(0.5, "probability of a horizontal flip", 0, 1)
     mosaic: float = hyper(1.0, "probability of a mosaic", 0, 1)
-    mixup: float = hyper(0.0, "probability of mixing a mosaic with another", 0, 1)
-    copy_paste: float = hyper(0.0, "fraction of polygon objects pasted mirrored", 0, 1)
+    mixup: float = hyper(0.0, "probability of mixing two mosaics", 0, 1)
+    copy_paste: float = hyper(0.0, "fraction of the objects with polygons that are pasted mirrored", 0, 1)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -91,15 +92,10 @@ def load_hyp(path: str | Path, overrides: Mapping[str, float] | None = None) -> 
     for key in values:
         if key not in known and key not in _UNUSED:
             raise UserError(f"{path}: unknown hyper-parameter {key!r}{nearest(key, known)}")
-    return Hyp(**{**{k: _number(v) for k, v in values.items() if k not in _UNUSED}, **(overrides or {})})
-
-
-def _number(value: Any) -> Any:
-    """Convert 1e-3, which YAML 1.1 reads as a string because it has no point."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+        if isinstance(values[key], str):  # YAML 1.1 reads 1e-3 as a string because it has no point
+            with contextlib.suppress(ValueError):
+                values[key] = float(values[key])
+    return Hyp(**{**{k: v for k, v in values.items() if k not in _UNUSED}, **(overrides or {})})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -134,6 +130,18 @@ def find_yaml(name: str | Path, *folders: Path) -> Path:
     there = [p.name for folder in folders for p in folder.glob("*.yaml")]
     places = ", ".join(str(p) for p in dict.fromkeys(tried))
     raise UserError(f"no file {str(name)!r}{nearest(Path(name).name, there)} (tried {places})")
+
+
+def _check_minimum(config: Any, **minimum: int) -> None:
+    for name, low in minimum.items():
+        if getattr(config, name) < low:
+            raise UserError(f"--{name.replace('_', '-')} must be >= {low}, got {getattr(config, name)}")
+
+
+def _check_thresholds(config: Any) -> None:
+    for name in ("conf_thres", "iou_thres"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"--{name.replace('_', '-')} must be in 0..1, got {getattr(config, name)}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +191,7 @@ class TrainConfig:
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
     def __post_init__(self) -> None:
-        minimum = {"epochs": 1, "imgsz": 32, "workers": 0, "patience": 0, "seed": 0}
-        for name, low in minimum.items():
-            if getattr(self, name) < low:
-                raise UserError(f"--{name} must be >= {low}, got {getattr(self, name)}")
+        _check_minimum(self, epochs=1, imgsz=32, workers=0, patience=0, seed=0)
         if not 0 < self.rank_timeout < 1e6:
             raise UserError(f"--rank-timeout must be a number of minutes above 0, got {self.rank_timeout}")
         if not 0 <= self.save_interval < math.inf:
@@ -231,6 +236,12 @@ class ValConfig:
     noplots: bool = option(False, "draw no plots")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
+    def __post_init__(self) -> None:
+        _check_thresholds(self)
+        _check_minimum(self, batch_size=1, imgsz=1, max_det=1, workers=0)
+        if self.imgsz > MAX_IMGSZ:
+            raise UserError(f"--imgsz must be <= {MAX_IMGSZ}, got {self.imgsz}")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DetectConfig:
@@ -269,16 +280,12 @@ class DetectConfig:
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
     def __post_init__(self) -> None:
-        for flag, value in (("--conf-thres", self.conf_thres), ("--iou-thres", self.iou_thres)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{flag} must be in 0..1, got {value}")
+        _check_thresholds(self)
         if self.attention < 0:
             raise UserError(f"--attention must be >= 1, got {self.attention}")
         if self.attention and len(self.weights) > 1:
             raise UserError(f"--attention explains one model, not an ensemble of {len(self.weights)}; give one file to --weights")
-        for flag, number in (("--max-det", self.max_det), ("--vid-stride", self.vid_stride), ("--line-thickness", self.line_thickness)):
-            if number < 1:
-                raise UserError(f"{flag} must be >= 1, got {number}")
+        _check_minimum(self, max_det=1, vid_stride=1, line_thickness=1)
         if len(self.imgsz) > 2 or not all(1 <= side <= MAX_IMGSZ for side in self.imgsz):
             shown = " ".join(map(str, self.imgsz))
             raise UserError(f"--imgsz must be height and width, or one number for both, of 1 to {MAX_IMGSZ} pixels, got {shown}")
