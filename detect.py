@@ -98,21 +98,22 @@ def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
 def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig) -> Tally:
     """Detect in every frame of the source and write the requested files; return the counts."""
     from utils.inference.outputs import Outputs
-    from utils.inference.window import Window
 
     tally = Tally()
     explain = explainer(predictor, folder, cfg)
-    show = Window() if cfg.view_img or (source.live and has_display()) else None
+    show = cfg.view_img or (source.live and has_display())
     with Outputs(folder, output_options(cfg)) as outputs:
         try:
             for frame in source:
                 results = predictor(frame.image, frame.path)
                 tally.add(frame, results)
-                drawn = draw(results, cfg) if show or not cfg.nosave else None
+                drawn = None
+                if show or not cfg.nosave:
+                    drawn = results.plot(line_width=cfg.line_thickness, labels=not cfg.hide_labels, conf=not cfg.hide_conf)
                 outputs.add(frame, results, drawn)
                 if explain:
                     explain.add(frame, results)
-                if show and drawn is not None and not show(frame.key, drawn):
+                if show and drawn is not None and not show_image(frame.key, drawn):
                     break
         except KeyboardInterrupt:
             if not source.live:  # Ctrl-C is how a live source ends, and cuts short a file
@@ -121,9 +122,19 @@ def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig
     return tally
 
 
-def draw(results: Results, cfg: DetectConfig) -> NDArray[np.uint8]:
-    """The annotated image."""
-    return results.plot(line_width=cfg.line_thickness, labels=not cfg.hide_labels, conf=not cfg.hide_conf)
+def show_image(title: str, image: NDArray[np.uint8]) -> bool:
+    """Show a (H, W, 3) uint8 BGR image in the window of its title; False when q or Escape was pressed.
+
+    Raises:
+        UserError: OpenCV cannot open windows here.
+    """
+    import cv2
+
+    try:
+        cv2.imshow(printable(title), image)
+        return cv2.waitKey(1) & 0xFF not in (ord("q"), ord("Q"), 27)
+    except cv2.error as error:
+        raise UserError(f"--view-img: OpenCV cannot open a window here ({error.err}); omit the flag") from error
 
 
 def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> AttentionSheets | None:

@@ -53,46 +53,35 @@ def plain(name: str) -> str:
 
 def plot_curves(folder: Path, curves: Curves, names: Mapping[int, str], map50: float) -> None:
     """Write PR_curve.png, F1_curve.png, P_curve.png and R_curve.png: a line per class when they are few, and the mean."""
-    at = curves.confidence
-    labels = [names[c] for c in curves.classes.tolist()]
-    areas = curves.yolov5_ap[:, 0]
-    _curve(folder / "PR_curve.png", at, curves.envelope, labels, curves.classes, ("Recall", "Precision"), f"mAP@0.5 {map50:.3f}", areas)
+    at, labels = curves.confidence, {c: plain(names[c]) for c in curves.classes.tolist()}
+    with_ap = {c: f"{label} {ap:.3f}" for (c, label), ap in zip(labels.items(), curves.yolov5_ap[:, 0], strict=True)}
+    _curve(folder / "PR_curve.png", at, curves.envelope, with_ap, ("Recall", "Precision"), f"mAP@0.5 {map50:.3f}")
     for file, values, title in (("F1", curves.f1, "F1"), ("P", curves.precision, "Precision"), ("R", curves.recall, "Recall")):
         mean = values.mean(0) if len(values) else np.zeros_like(at)
         best = curves.best if file == "F1" else int(mean.argmax())
-        note = f"{mean[best]:.2f} at {at[best]:.3f}"
-        _curve(folder / f"{file}_curve.png", at, values, labels, curves.classes, ("Confidence", title), note)
+        _curve(folder / f"{file}_curve.png", at, values, labels, ("Confidence", title), f"{mean[best]:.2f} at {at[best]:.3f}")
 
 
 def _curve(
-    path: Path,
-    x: NDArray[np.float64],
-    lines: NDArray[np.float64],
-    labels: Sequence[str],
-    classes: NDArray[np.int64],
-    axes: tuple[str, str],
-    note: str,
-    values: NDArray[np.float64] | None = None,
+    path: Path, x: NDArray[np.float64], lines: NDArray[np.float64], labels: Mapping[int, str], axes: tuple[str, str], note: str
 ) -> None:
     figure = new_figure(9, 6)
     ax = figure.add_subplot()
     few = len(lines) <= MAX_LISTED
-    for i, line in enumerate(lines):
-        label = plain(labels[i]) + (f" {values[i]:.3f}" if values is not None else "")
-        ax.plot(x, line, linewidth=1.2 if few else 0.6, color=rgb(int(classes[i])) if few else "0.75", label=label if few else None)
+    for line, (cls, label) in zip(lines, labels.items(), strict=True):
+        ax.plot(x, line, linewidth=1.2 if few else 0.6, color=rgb(cls) if few else "0.75", label=label if few else None)
     if len(lines):
         ax.plot(x, lines.mean(0), linewidth=3, color=_BLUE, label=f"all classes: {note}")
-    _frame(ax, *axes)
-    ax.set_title(f"{axes[1]} over {axes[0].lower()}")
+    ax.set(xlabel=axes[0], ylabel=axes[1], xlim=(0, 1), ylim=(0, 1.02), title=f"{axes[1]} over {axes[0].lower()}")
+    _plain_frame(ax)
+    ax.set_axisbelow(True)
     if len(lines):
         ax.legend(bbox_to_anchor=(1.02, 1), loc="upper left", borderaxespad=0, frameon=False, fontsize=9)
     save(figure, path)
 
 
-def _frame(ax: Axes, x: str, y: str) -> None:
-    ax.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
+def _plain_frame(ax: Axes) -> None:
     ax.grid(color="0.92")
-    ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -149,8 +138,7 @@ def plot_results(csv_file: Path) -> Path:
             if len(epochs) > 2:
                 ax.plot(epochs, _gaussian(values, 3), ":", color=_ORANGE, linewidth=2, label="smoothed")
             ax.set_title(name, fontsize=11)
-            ax.grid(color="0.92")
-            ax.spines[["top", "right"]].set_visible(False)
+            _plain_frame(ax)
             ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in panels[1]:
         ax.set_xlabel("epoch")
@@ -185,45 +173,36 @@ def _gaussian(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return np.asarray(weight @ values / weight.sum(1), np.float64)
 
 
-def plot_labels(path: Path, labels: NDArray[np.float32], names: Mapping[int, str]) -> None:
+def plot_labels(path: Path, annotations: NDArray[np.float32], names: Mapping[int, str]) -> None:
     """Draw the statistics of a dataset: boxes per class, box shapes, positions and sizes.
 
     Args:
-        labels: (n, 5) class id, cx, cy, w, h, normalized.
+        annotations: (n, 5) class id, cx, cy, w, h, normalized.
     """
     figure = new_figure(11, 10)
     (counts, outlines), (places, sizes) = figure.subplots(2, 2)
-    _counts(counts, labels, names)
-    _outlines(outlines, labels)
-    for ax, x, y, titles in ((places, 1, 2, ("centre x", "centre y")), (sizes, 3, 4, ("width", "height"))):
-        heat = ax.hist2d(labels[:, x], labels[:, y], bins=50, range=((0, 1), (0, 1)), cmap="viridis", cmin=1)
-        ax.set(xlabel=f"{titles[0]} (share of the image)", ylabel=f"{titles[1]} (share of the image)", aspect="equal")
+    count = np.bincount(annotations[:, 0].astype(int), minlength=len(names))
+    bars = counts.bar(range(len(count)), count, color=[rgb(c) for c in range(len(count))])
+    counts.set(title=f"{len(annotations)} boxes of {int((count > 0).sum())} classes", ylabel="boxes", xlim=(-0.6, len(count) - 0.4))
+    counts.spines[["top", "right"]].set_visible(False)
+    if len(names) <= 30:
+        titles = [plain(names[c]) for c in range(len(names))]
+        counts.set_xticks(range(len(names)), titles, rotation=90 if max(map(len, titles)) * len(titles) > 45 else 0, fontsize=9)
+        counts.bar_label(bars, fontsize=8)
+        counts.margins(y=0.1)
+    else:
+        counts.set_xlabel("class")
+    for cls, _, _, w, h in annotations[:: max(len(annotations) // 1000, 1)][:1000].tolist():
+        outlines.add_patch(Rectangle((0.5 - w / 2, 0.5 - h / 2), w, h, fill=False, linewidth=0.6, alpha=0.5, edgecolor=rgb(int(cls))))
+    outlines.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="Box shapes, centred", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    for ax, x, y, axes in ((places, 1, 2, ("centre x", "centre y")), (sizes, 3, 4, ("width", "height"))):
+        heat = ax.hist2d(annotations[:, x], annotations[:, y], bins=50, range=((0, 1), (0, 1)), cmap="viridis", cmin=1)
+        ax.set(xlabel=f"{axes[0]} (share of the image)", ylabel=f"{axes[1]} (share of the image)", aspect="equal")
         figure.colorbar(heat[3], ax=ax, label="boxes", shrink=0.85)
     places.invert_yaxis()  # as in the image: y grows downwards
     places.set_title("Where boxes lie")
     sizes.set_title("How large boxes are")
     save(figure, path, dpi=110)
-
-
-def _counts(ax: Axes, labels: NDArray[np.float32], names: Mapping[int, str]) -> None:
-    count = np.bincount(labels[:, 0].astype(int), minlength=len(names))
-    bars = ax.bar(range(len(count)), count, color=[rgb(c) for c in range(len(count))])
-    ax.set(title=f"{len(labels)} boxes of {int((count > 0).sum())} classes", ylabel="boxes", xlim=(-0.6, len(count) - 0.4))
-    ax.spines[["top", "right"]].set_visible(False)
-    if len(names) <= 30:
-        titles = [plain(names[c]) for c in range(len(names))]
-        ax.set_xticks(range(len(names)), titles, rotation=90 if max(map(len, titles)) * len(titles) > 45 else 0, fontsize=9)
-        ax.bar_label(bars, fontsize=8)
-        ax.margins(y=0.1)
-    else:
-        ax.set_xlabel("class")
-
-
-def _outlines(ax: Axes, labels: NDArray[np.float32]) -> None:
-    picked = labels[:: max(len(labels) // 1000, 1)][:1000]
-    for cls, _, _, w, h in picked.tolist():
-        ax.add_patch(Rectangle((0.5 - w / 2, 0.5 - h / 2), w, h, fill=False, linewidth=0.6, alpha=0.5, edgecolor=rgb(int(cls))))
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="Box shapes, centred", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
 
 
 def plot_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -240,6 +219,5 @@ def plot_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         speed.annotate(str(row["imgsz"]), (row["inference"], row["ap"]), textcoords="offset points", xytext=(5, -10), fontsize=8)
     speed.set(xlabel="inference (ms per image)", ylabel="mAP50-95", title="Accuracy against time, by image size")
     for ax in (accuracy, speed):
-        ax.grid(color="0.92")
-        ax.spines[["top", "right"]].set_visible(False)
+        _plain_frame(ax)
     save(figure, path)

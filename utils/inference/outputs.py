@@ -131,15 +131,8 @@ class Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close; after an error discard what is incomplete."""
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
-    def discard(self) -> None:
-        """Discard incomplete videos and close the other files."""
-        while self._videos:
+        """Close; after an error discard the incomplete videos."""
+        while self._videos and kind is not None:
             _, recording = self._videos.popitem()
             recording.writer.discard()
         self.close()

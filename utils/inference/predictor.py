@@ -111,7 +111,12 @@ class Predictor:
         box = letterbox.fit((image.shape[0], image.shape[1]), self.shape, stride=self.model.max_stride)
         pixels = to_tensor(letterbox.apply(image, box), device)
         times.append(clock(device))
-        pred = self._forward(pixels)
+        try:
+            with torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16, enabled=self.half):
+                pred = (self.model.augmented(pixels) if self.augment else self.model(pixels)).float()
+        except torch.OutOfMemoryError as error:
+            size = " x ".join(map(str, pixels.shape[2:]))
+            raise UserError(f"the device's memory cannot hold an image of {size}; use a smaller imgsz, half, or the CPU") from error
         times.append(clock(device))
         (detections,) = non_max_suppression(pred, self.conf, self.iou, classes=self.classes, agnostic=self.agnostic, max_det=self.max_det)
         found = detections.float().cpu().numpy()
@@ -120,16 +125,6 @@ class Predictor:
         xyxy, conf, cls = box.to_source(found[:, :4]), found[:, 4].copy(), found[:, 5].astype(np.int64)
         return Results(image, path, self.model.names, xyxy, conf, cls, shape=box.shape, speed=speed)
 
-    def _forward(self, pixels: Tensor) -> Tensor:
-        kind = pixels.device.type
-        try:
-            with torch.autocast(kind, torch.float16 if kind == "cuda" else torch.bfloat16, enabled=self.half):
-                pred: Tensor = self.model.augmented(pixels) if self.augment else self.model(pixels)
-        except torch.OutOfMemoryError as error:
-            size = " x ".join(map(str, pixels.shape[2:]))
-            raise UserError(f"the device's memory cannot hold an image of {size}; use a smaller imgsz, half, or the CPU") from error
-        return pred.float()
-
 
 def to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     """(H, W, 3) uint8 BGR -> (1, 3, H, W) float32 RGB in 0..1."""
@@ -137,17 +132,7 @@ def to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def predict(
-    model: Model,
-    sources: ImageSource | Sequence[ImageSource],
-    *,
-    imgsz: int | Sequence[int] = 640,
-    conf: float = 0.25,
-    iou: float = 0.45,
-    classes: Sequence[int] | None = None,
-    agnostic: bool = False,
-    max_det: int = 1000,
-    augment: bool = False,
-    half: bool = False,
+    model: Model, sources: ImageSource | Sequence[ImageSource], *, imgsz: int | Sequence[int] = 640, **settings: Any
 ) -> list[Results]:
     """Detect in images.
 
@@ -156,13 +141,7 @@ def predict(
         sources: an image file, a folder, a glob, a .txt list or an http(s) URL of an image; a (H, W, 3) uint8 array in
             BGR order, as OpenCV reads it, or (H, W) in grey; a PIL image; or a list of these.
         imgsz: side of the square, or (height, width) of the rectangle, that an image is fitted into, in pixels.
-        conf: minimum confidence of a detection.
-        iou: IoU above which NMS drops the less confident of two boxes.
-        classes: keep these class ids only.
-        agnostic: let boxes of different classes suppress each other.
-        max_det: maximum number of detections per image.
-        augment: test-time augmentation.
-        half: fp16 on CUDA, bf16 elsewhere.
+        settings: conf, iou, classes, agnostic, max_det, augment and half, as in `Predictor`.
 
     Returns:
         The results in the order of the sources; a folder, glob or list of files gives one for each readable image.
@@ -171,17 +150,7 @@ def predict(
         UserError: a source is not an image, or a setting is out of range.
     """
     sides = tuple(imgsz) if isinstance(imgsz, Iterable) else (imgsz,)
-    predictor = Predictor(
-        model=model,
-        imgsz=sides * 2 if len(sides) == 1 else sides,
-        conf=conf,
-        iou=iou,
-        classes=classes,
-        agnostic=agnostic,
-        max_det=max_det,
-        augment=augment,
-        half=half,
-    )
+    predictor = Predictor(model=model, imgsz=sides * 2 if len(sides) == 1 else sides, **settings)
     single = isinstance(sources, (str, Path, np.ndarray, Image.Image)) or not isinstance(sources, Iterable)
     listed: Sequence[ImageSource] = [sources] if single else sources  # type: ignore[assignment, list-item]
     with evaluating(model):

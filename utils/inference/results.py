@@ -149,12 +149,9 @@ class Results:
 
         # the least confident first, so that the best boxes and labels lie on top
         order = np.argsort(self.conf, kind="stable")
-        texts = [self._label(int(i), conf=conf) if labels else "" for i in order]
+        names = [printable(self.name(int(c))) if labels else "" for c in self.cls[order]]
+        texts = [f"{name} {score:.2f}" for name, score in zip(names, self.conf[order], strict=True)] if labels and conf else names
         return draw_boxes(self.image, self.xyxy[order], texts, self.cls[order], line_width=line_width)
-
-    def _label(self, index: int, *, conf: bool) -> str:
-        name = printable(self.name(int(self.cls[index])))
-        return f"{name} {self.conf[index]:.2f}" if conf else name
 
     def save(self, path: str | Path, **drawing: Any) -> Path:
         """Write the drawn image to `path`; `drawing` goes to `plot`. The suffix selects the format.

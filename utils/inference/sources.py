@@ -35,25 +35,21 @@ def open_source(text: str, *, vid_stride: int = 1) -> Source:
     if not text:
         raise UserError("--source is empty; give an image, video, folder, glob, list, URL, webcam number or 'screen'")
     try:
-        return _open(text, vid_stride)
+        if not os.path.lexists(text):
+            if re.fullmatch(r"screen(\s+-?\d+)*", text):
+                from utils.inference.screen import Screen
+
+                return Screen([int(word) for word in text.split()[1:]], stride=vid_stride)
+            if text.isdecimal():
+                return _streams([text], vid_stride)
+            if "://" in text:
+                return _from_url(text, vid_stride)
+        if text.lower().endswith(".streams"):
+            return _streams(_lines(_existing(text)), vid_stride)
+        files, missing = _listed(_existing(text)) if text.lower().endswith(".txt") else (find_media(text), {})
+        return Files(files, stride=vid_stride, missing=missing)
     except (OSError, RuntimeError) as error:  # a folder without permission, a name too long, ~nobody
         raise UserError(f"--source {text}: cannot be opened ({error})") from error
-
-
-def _open(text: str, vid_stride: int) -> Source:
-    if not os.path.lexists(text):
-        if re.fullmatch(r"screen(\s+-?\d+)*", text):
-            from utils.inference.screen import Screen
-
-            return Screen([int(word) for word in text.split()[1:]], stride=vid_stride)
-        if text.isdecimal():
-            return _streams([text], vid_stride)
-        if "://" in text:
-            return _from_url(text, vid_stride)
-    if text.lower().endswith(".streams"):
-        return _streams(_lines(_existing(text)), vid_stride)
-    files, missing = _listed(_existing(text)) if text.lower().endswith(".txt") else (find_media(text), {})
-    return Files(files, stride=vid_stride, missing=missing)
 
 
 def _streams(urls: Sequence[str], stride: int) -> Source:
@@ -224,14 +220,10 @@ def output_keys(files: Sequence[Path]) -> list[str]:
     for stem, file in zip(stems, files, strict=True):
         base, _, digits = stem.casefold().rpartition("_")
         frame_of_clip = digits.isdecimal() and base in clips and not is_video(file)
-        keys.append(_unique(stem, file.suffix[1:].lower(), taken, reserved=frame_of_clip))
-        taken.add(keys[-1].casefold())
+        key, number, suffix = stem, 1, file.suffix[1:].lower()
+        while key.casefold() in taken or (frame_of_clip and key == stem):
+            key = f"{stem}_{suffix}" if number == 1 else f"{stem}_{suffix}{number}"
+            number += 1
+        keys.append(key)
+        taken.add(key.casefold())
     return keys
-
-
-def _unique(stem: str, suffix: str, taken: set[str], *, reserved: bool) -> str:
-    key, number = stem, 1
-    while key.casefold() in taken or (reserved and key == stem):
-        key = f"{stem}_{suffix}" if number == 1 else f"{stem}_{suffix}{number}"
-        number += 1
-    return key

@@ -27,11 +27,6 @@ def torchrun_id(environment: Mapping[str, str]) -> str:
     return name
 
 
-def restarts(environment: Mapping[str, str]) -> int:
-    """How often torchrun has restarted all processes."""
-    return int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
 def resume_after_restart(config: TrainConfig, given: frozenset[str], environment: Mapping[str, str]) -> tuple[TrainConfig, frozenset[str]]:
     """Make a restarted process resume in the run folder from before the restart.
 
@@ -39,7 +34,7 @@ def resume_after_restart(config: TrainConfig, given: frozenset[str], environment
         The settings and the names of those that count as given; unchanged without a restart or a folder.
     """
     key = torchrun_id(environment)
-    marks = _marks(config, key) if key and restarts(environment) else []
+    marks = _marks(config, key) if key and int(environment.get("TORCHELASTIC_RESTART_COUNT", "0")) else []
     if not marks:
         return config, given
     folder = max(marks, key=lambda path: path.stat().st_mtime_ns).parent
