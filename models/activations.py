@@ -24,13 +24,13 @@ _LITERALS: dict[str, Any] = {"True": True, "False": False, "None": None}
 
 
 def is_activation(text: str) -> bool:
-    """Whether a row's string argument is meant as an activation rather than as a word such as ``nearest``."""
+    """Whether a row's string argument is an activation rather than a word such as ``nearest``."""
     match = _CALL.fullmatch(text.strip())
     return text.strip().startswith(("nn.", "torch.nn.")) or (match is not None and match["args"] is not None)
 
 
 def parse_activation(text: str) -> Callable[[], nn.Module]:
-    """Turn an activation expression into a function that makes a new instance each time.
+    """Turn an activation expression into a function that creates instances.
 
     Raises:
         UserError: not of the form ``name(literals)``, an unknown name, or wrong arguments.

@@ -1,4 +1,4 @@
-"""Constructor arguments: what a row gives against what a class says it takes, and the bounds that classes ask for themselves."""
+"""Constructor arguments: checks against a signature, and of ranges inside constructors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UserError
 
-_WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a word", NoneType: "null"}
+_WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a string", NoneType: "null"}
 
 
 def signature_of(name: str, build: Callable[..., object]) -> str:
@@ -26,36 +26,32 @@ def called(name: str, build: Callable[..., object], args: Sequence[Any], keyword
 
 
 def require_fit(name: str, build: Callable[..., object], args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-    """Hold arguments against a signature: how many, which names, and, where they are annotated, which types.
+    """Compare arguments with a signature: their number, names and, where annotated, types.
 
     Raises:
-        UserError: what does not fit, and the signature.
+        UserError: an argument does not fit; ends with the signature.
     """
     signature = inspect.signature(build)
     try:
         bound = signature.bind(*args, **keywords)
     except TypeError as error:
         raise UserError(f"{error}; {called(name, build, args, keywords)}") from error
-    hints = _hints(build)
+    try:
+        hints = get_type_hints(build.__init__ if isinstance(build, type) else build)  # type: ignore[misc]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        hints = {}  # annotations of a plug-in that only a type checker understands
     for key, value in bound.arguments.items():
         parameter, hint = signature.parameters[key], hints.get(key, Any)
         optional = value is None and parameter.default is None  # "size: int = None", as many write it
         if optional or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD} or _fits(value, hint):
             continue
         near = f" ({int(value)} would fit)" if isinstance(value, float) and value.is_integer() and _fits(int(value), hint) else ""
-        raise UserError(f"{key} takes {_words(hint)}, not {value!r}{near}; {called(name, build, args, keywords)}")
-
-
-def _hints(build: Callable[..., object]) -> dict[str, Any]:
-    try:
-        return get_type_hints(build.__init__ if isinstance(build, type) else build)  # type: ignore[misc]
-    except (NameError, TypeError, AttributeError, SyntaxError):
-        return {}  # annotations of a plug-in that mean something to a type checker only
+        raise UserError(f"{key} must be {_words(hint)}, not {value!r}{near}; {called(name, build, args, keywords)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; types that a row cannot give are not judged."""
-    from torch import nn  # reading a table takes no torch; by now a module has brought it along
+    """Whether a value has a type; types that a row cannot contain are not checked."""
+    from torch import nn  # imported here because reading a table needs no torch
 
     origin, inside = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
@@ -84,7 +80,7 @@ def _words(hint: Any) -> str:
 
 
 def positive(owner: object, **numbers: int | None) -> None:
-    """Ask for numbers of at least 1; None is one that was left out.
+    """Require numbers >= 1; None is ignored.
 
     Raises:
         ValueError: names the class of `owner`, the argument and the number.
@@ -95,10 +91,10 @@ def positive(owner: object, **numbers: int | None) -> None:
 
 
 def odd(owner: object, **numbers: int | None) -> None:
-    """Ask for odd numbers of at least 1, such as the side of a kernel that has a middle.
+    """Require odd numbers >= 1, such as kernel sizes.
 
     Raises:
-        ValueError: as `positive`, and says which numbers would fit.
+        ValueError: as `positive`; suggests numbers that fit.
     """
     positive(owner, **numbers)
     for name, number in numbers.items():
@@ -107,10 +103,10 @@ def odd(owner: object, **numbers: int | None) -> None:
 
 
 def multiple(owner: object, factor: int, **numbers: int) -> None:
-    """Ask for multiples of `factor`.
+    """Require multiples of `factor`.
 
     Raises:
-        ValueError: as `positive`, and says which numbers would fit.
+        ValueError: as `positive`; suggests numbers that fit.
     """
     positive(owner, **numbers)
     for name, number in numbers.items():
@@ -121,12 +117,12 @@ def multiple(owner: object, factor: int, **numbers: int) -> None:
 
 
 def four_stages(owner: object, depths: Sequence[int], normed: Sequence[int] = ()) -> None:
-    """Ask for the blocks of four stages, and for numbers of outputs among them.
+    """Require the numbers of blocks of four stages, and indices of their outputs.
 
     Raises:
-        ValueError: another number of stages, one without a block, or an output that there is not.
+        ValueError: another number of stages, a stage without a block, or an output that does not exist.
     """
     if not set(normed) <= {0, 1, 2, 3}:
-        raise ValueError(f"{type(owner).__name__}: normed are outputs, 0 to 3, not {list(normed)}")
+        raise ValueError(f"{type(owner).__name__}: normed must be outputs from 0 to 3, not {list(normed)}")
     if len(depths) != 4 or min(depths) < 1:
-        raise ValueError(f"{type(owner).__name__}: depths are the blocks of four stages, each at least 1, not {list(depths)}")
+        raise ValueError(f"{type(owner).__name__}: depths must be four numbers of blocks, each at least 1, not {list(depths)}")

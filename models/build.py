@@ -63,7 +63,9 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
             with row_errors(spec, row):
                 entry = lookup(row.name)
                 inputs = [widths[s] if s >= 0 else spec.ch for s in row.sources]
-                layer, width = _build_row(_resolved(row, words), entry, inputs, scale, seed)
+                keywords = {key: _value(value, words) for key, value in row.keywords.items()}
+                resolved = dataclasses.replace(row, args=_value(row.args, words), keywords=keywords)
+                layer, width = _build_row(resolved, entry, inputs, scale, seed)
                 if activation is not None:
                     set_activation(layer, activation)
             layers.append(layer)
@@ -71,14 +73,8 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
     return layers, widths
 
 
-def _resolved(row: Row, words: dict[str, Any]) -> Row:
-    return dataclasses.replace(
-        row, args=tuple(_value(a, words) for a in row.args), keywords={k: _value(v, words) for k, v in row.keywords.items()}
-    )
-
-
 def _value(argument: Any, words: dict[str, Any]) -> Any:
-    """Resolve an argument: a keyword, an activation, a number that YAML read as a string (1e-3), or itself."""
+    """Resolve an argument: a keyword, an activation, a number that YAML reads as a string (1e-3), or itself."""
     if isinstance(argument, tuple):
         return tuple(_value(a, words) for a in argument)
     if not isinstance(argument, str):
@@ -95,21 +91,18 @@ def _value(argument: Any, words: dict[str, Any]) -> Any:
 
 def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: int) -> tuple[nn.Module, Width]:
     plan = entry.rule(row, inputs, scale)
-    _check_repeats(row, entry, inputs, scale)
-    with _seeded(seed, row.origin):
+    full = dataclasses.replace(scale, depth=1.0)
+    if row.repeats > 1 and entry.rule(row, inputs, full) == entry.rule(dataclasses.replace(row, repeats=1), inputs, full):
+        raise UserError(f"repeats is {row.repeats}, but {row.name} cannot be repeated; write 1")  # a concatenation, a head, a backbone
+    digest = hashlib.sha256(f"{seed}/{row.origin}".encode()).digest()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
         layer = _instantiate(row, entry, plan)
     if row.gate:
         if plan.out != inputs[0] or len(inputs) != 1:
             raise UserError(f"a gate needs a block that keeps its input's width, {inputs[0]}; this one gives {plan.out}")
         layer = Gate(layer)
     return layer, plan.out
-
-
-def _check_repeats(row: Row, entry: Entry, inputs: list[Width], scale: Scale) -> None:
-    """Refuse repeats above 1 where the module's rule ignores them: a concatenation, a head, a backbone."""
-    full = dataclasses.replace(scale, depth=1.0)
-    if row.repeats > 1 and entry.rule(row, inputs, full) == entry.rule(dataclasses.replace(row, repeats=1), inputs, full):
-        raise UserError(f"repeats is {row.repeats}, but {row.name} cannot be repeated; write 1")
 
 
 def _instantiate(row: Row, entry: Entry, plan: LayerPlan) -> nn.Module:
@@ -124,15 +117,3 @@ def _instantiate(row: Row, entry: Entry, plan: LayerPlan) -> nn.Module:
     except MISFITS as error:
         raise UserError(f"{error}; {called(entry.name, build, plan.args, row.keywords)}") from error
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
-
-
-@contextmanager
-def _seeded(seed: int, origin: str) -> Iterator[None]:
-    """Use a random state of this row inside, and restore the caller's afterwards."""
-    digest = hashlib.sha256(f"{seed}/{origin}".encode()).digest()
-    before = torch.get_rng_state()
-    try:
-        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
-        yield
-    finally:
-        torch.set_rng_state(before)

@@ -90,7 +90,7 @@ class Detector(nn.Module):
 
     @property
     def max_stride(self) -> int:
-        """What the sides of an image must be multiples of: the largest stride of any row."""
+        """The maximum stride of any row; the sides of an image must be multiples of it."""
         return self._deepest
 
     def maps(self, x: Tensor) -> list[Tensor]:
@@ -117,15 +117,15 @@ class Detector(nn.Module):
         """
         order = self.stride.argsort().tolist()
         passes = ((1.0, False, order[:-1] or order), (0.83, True, order), (0.67, False, order[1:] or order))
-        return torch.cat([self._scaled_pass(x, ratio, flip, sorted(keep)) for ratio, flip, keep in passes], 1)
-
-    def _scaled_pass(self, x: Tensor, ratio: float, flip: bool, keep: Sequence[int]) -> Tensor:
-        image = _scaled(x.flip(3) if flip else x, ratio, self.max_stride)
-        boxes = self.head.decode(self.maps(image), keep)
-        boxes[..., :4] /= ratio
-        if flip:
-            boxes[..., 0] = x.shape[3] - boxes[..., 0]
-        return boxes
+        predictions = []
+        for ratio, flip, keep in passes:
+            image = _scaled(x.flip(3) if flip else x, ratio, self.max_stride)
+            boxes = self.head.decode(self.maps(image), sorted(keep))
+            boxes[..., :4] /= ratio
+            if flip:
+                boxes[..., 0] = x.shape[3] - boxes[..., 0]
+            predictions.append(boxes)
+        return torch.cat(predictions, 1)
 
     def fuse(self) -> Detector:
         """Fold the batch norms into the convolutions, in place; for inference."""
@@ -140,7 +140,7 @@ class Detector(nn.Module):
 
 
 def _steps(rows: Sequence[Row]) -> Iterator[_Step]:
-    """For each row, which outputs the forward loop keeps beyond the next row and which it drops."""
+    """For each row, whether its output is kept beyond the next row, and which outputs are dropped after it."""
     last: dict[int, int] = {-1: 0}
     for row in rows:
         last.update((s, row.index) for s in row.sources if s != row.index - 1)
@@ -150,7 +150,7 @@ def _steps(rows: Sequence[Row]) -> Iterator[_Step]:
 
 
 def _scaled(x: Tensor, ratio: float, stride: int) -> Tensor:
-    """Resize (B, C, H, W) by `ratio` and pad, right and bottom, to multiples of `stride` with grey."""
+    """Resize (B, C, H, W) by `ratio` and pad with grey, right and bottom, to multiples of `stride`."""
     if ratio == 1:
         return x
     H, W = x.shape[2:]
@@ -177,7 +177,7 @@ def build_detector(
     seed: int = 0,
     anchors: Any = None,
 ) -> Detector:
-    """Build a model; what `models.build_model` documents."""
+    """Build a model; see `models.build_model`."""
     if isinstance(cfg, ModelSpec):
         spec = cfg
     elif isinstance(cfg, Mapping):

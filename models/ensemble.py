@@ -38,7 +38,7 @@ class Ensemble(nn.Module):
                     f"an ensemble needs models of the same classes: model 1 has {first.nc} of them, model {number} has {model.nc}"
                 )
             if model.ch != first.ch:
-                raise UserError(f"an ensemble needs models of the same images: model 1 has {first.ch} channels, model {number} {model.ch}")
+                raise UserError(f"an ensemble needs models of equal channels: model 1 has {first.ch} channels, model {number} {model.ch}")
             if model.names != first.names:
                 LOG.warning("model %d of the ensemble names its classes differently; the names of model 1 are used", number)
         self.models = nn.ModuleList(models)

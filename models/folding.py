@@ -1,4 +1,4 @@
-"""Folding batch norms into the convolutions before them, in every module that allows it."""
+"""Folding batch norms into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from models.layers.norm import PooledBatchNorm
 def fold_norms(root: nn.Module) -> None:
     """Fold in place, for inference.
 
-    A module folds its own pairs in a method ``fuse()``; a plain ``nn.Sequential`` needs none, its order says what follows what.
+    A module folds its own pairs in a method ``fuse()``; in a plain ``nn.Sequential`` each norm directly after a convolution is folded.
     """
     for module in list(root.modules()):
         if type(module) is nn.Sequential:
-            _fold_sequence(module)
+            for (_, conv), (name, norm) in pairwise(list(module.named_children())):
+                if type(conv) is nn.Conv2d and type(norm) in {nn.BatchNorm2d, PooledBatchNorm} and norm.track_running_stats:
+                    assert isinstance(norm, nn.BatchNorm2d)
+                    fold(conv, norm)
+                    setattr(module, name, nn.Identity())
         elif module is not root and callable(fuse := getattr(module, "fuse", None)):
             fuse()
-
-
-def _fold_sequence(sequence: nn.Sequential) -> None:
-    for (_, conv), (name, norm) in pairwise(list(sequence.named_children())):
-        if type(conv) is not nn.Conv2d or type(norm) not in {nn.BatchNorm2d, PooledBatchNorm}:
-            continue
-        if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
-            fold(conv, norm)
-            setattr(sequence, name, nn.Identity())

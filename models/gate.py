@@ -1,4 +1,4 @@
-"""A gate that lets an inserted block start as the identity."""
+"""A gate with which an inserted block starts as the identity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Gate(nn.Module):
-    """x + g * (block(x) - x) with a learned scalar g that starts at 0: a pretrained model begins as it was.
+    """x + g * (block(x) - x) with a learned scalar g, initially 0, so that a pretrained model starts unchanged.
 
     Args:
         block: a module that keeps the shape of its input.
@@ -24,6 +24,6 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.block(x)
         tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if not tracing and y.shape != x.shape:  # a map of one cell would be broadcast, and pass unseen
-            raise ValueError(f"a gate needs a block that keeps the shape; it turns {tuple(x.shape)} into {tuple(y.shape)}")
+        if not tracing and y.shape != x.shape:  # a map of one cell would be broadcast without an error
+            raise ValueError(f"a gate needs a block that keeps the shape; this one changes {tuple(x.shape)} to {tuple(y.shape)}")
         return x + self.g * (y - x)

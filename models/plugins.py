@@ -13,7 +13,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 
-# Exceptions of a user's file that become a one-line message.
+# Exceptions of a user's file that become a one-line error message.
 _FAILURES = (
     *(SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError),
     *(AssertionError, OSError),
@@ -21,10 +21,10 @@ _FAILURES = (
 
 
 class _Loader(SourceFileLoader):
-    """Writes no ``__pycache__`` into the user's folder."""
+    """Loads a file without writing ``__pycache__`` to the user's folder."""
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Discard the byte code."""
+        """Discard the bytecode."""
 
 
 def load_plugins(paths: Sequence[str | Path]) -> None:

@@ -48,7 +48,7 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
 
 
 def _fit(row: Row, inputs: Sequence[Any]) -> str:
-    """A suggestion to upsample the smaller inputs, where the sizes of several differ."""
+    """A suggestion to upsample the smaller inputs, if their sizes differ."""
     maps = [(source, m) for source, m in zip(row.sources, inputs, strict=True) if isinstance(m, Tensor) and m.dim() == 4]
     height = max((m.shape[2] for _, m in maps), default=0)
     small = {source: height // m.shape[2] for source, m in maps if m.shape[2] < height and height % m.shape[2] == 0}
@@ -56,23 +56,13 @@ def _fit(row: Row, inputs: Sequence[Any]) -> str:
     return f"; sizes have to be equal: read {rows} instead" if rows else ""
 
 
-def _check(spec: ModelSpec, row: Row, output: Any, width: Width) -> None:
-    """Compare an output with the width its rule declared."""
-    place = f"{spec.where}: {row}"
-    if not isinstance(output, Tensor | list | tuple):
-        raise UserError(f"{place}: gives {type(output).__name__}; a module gives a tensor, a backbone a list of them")
-    found = output.shape[1] if isinstance(output, Tensor) else tuple(o.shape[1] for o in output)
-    if found != width:
-        raise UserError(f"{place}: gives {found} channels, but its rule says {width}; it has the wrong rule, or the wrong arguments")
-
-
 def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width]) -> tuple[list[float], int]:
     """Measure, in a forward pass, the stride of each level of the head and the largest stride of any row.
 
-    Too small an image may not pass, or leave a single cell, which has no stride: then a larger one is tried.
+    Tries larger images if a small one fails or leaves a single cell, which has no stride.
 
     Raises:
-        UserError: the network does not run, or a row gives another width than its rule says.
+        UserError: the network does not run, or the width of an output is not that of the row's rule.
     """
     for size in _SIZES[:-1]:
         try:
@@ -93,9 +83,14 @@ def _strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width], si
         if isinstance(layer, Detect):
             maps = output
         else:
-            _check(spec, row, output, widths[row.index])
+            place, width = f"{spec.where}: {row}", widths[row.index]
+            if not isinstance(output, Tensor | list | tuple):
+                raise UserError(f"{place}: gives {type(output).__name__}; a module gives a tensor, a backbone a list of them")
+            found = output.shape[1] if isinstance(output, Tensor) else tuple(o.shape[1] for o in output)
+            if found != width:
+                raise UserError(f"{place}: gives {found} channels, but its rule says {width}; the rule or the arguments are wrong")
             sides = [t.shape[2] for t in ([output] if isinstance(output, Tensor) else output) if t.dim() == 4]
-            # A map of one cell may come from pooling, not from strides.
+            # A map of one cell may be the result of pooling.
             deepest = max([deepest, *(size // side for side in sides if side > 1 and size % side == 0)])
     strides = [size / level.shape[2] for level in maps]
     return strides, max(deepest, int(max(strides)))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 B = TypeVar("B", bound="Build")
 
-MAX_CHANNELS = 65536  # and classes: a typing error must not exhaust memory
+MAX_CHANNELS = 65536  # and classes: a typo must not exhaust memory
 
 Width = int | tuple[int, ...]
 """Channels of a row's output; a tuple for a pyramid, whose output is a list of maps."""
@@ -35,7 +35,7 @@ Width = int | tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a model table, its sources resolved.
+    """One row of a model YAML, its sources resolved.
 
     Attributes:
         index: position in the table, from 0.
@@ -60,12 +60,6 @@ class Row:
     def __str__(self) -> str:
         return f"row {self.index} ({self.name})"
 
-    @property
-    def replaces(self) -> str | None:
-        """Origin of the base row that this row replaces, or None."""
-        head, sign, _ = self.origin.rpartition("=")
-        return head if sign else None
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scale:
@@ -75,7 +69,7 @@ class Scale:
         depth: factor on repeats above 1.
         width: factor on channels.
         divisor: widths are rounded up to a multiple of it.
-        outputs: anchors x (classes + 5); a row of exactly this width is not scaled.
+        outputs: anchors x (classes + 5); a row of exactly that width is not scaled.
     """
 
     depth: float = 1.0
@@ -100,8 +94,8 @@ class LayerPlan:
         args: constructor arguments.
         out: width of the output.
         repeats: how many instances follow each other, in an ``nn.Sequential`` if more than one.
-        again: constructor arguments of the second instance and later ones, where they differ.
-        build: what to call instead of the registered class, for some forms of a row.
+        again: constructor arguments of the second and later instances, if they differ.
+        build: called instead of the registered class, for some forms of a row.
     """
 
     args: tuple[Any, ...]
@@ -125,7 +119,7 @@ class Entry:
         rule: how a row becomes a plan.
         example: row arguments for the conformance checks.
         inputs: input widths for the conformance checks.
-        exempt: conformance checks that do not apply, by name, with the reason.
+        exempt: conformance checks that do not apply: name -> reason.
     """
 
     name: str
@@ -137,7 +131,7 @@ class Entry:
 
 
 MIN_WIDTH = 64
-"""Nominal width of the narrowest row of a YOLO."""
+"""Minimum nominal width of a row of a YOLO."""
 
 _ENTRIES: dict[str, Entry] = {}
 
@@ -151,7 +145,7 @@ def register(
     inputs: Sequence[Width] = (32,),
     exempt: Mapping[str, str] | None = None,
 ) -> Callable[[B], B]:
-    """Class decorator: register a module under its class name, or under `name`, and under `aliases`.
+    """Class decorator: register a module under its class name or `name`, and under `aliases`.
 
     The other arguments are the attributes of `Entry`.
 
@@ -231,23 +225,23 @@ def nominal_width(row: Row) -> int:
 
 
 def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """C -> C, and the class takes C first: attention."""
+    """C -> C, and C is the first constructor argument: attention."""
     width = only(row, inputs)
     return LayerPlan((width, *row.args), width, scale.repeats(row.repeats))
 
 
 def repeats_width(args: Sequence[Any]) -> bool:
-    """Whether a row's first argument is a width: no reduction, order, kernel size or number of heads is that large."""
+    """Whether a row's first argument is a width: reductions, orders, kernel sizes and numbers of heads are smaller."""
     return bool(args) and isinstance(args[0], int) and not isinstance(args[0], bool) and args[0] >= MIN_WIDTH
 
 
 def preserve_either(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """`preserve`, for names that YOLOAir has too: a first argument that is a width is YOLOAir's repeated width."""
+    """`preserve`, or `preserve_named` where the first argument is a width, for names that YOLOAir has too."""
     return (preserve_named if repeats_width(row.args) else preserve)(row, inputs, scale)
 
 
 def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """C -> C for YOLOAir's rows, whose first argument repeats the nominal width: checked, then dropped."""
+    """C -> C for YOLOAir's rows, whose first argument repeats the nominal width; it is checked and dropped."""
     width = only(row, inputs)
     if row.args and scale.channels(nominal_width(row)) != width:
         raise UserError(
@@ -257,13 +251,13 @@ def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan
 
 
 def project(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """C -> the first argument, scaled: convolutions. The second and later repeats start from the new width."""
+    """C -> the first argument, scaled: convolutions. The second and later repeats have the new width as input."""
     width, out = only(row, inputs), scale.channels(nominal_width(row))
     return LayerPlan((width, out, *row.args[1:]), out, scale.repeats(row.repeats), (out, out, *row.args[1:]))
 
 
 def stack(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """Like `project`, but the class takes the repeats, third, and repeats its inner block: CSP."""
+    """Like `project`, but the third constructor argument is `repeats`, the number of inner blocks: CSP."""
     width, out = only(row, inputs), scale.channels(nominal_width(row))
     return LayerPlan((width, out, scale.repeats(row.repeats), *row.args[1:]), out)
 
@@ -274,17 +268,17 @@ def concat(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noq
 
 
 def untouched(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """C -> C, and the class takes no channels: upsampling, pooling."""
+    """C -> C, and no constructor argument is a width: upsampling, pooling."""
     return LayerPlan(row.args, only(row, inputs), scale.repeats(row.repeats))
 
 
 def levels(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
-    """The class takes the widths of all its inputs first: detection heads."""
+    """The first constructor argument is the widths of all inputs: detection heads."""
     return LayerPlan((plain(row, inputs), *row.args), 0)
 
 
 def pyramid(widths: Callable[..., Sequence[int]], *, scaled: bool = False) -> Rule:
-    """One input, several outputs: a backbone. The class takes C first; `widths`, with the same arguments, returns the output widths.
+    """One input, several outputs: a backbone. C is the first constructor argument; `widths` returns the output widths.
 
     With `scaled`, the row's first argument is a nominal width, which the model's width multiple scales.
     """

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.build import MISFITS
 from models.check import portability
 from models.check import subject as subjects
 from models.check.portability import channels_last, costs, counted, exports, half, traces
@@ -29,8 +30,7 @@ _TORCH = Path(torch.__file__).parent
 
 SIZES = ((13, 20), (1, 1), (32, 8), (7, 7))
 WIDTHS = (4, 12, 20, 24, 40)
-# Exceptions of a user's code that become a line of the report.
-FAILURES = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError, AttributeError, NameError, OSError)
+FAILURES = (*MISFITS, NameError, OSError)  # exceptions of a user's code that become a line of the report
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def declared_width(it: Subject) -> str:
 
 
 def any_size(it: Subject) -> str:
-    """One instance takes maps of several sizes in turn."""
+    """One instance accepts maps of several sizes in turn."""
     module = it.make().eval()
     for size in SIZES:
         try:
@@ -72,7 +72,7 @@ def any_size(it: Subject) -> str:
 
 
 def any_width(it: Subject) -> str:
-    """It accepts every width of a scaled YOLO, or refuses it at construction with a hint."""
+    """It accepts every width of a scaled YOLO, or rejects it in its constructor with a hint."""
     if len(it.inputs) != 1 or not isinstance(it.inputs[0], int):
         raise Skipped("reads several maps")
     refused = []
@@ -93,12 +93,12 @@ def any_width(it: Subject) -> str:
 
 
 def _lone(it: Subject) -> Any:
-    """One image; a backbone's is so large that its last map has more than one cell, as any image a detector trains on."""
+    """One image; for a backbone large enough that its last map has more than one cell."""
     return it.example((13, 20) if isinstance(it.plan.out, int) else (64, 96), batch=1)
 
 
 def batch_of_one(it: Subject) -> str:
-    """Training takes a batch of one image."""
+    """Training accepts a batch of one image."""
     if not all(t.isfinite().all() for t in tensors_of(it.make().train()(_lone(it)))):
         raise CheckFailed("gives NaN or infinity")
     return "in training"
@@ -121,7 +121,7 @@ def gradients(it: Subject) -> str:
 
 
 def input_unchanged(it: Subject) -> str:
-    """The input is not written."""
+    """The input is not modified."""
     module, given = it.make(), it.example((7, 7))
     before = copy.deepcopy(given)
     for mode in (True, False):
@@ -139,7 +139,7 @@ def deterministic(it: Subject) -> str:
 
 
 def stateless(it: Subject) -> str:
-    """A call depends on nothing that an earlier call left behind, and leaves nothing behind."""
+    """A call does not depend on earlier calls, and keeps nothing."""
     module, given = it.make().eval(), it.example()
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     first = run(module, given)
@@ -155,7 +155,7 @@ def stateless(it: Subject) -> str:
 
 
 def _kept(module: nn.Module) -> Iterator[str]:
-    """Names of attributes that hold a tensor with a history."""
+    """Names of attributes that hold a tensor with a grad_fn."""
     for name, value in vars(module).items():
         held = value if isinstance(value, list | tuple) else list(value.values()) if isinstance(value, dict) else [value]
         if not name.startswith("_") and any(isinstance(v, Tensor) and v.grad_fn is not None for v in held):
@@ -239,25 +239,23 @@ CHECKS: dict[str, Check] = {
 
 
 def run_check(name: str, it: Subject) -> CheckResult:
-    """Run one check; whatever the module raises becomes a finding."""
+    """Run one check; an exception of the module becomes a failure."""
     if reason := it.entry.exempt.get(name):
         return CheckResult(name, "skipped", reason)
-    state = torch.get_rng_state()
-    torch.manual_seed(0)
-    try:
-        return CheckResult(name, "ok", CHECKS[name](it))
-    except Skipped as skipped:
-        return CheckResult(name, "skipped", str(skipped))
-    except CheckFailed as broken:
-        return CheckResult(name, "FAILED", str(broken))
-    except FAILURES as error:
-        return CheckResult(name, "FAILED", _line(error))
-    finally:
-        torch.set_rng_state(state)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            return CheckResult(name, "ok", CHECKS[name](it))
+        except Skipped as skipped:
+            return CheckResult(name, "skipped", str(skipped))
+        except CheckFailed as failed:
+            return CheckResult(name, "FAILED", str(failed))
+        except FAILURES as error:
+            return CheckResult(name, "FAILED", _line(error))
 
 
 def examine(name: str) -> Iterator[CheckResult]:
-    """Run all checks on a registered module; where its example cannot be built, that is the only finding."""
+    """Run all checks on a registered module; if its example cannot be built, that is the only result."""
     try:
         it = subject(name)
         it.make()
@@ -271,22 +269,19 @@ def examine(name: str) -> Iterator[CheckResult]:
         return
     seen: dict[str, str] = {}
     for check in CHECKS:
-        finding = run_check(check, it)
-        if finding.state == "FAILED" and (first := seen.setdefault(finding.note, check)) != check:
-            finding = dataclasses.replace(finding, note=f"as under {first!r}")
-        yield finding
+        result = run_check(check, it)
+        if result.state == "FAILED" and (first := seen.setdefault(result.note, check)) != check:
+            result = dataclasses.replace(result, note=f"as under {first!r}")
+        yield result
 
 
 def _line(error: BaseException) -> str:
+    """The exception and the innermost line of the traceback that is neither a check's nor PyTorch's."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}{_place(error)}"
-
-
-def _place(error: BaseException) -> str:
-    """Where in the file of the module it went wrong: the innermost line that is neither a check's nor PyTorch's."""
     lines = [(Path(frame.f_code.co_filename), number) for frame, number in traceback.walk_tb(error.__traceback__)]
     own = [(path, number) for path, number in lines if path not in _CHECKERS and not path.is_relative_to(_TORCH)]
-    return f" ({own[-1][0].name}:{own[-1][1]})" if own and not isinstance(error, UserError) else ""
+    place = f" ({own[-1][0].name}:{own[-1][1]})" if own and not isinstance(error, UserError) else ""
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}{place}"
 
 
 def _some(names: list[str]) -> str:

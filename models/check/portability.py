@@ -1,4 +1,4 @@
-"""Checks of where a module can run: half precision, other layouts, TorchScript, ONNX; and of what it costs."""
+"""Checks of half precision, memory layouts, TorchScript and ONNX, and measurements of cost."""
 
 from __future__ import annotations
 
@@ -41,26 +41,23 @@ def half(it: Subject) -> str:
 
 
 def channels_last(it: Subject) -> str:
-    """Maps in channels_last order give the same."""
+    """Maps in channels_last order give the same output."""
     module, given = it.make().eval(), it.example()
     expected = run(module, given)
-    require_equal(module(mapped(given, _last)), expected, 1e-5, "channels_last input")
+    given = mapped(given, lambda tensor: tensor.contiguous(memory_format=torch.channels_last))
+    require_equal(module(given), expected, 1e-5, "channels_last input")
     return "equal"
-
-
-def _last(tensor: Tensor) -> Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what an exporter prints, warns and logs about a module it refuses to itself: the reason is in its exception."""
+    """Suppress what an exporter prints, warns and logs about a module it rejects: the reason is in its exception."""
     before, streams = logging.root.manager.disable, [os.dup(number) for number in (1, 2)]
     logging.disable()
     sys.stdout.flush()
     try:
         with Path(os.devnull).open("w") as sink, warnings.catch_warnings(), torch.no_grad():
-            for number in (1, 2):  # the exporter's C++ part prints past sys.stdout
+            for number in (1, 2):  # the exporter's C++ part does not use sys.stdout
                 os.dup2(sink.fileno(), number)
             warnings.simplefilter("ignore")
             yield
@@ -73,7 +70,7 @@ def _quiet() -> Iterator[None]:
 
 
 def traces(it: Subject) -> str:
-    """A TorchScript trace holds at another size."""
+    """A TorchScript trace is correct at another size."""
     module = it.make().eval()
     given = it.example(_OTHER)
     with _quiet():
@@ -136,7 +133,7 @@ def _shapes(given: Any, axes: dict[int, Any]) -> Any:
 
 
 def counted(it: Subject) -> str:
-    """Every operator that does more than touch each element is one whose operations are counted."""
+    """The operations of every operator that is not element-wise are counted."""
     module, given = it.make().eval(), it.example()
     if names := uncounted(lambda: module(given)):
         raise CheckFailed(f"not counted: {', '.join(names)}; its GFLOPs come out too low")

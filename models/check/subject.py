@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +39,8 @@ class Subject:
 
     def make(self, seed: int = 0) -> nn.Module:
         """Build an instance; parameters near zero (gates, layer scales) are randomized, so that their branches have an effect."""
-        with seeded(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
             module = self.entry.build(*self.plan.args)
             with torch.no_grad():
                 for parameter in module.parameters():
@@ -50,16 +50,17 @@ class Subject:
 
     def example(self, size: Size = (13, 20), batch: int = 2, seed: int = 1) -> Any:
         """Return inputs of a size: a tensor, or a list of them."""
-        with seeded(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
             tensors = [_random(width, size, batch) for width in self.inputs]
         return tensors[0] if len(tensors) == 1 else tensors
 
 
 def subject(name: str, inputs: Sequence[Width] | None = None) -> Subject:
-    """Look up a module and apply its rule to its example; `inputs` replaces the widths it was registered with.
+    """Look up a module and apply its rule to its example; `inputs` overrides the registered input widths.
 
     Raises:
-        UserError: unknown name, or an example that its rule does not take.
+        UserError: unknown name, or an example that its rule rejects.
     """
     entry = lookup(name)
     widths = entry.inputs if inputs is None else tuple(inputs)
@@ -71,19 +72,8 @@ def _random(width: Width, size: Size, batch: int) -> Any:
     return torch.randn(batch, width, *size) if isinstance(width, int) else [_random(w, size, batch) for w in width]
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the random state inside, and restore the caller's afterwards."""
-    before = torch.get_rng_state()
-    try:
-        torch.default_generator.manual_seed(seed)
-        yield
-    finally:
-        torch.set_rng_state(before)
-
-
 def tensors_of(value: Any) -> list[Tensor]:
-    """Return the tensors of an output, which is one or a list of them.
+    """Return the tensors of an output, which is a tensor or a list of them.
 
     Raises:
         CheckFailed: it is something else.
@@ -101,12 +91,12 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def run(module: nn.Module, given: Any) -> Any:
-    """Call with a copy of the input, so that a module that writes its input is found by the one check that asks for it."""
+    """Call with a copy of the input, so that only the check `input_unchanged` fails for a module that writes to it."""
     return module(mapped(given, Tensor.clone))
 
 
 def difference(found: Any, expected: Any) -> float:
-    """Largest absolute difference, over the largest expected magnitude or 1; infinite where shapes differ or one is not finite."""
+    """Maximum absolute difference, divided by the maximum expected magnitude or 1; infinite if shapes differ or a value is NaN."""
     worst = 0.0
     pairs = list(zip(tensors_of(found), tensors_of(expected), strict=True))
     for a, b in pairs:
@@ -124,7 +114,7 @@ def require_equal(found: Any, expected: Any, tolerance: float, what: str) -> Non
     """Compare outputs.
 
     Raises:
-        CheckFailed: they differ by more than `tolerance`, relative to the largest value.
+        CheckFailed: they differ by more than `tolerance`, relative to the maximum.
     """
     if (error := difference(found, expected)) > tolerance:
         raise CheckFailed(f"{what}: differs by {error:.1e} (allowed {tolerance:.0e})")

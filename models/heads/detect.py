@@ -14,20 +14,20 @@ from models.spec.anchors import parse_anchors
 
 @register(levels, example=(3, ((10, 13, 16, 30), (30, 61, 62, 45))), inputs=(16, 32))
 class Detect(nn.Module):
-    """One 1x1 convolution a level; boxes relative to anchors (YOLOv5).
+    """One 1x1 convolution per level; boxes relative to anchors (YOLOv5).
 
     Args:
         channels: width of each level.
         classes: number of classes K.
-        anchors: for each level w, h, w, h, ... in pixels, or how many each level gets: squares then, in steps of a third
-            octave from four strides up, until they are fitted to the data.
+        anchors: for each level w, h, w, h, ... in pixels; or their number per level, which gives squares of 4 * 2^(k / 3)
+            strides until anchors are fitted to the data.
 
     Shape:
         list of (B, C_i, H_i, W_i) -> list of (B, A, H_i, W_i, 5 + K): x, y, w, h, object, classes, all before the sigmoid
 
     Attributes:
         anchors: (levels, A, 2) width and height in strides, in the state_dict.
-        stride: (levels,) pixels; 1 until `set_strides`.
+        stride: (levels,) pixels per cell; 1 before `set_strides`.
         counted: whether the anchors were given as a number only.
     """
 
@@ -57,10 +57,10 @@ class Detect(nn.Module):
         return maps
 
     def decode(self, maps: Sequence[Tensor], keep: Iterable[int] | None = None) -> Tensor:
-        """Turn raw maps into boxes: list of (B, A, H, W, 5 + K) -> (B, N, 5 + K) float32.
+        """Decode raw maps: list of (B, A, H, W, 5 + K) -> (B, N, 5 + K) float32.
 
-        Rows hold centre x, centre y, width, height in pixels of the network's input, then the probabilities of an object and
-        of each class, not multiplied. They are ordered by level, anchor, y, x; `keep` picks levels.
+        The last axis is cx, cy, w, h in pixels of the network's input, then the probabilities of an object and of each class, not
+        multiplied. The N predictions are ordered by level, anchor, y, x; `keep` selects levels.
         """
         indices = range(len(maps)) if keep is None else keep
         return torch.cat([self._decode_level(maps[i], self.anchors[i], self.stride[i]) for i in indices], 1)
@@ -68,7 +68,7 @@ class Detect(nn.Module):
     @staticmethod
     def _decode_level(raw: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
         B, A, H, W, outputs = raw.shape
-        p = raw.float().sigmoid()  # half precision cannot tell neighbouring pixels apart
+        p = raw.float().sigmoid()  # half precision cannot resolve single pixels
         y = torch.arange(H, device=raw.device, dtype=p.dtype).view(1, 1, H, 1, 1)
         x = torch.arange(W, device=raw.device, dtype=p.dtype).view(1, 1, 1, W, 1)
         cx = (p[..., 0:1] * 2 - 0.5 + x) * stride
@@ -78,9 +78,9 @@ class Detect(nn.Module):
 
     @torch.no_grad()
     def set_strides(self, strides: Sequence[float]) -> None:
-        """Fix the strides, bring the anchors into strides and the biases to their start. Once, after construction.
+        """Set the strides, divide the anchors by them and initialise the biases. Called once, after construction.
 
-        Anchors of a larger area go to levels of a larger stride, in whatever order the levels and the anchors were given.
+        Anchors of a larger area are assigned to levels of a larger stride, whatever the order in which they were given.
         """
         self.stride.copy_(torch.tensor(strides))
         if not self.counted:
@@ -91,9 +91,9 @@ class Detect(nn.Module):
 
     @torch.no_grad()
     def init_bias(self) -> None:
-        """Start where an image of 640 pixels holds about 8 objects, and each class is equally likely (YOLOv5).
+        """Initialise for about 8 objects per image of 640 pixels and equally likely classes (YOLOv5).
 
-        With one class there is no class loss, and its probability starts, and stays, at about 1.
+        With one class there is no class loss; its probability is about 1 from the start.
         """
         for conv, stride in zip(self.m, self.stride, strict=True):
             assert isinstance(conv, nn.Conv2d)
@@ -111,6 +111,6 @@ class Detect(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Detect:
         anchors, stride = self.anchors, self.stride
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.anchors.dtype != anchors.dtype:  # .half() would cost 0.4 % of an anchor's size
+        if self.anchors.dtype != anchors.dtype:  # .half() would change an anchor's size by up to 0.4 %
             self.anchors, self.stride = anchors.to(self.anchors.device), stride.to(self.stride.device)
         return self

@@ -88,9 +88,7 @@ class C3(nn.Module):
         super().__init__()
         inner = int(c2 * e)
         if inner < 1:
-            raise ValueError(
-                f"{type(self).__name__}: e = {e} leaves none of {c2} channels to the inner blocks; {1 / c2:.3g} or more would fit"
-            )
+            raise ValueError(f"{type(self).__name__}: e = {e} of {c2} channels gives the inner blocks none; e must be >= {1 / c2:.3g}")
         self.cv1 = Conv(c1, inner)
         self.cv2 = Conv(c1, inner)
         self.cv3 = Conv(2 * inner, c2)

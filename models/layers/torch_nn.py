@@ -1,4 +1,4 @@
-"""The layers of torch.nn that a YAML may name: an allow-list, nothing else of torch is reachable."""
+"""The layers of torch.nn that a YAML may name: an allow-list."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from models.registry import LayerPlan, Row, Scale, Width, nominal_width, plain, 
 
 
 class _Lateral(nn.Module):
-    """A 1x1 convolution under the name that the authors' has."""
+    """A 1x1 convolution with the authors' state_dict keys."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ def _level_widths(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
 
 @register(_level_widths, example=(16,), inputs=(8, 16, 32))
 class HorFPN(nn.Module):
-    """Feature pyramid (Lin et al., CVPR 2017) with gnConv of order 2 in place of its 3x3 convolutions (arXiv:2207.14284, section 4.3).
+    """Feature pyramid (Lin et al., CVPR 2017) with gnConv of order 2 instead of 3x3 convolutions (arXiv:2207.14284, section 4.3).
 
     Args:
         channels: widths of the inputs, the finest map first.
         out: width of every output.
-        gf: global-local filters in place of the 7x7 depthwise convolutions.
+        gf: global-local filters instead of the 7x7 depthwise convolutions.
         h, w: their native spectrum.
 
     Shape:

@@ -68,9 +68,11 @@ class ModelSpec:
         if not isinstance(content, Mapping):
             raise UserError(f"{where}: a model is a mapping of settings, not {type(content).__name__}")
         merged = _merge(dict(content), where, Path(), ())
-        rows: tuple[Row, ...] = merged["rows"]
+        activation = merged.get("activation")
+        if not isinstance(activation, str | None):
+            raise UserError(f"{where}: 'activation' is text such as nn.LeakyReLU(0.1), not {activation!r}")
         return cls(
-            rows=rows,
+            rows=merged["rows"],
             nc=merged.get("nc", 80),
             scale=Scale(
                 _factor(merged, "depth_multiple", where),
@@ -79,7 +81,7 @@ class ModelSpec:
             ),
             anchors=parse_anchors(merged.get("anchors", 3), where),
             ch=merged.get("ch", 3),
-            activation=_activation(merged.get("activation"), where),
+            activation=activation,
             names=parse_names(merged.get("names"), where),
             where=where,
         )
@@ -119,7 +121,7 @@ def base_of(path: str | Path) -> ModelSpec | None:
 
 def _plain_row(row: Row) -> list[Any]:
     sources = [relative(s, row.index) for s in row.sources]
-    # The checkpoint that this is saved in has the weights; the file may not exist when it is read.
+    # `pretrained` is omitted: the checkpoint contains the weights, and the file may be gone when it is read.
     keywords = {k: thaw(v) for k, v in row.keywords.items() if k != "pretrained"}
     args: Any = keywords or thaw(row.args)
     return [sources[0] if len(sources) == 1 else sources, row.repeats, row.name, args]
@@ -167,7 +169,7 @@ def _classic(content: dict[str, Any], where: str) -> tuple[Row, ...]:
     identities, gates = content.get("identities"), content.get("gates")
     for name, values in (("identities", identities), ("gates", gates)):
         if values is not None and (not isinstance(values, list) or len(values) != len(rows) or not all(isinstance(v, str) for v in values)):
-            raise UserError(f"{where}: {name!r} is a list of {len(rows)} texts, one a row")
+            raise UserError(f"{where}: {name!r} is a list of {len(rows)} strings, one per row")
     if identities is not None:
         rows = tuple(dataclasses.replace(row, origin=origin) for row, origin in zip(rows, identities, strict=True))
     if gates is not None:
@@ -186,12 +188,6 @@ def _factor(content: Mapping[str, Any], key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and 0 < value <= 100):
         raise UserError(f"{where}: {key!r} is a positive number, not {value!r}")
     return float(value)
-
-
-def _activation(value: object, where: str) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{where}: 'activation' is text such as nn.LeakyReLU(0.1), not {value!r}")
-    return value
 
 
 def parse_names(value: Any, where: str) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from models.registry import Row
 from utils.errors import UserError
 
 FORM = "[from, repeats, module, args]"
-MAX_REPEATS = 1000  # a typing error must not build for an hour
+MAX_REPEATS = 1000  # a typo must not build for an hour
 
 
 def parse_table(rows: object, where: str) -> tuple[Row, ...]:
@@ -20,16 +20,15 @@ def parse_table(rows: object, where: str) -> tuple[Row, ...]:
     """
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{where}: expected a list of rows {FORM}")
-    return tuple(_parse_row(row, index, where) for index, row in enumerate(rows))
-
-
-def _parse_row(row: object, index: int, where: str) -> Row:
-    place = f"{where}: row {index}"
-    if not isinstance(row, list) or len(row) != 4:
-        raise UserError(f"{place}: expected {FORM}, found {row!r}")
-    repeats, name, args, keywords = parse_module(row[1:], place)
-    sources = tuple(source(f, index, index, f"{place} ({name})") for f in parse_from(row[0], f"{place} ({name})"))
-    return Row(index, sources, repeats, name, args, str(index), keywords=keywords)
+    table = []
+    for index, row in enumerate(rows):
+        place = f"{where}: row {index}"
+        if not isinstance(row, list) or len(row) != 4:
+            raise UserError(f"{place}: expected {FORM}, found {row!r}")
+        repeats, name, args, keywords = parse_module(row[1:], place)
+        sources = tuple(source(f, index, index, f"{place} ({name})") for f in parse_from(row[0], f"{place} ({name})"))
+        table.append(Row(index, sources, repeats, name, args, str(index), keywords=keywords))
+    return tuple(table)
 
 
 def parse_module(row: Sequence[Any], place: str) -> tuple[int, str, tuple[Any, ...], dict[str, Any]]:
@@ -49,12 +48,12 @@ def parse_module(row: Sequence[Any], place: str) -> tuple[int, str, tuple[Any, .
 
 
 def freeze(value: Any) -> Any:
-    """Turn lists into tuples, all the way down."""
+    """Turn lists into tuples, recursively."""
     return tuple(freeze(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def thaw(value: Any) -> Any:
-    """Turn tuples into lists, all the way down: what YAML can write."""
+    """Turn tuples into lists, recursively, for YAML."""
     return [thaw(v) for v in value] if isinstance(value, list | tuple) else value
 
 

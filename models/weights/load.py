@@ -1,4 +1,4 @@
-"""Weights from a file: an official YOLOv5 checkpoint or one of Attune's own."""
+"""Reading weights: an official YOLOv5 checkpoint or one of Attune's."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Weights:
 
     Attributes:
         state: state_dict, float32, on the CPU.
-        spec: the network it belongs to.
+        spec: the network of the weights.
         names: class names by class number.
         nc: number of classes.
         source: the file.
         meta: further entries of the file: epoch, metrics, config, hyp, date.
-        extra: the state for resuming a training; empty in a finished one.
+        extra: the state for resuming; empty after a finished training.
     """
 
     state: dict[str, Tensor]
@@ -49,7 +49,7 @@ class Weights:
 
 
 def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
-    """Read the weights of an official YOLOv5 ``.pt`` or of Attune's own checkpoint; nothing in the file is run.
+    """Read the weights of an official YOLOv5 ``.pt`` or of Attune's checkpoint; nothing in the file is executed.
 
     Args:
         ema: use the EMA weights where the file has them.
@@ -123,9 +123,9 @@ def _own(content: dict[str, Any], path: Path, ema: bool) -> Weights:
         spec = ModelSpec.from_dict(plain(content["spec"], str(path)), str(path))
         names = dict(enumerate(parse_names(plain(content["names"], str(path)), str(path)) or ()))
     except (KeyError, AttributeError) as error:
-        raise UserError(f"{path}: a checkpoint of Attune that lacks a part ({error}); a newer version may have written it") from error
+        raise UserError(f"{path}: incomplete checkpoint ({error}); a newer version of Attune may have written it") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise UserError(f"{path}: a checkpoint of Attune without weights")
+        raise UserError(f"{path}: the checkpoint has no weights")
     converted = {id(t): t.float() if t.is_floating_point() else t for t in state.values()}  # shared tensors stay shared
     state = {str(key): converted[id(tensor)] for key, tensor in state.items()}
     return Weights(state=state, spec=spec, names=names, nc=spec.nc, source=path, meta=meta, extra=extra)

@@ -1,8 +1,8 @@
-"""Transfer of pretrained weights to a changed model by structure, so that the rows after an inserted row keep their weights.
+"""Transfer of pretrained weights to a changed model by its structure, so that rows after an inserted row keep their weights.
 
 The rows of both models are aligned as sequences: pairs never cross, and a pair scores higher the more of its module, arguments and
-shapes agree; the origin that a variant's row has in its base breaks ties. Inside a pair, tensors go by name and
-shape. Names alone are never trusted: ``model.9.conv.weight`` is another layer in each model.
+shapes agree; a variant's row whose origin is the other row breaks ties. Within a pair, tensors are matched by name and
+shape. State_dict keys alone are not used: ``model.9.conv.weight`` is another layer in each model.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from models.weights.load import Weights
 
 Tensors = Mapping[str, Tensor]
 
-# Arguments count a little more than shapes: one size up, every layer has the shape of a deeper one's, but the arguments of its own.
+# Arguments count more than shapes: in the next larger model a layer has the shapes of a deeper layer of this one, but its own arguments.
 _SAME_MODULE, _SAME_ARGUMENTS, _SAME_SHAPES, _REPLACED, _SAME_ORIGIN = 4.0, 4.5, 4.0, 2.0, 0.5
-_NO_TENSORS = 1.0  # Concat and Upsample guide the alignment, but a layer with weights outvotes them
+_NO_TENSORS = 1.0  # Concat and Upsample guide the alignment, but weigh less than a layer with weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def test_a_gated_variant_computes_what_its_base_does(tmp_path: Path) -> None:
 def test_a_gate_needs_a_block_that_keeps_the_shape(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"row 10 \(Conv\): a gate needs a block that keeps its input's width, 256; this one gives 128"):
         gated(tmp_path, "[1, Conv, [512]]")
-    with pytest.raises(UserError, match=r"row 10 \(Conv\): a gate needs a block that keeps the shape; it turns"):
+    with pytest.raises(UserError, match=r"row 10 \(Conv\): a gate needs a block that keeps the shape; this one changes"):
         gated(tmp_path, "[1, Conv, [1024, 3, 2]]")
 
 

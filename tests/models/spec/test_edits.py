@@ -75,8 +75,7 @@ def test_an_insert_may_read_elsewhere() -> None:
 def test_replace() -> None:
     rows = edited({"replace": 5, "with": [2, "C3TR", [64]]})
     assert short(rows) == [*short(edited())[:5], ("C3TR", (4,)), ("Detect", (2, 5))]
-    assert (rows[5].origin, rows[5].replaces, rows[5].repeats) == ("5=C3TR", "5", 2)
-    assert rows[4].replaces is None
+    assert (rows[5].origin, rows[5].repeats) == ("5=C3TR", 2)
     assert short(edited({"replace": 5, "with": [1, "C3", [64]], "from": 3}))[5] == ("C3", (3,))
 
 

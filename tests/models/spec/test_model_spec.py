@@ -106,7 +106,7 @@ def test_anchors_may_be_pairs_or_a_number() -> None:
         ({"backbone": [["-1", 1, "Conv", [8]]]}, "'from' is a row number or a list of them, not '-1'"),
         ({"edits": []}, "has 'edits' but no 'base'"),
         ({"base": "yolov5s.yaml"}, "has both 'base' and 'backbone'"),
-        ({"gates": ["zero"]}, "'gates' is a list of 3 texts"),
+        ({"gates": ["zero"]}, "'gates' is a list of 3 strings"),
     ],
 )
 def test_messages(changes: dict[str, Any], says: str) -> None:

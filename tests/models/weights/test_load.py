@@ -261,7 +261,7 @@ def test_other_torch_files(tmp_path: Path, content: Any, message: str) -> None:
         ({"spec": 5}, "a mapping of settings, not int"),
         ({"spec": [[1, 2, 3]]}, "a mapping of settings, not list"),
         ({"names": "x"}, "'names' is a list"),
-        ({"model": {"a": 1}}, "without weights"),
+        ({"model": {"a": 1}}, "has no weights"),
         ({"model": {"model.0.conv.weight": torch.ones(1)}}, "does not fit"),
         ({"resume": 3, "spec": []}, "."),
     ],
@@ -307,7 +307,7 @@ def own_of(path: Path, names: Any) -> Path:
 
 def test_incomplete_own_checkpoint(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "x.pt", {"spec": {}})
-    with pytest.raises(UserError, match="lacks a part"):
+    with pytest.raises(UserError, match="incomplete checkpoint"):
         read_weights(tmp_path / "x.pt")
 
 
