@@ -1,35 +1,50 @@
-"""Read every image header and label file of a split, as far as the cache does not know them already."""
+"""Read every image header and label file of a split, as far as the cache does not know them already.
+
+Label files are read each time, since a digest of their content tells whether the cache still holds; images are opened once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.config import DataConfig
 from utils.data.index import Index
-from utils.data.labels.coco import coco_annotations
-from utils.data.labels.find_files import ListedImage
+from utils.data.labels.coco import class_map, coco_annotations, read_coco
+from utils.data.labels.find_files import ListedImage, entry_images, read_source, with_labels
 from utils.data.labels.label_report import DataFinding, FileFindings, ImageAnnotations, LabelReport
 from utils.data.labels.voc import read_voc
 from utils.data.labels.yolo import read_yolo
 from utils.data.scan_cache import VERSION, ScanResult, cache_file, load_scan, save_scan
-from utils.data.sources import SplitSources, all_images, gather, sources_digest
 from utils.errors import UserError
 from utils.files.cache_folder import cache_folder
+from utils.files.safe_open import read_regular
 from utils.images.reading import ImageError, check_image
 from utils.log import LOG
 
 MIN_SIDE = 10
 """Images with a shorter side, in pixels, are left out, as YOLOv5 does."""
 
+MAX_LABEL_BYTES = 256 << 20
+MAX_JSON_BYTES = 8 << 30
+
 _THREADS = 8
+
+
+class SplitSources(NamedTuple):
+    """The images of folders and lists with their label files, and the COCO files as (path, image folder, content)."""
+
+    images: list[ListedImage]
+    jsons: list[tuple[Path, Path | None, bytes]]
 
 
 def load_index(
@@ -67,8 +82,8 @@ def scan(data: DataConfig, split: str, cache_dir: str | Path | None) -> ScanResu
         UserError: no such split, or its folders, lists or JSON files cannot be read.
     """
     entries = data.entries(split)
-    sources = gather(entries, data)
-    digest = sources_digest(sources, data, VERSION)
+    sources = _gather(entries, data)
+    digest = _sources_digest(sources, data)
     file = cache_file(cache_folder(cache_dir), "\n".join(os.path.abspath(entry) for entry in entries))  # noqa: PTH100
     known = load_scan(file)
     searched = bool(known and sources.jsons and (known.stamps[:, 0] < 0).any())  # one not found may lie in another place by now
@@ -86,8 +101,58 @@ def scan_uncached(data: DataConfig, split: str) -> tuple[ScanResult, SplitSource
     Raises:
         UserError: as `scan`.
     """
-    sources = gather(data.entries(split), data)
+    sources = _gather(data.entries(split), data)
     return _scan(split, sources, "", data, None), sources
+
+
+def _gather(entries: Iterable[Path], data: DataConfig) -> SplitSources:
+    """List the images of folders, lists and COCO files, and read the label files."""
+    images: dict[str, ListedImage] = {}
+    jsons = []
+    for entry in entries:
+        partner = data.partners.get(entry)
+        if entry.suffix.lower() == ".json":
+            jsons.append((entry, partner, read_source(entry, MAX_JSON_BYTES)))
+            continue
+        for source in with_labels(entry_images(entry), partner):
+            images.setdefault(os.path.normpath(source.path), source)
+    return SplitSources([_with_content(images[key]) for key in sorted(images)], jsons)
+
+
+def _with_content(source: ListedImage) -> ListedImage:
+    if source.label is None:
+        return source
+    try:
+        return source._replace(content=read_regular(source.label, MAX_LABEL_BYTES))
+    except OSError as error:
+        return source._replace(content=error)
+
+
+def _sources_digest(sources: SplitSources, data: DataConfig) -> str:
+    """Hash what annotations follow from: the readers' version, class names, image lists, contents of the label files."""
+    digest = hashlib.sha256(f"{VERSION} {data.root} {sorted(data.names.items())}".encode())
+    for source in sources.images:
+        digest.update(f"\0{source.path}\0{source.label}\0".encode(errors="surrogatepass"))
+        digest.update(source.content if isinstance(source.content, bytes) else repr(source.content).encode())
+    for path, images, content in sources.jsons:
+        digest.update(f"\0{path}\0{images}\0".encode(errors="surrogatepass"))
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def _all_images(sources: SplitSources, data: DataConfig) -> tuple[list[ListedImage], list[FileFindings]]:
+    """Return the images of the label files and of the COCO files, sorted, and what is wrong with the COCO files as a whole."""
+    images = {os.path.normpath(source.path): source for source in sources.images}
+    findings = []
+    for path, folder, content in sources.jsons:
+        coco = read_coco(path, content, folder, data.root)
+        classes = class_map(coco, data.names)
+        findings.append(coco.findings)
+        for image in coco.images:
+            source = ListedImage(image.path, path, coco=image, coco_classes=classes)
+            if images.setdefault(os.path.normpath(image.path), source) is not source:
+                coco.findings.drop("entry", f"image {image.image_id!r}: {image.path} is in the split already")
+    return [images[key] for key in sorted(images)], findings
 
 
 def _stamps(files: Iterable[str | Path]) -> NDArray[np.int64]:
@@ -103,7 +168,7 @@ def _stamps(files: Iterable[str | Path]) -> NDArray[np.int64]:
 
 
 def _scan(split: str, sources: SplitSources, digest: str, data: DataConfig, known: ScanResult | None) -> ScanResult:
-    images, coco_findings = all_images(sources, data)
+    images, coco_findings = _all_images(sources, data)
     if len(images) > 5000:
         LOG.info("%s: reading %d labels and image headers (once; they are cached)", split, len(images))
     files = [str(image.path) for image in images]

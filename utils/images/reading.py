@@ -146,26 +146,21 @@ def _is_opencv_readable(head: bytes, tail: bytes, length: int) -> bool:
 
 def _frame(data: bytes) -> tuple[int, int]:
     """(height, width) in the header of a file that `_is_opencv_readable` accepts; (0, 0) without one (the decoder reports why)."""
-    if data[:2] == b"\xff\xd8":
-        return _jpeg_frame(data)
     if data[:4] == b"\x89PNG":
         return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    if data[:2] == b"\xff\xd8":
+        at = 2
+        while at + 9 <= len(data) and data[at] == 0xFF:  # the segments up to the start of the frame (ITU T.81, B.2.2)
+            marker = data[at + 1]
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+                return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+            at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
+        return 0, 0
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.size[1], image.size[0]
     except _BROKEN:
         return 0, 0
-
-
-def _jpeg_frame(data: bytes) -> tuple[int, int]:
-    """Read a JPEG's segments up to the start of its frame (ITU T.81, B.2.2)."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
-    return 0, 0
 
 
 def _png_end(data: bytes) -> int:

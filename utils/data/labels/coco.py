@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -59,11 +59,15 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
             grouped.setdefault(key, []).append(annotation)
         else:
             findings.drop("entry", f"annotation {annotation.get('id')!r}: there is no image with the id {key!r}")
-    locate = _Locator(path, images, root)
+    split = path.stem.rpartition("_")[2]  # instances_train2017 -> train2017
+    near = (path.parent, path.parent.parent, root)
+    below = ("", f"images/{split}", "images", split)
+    places = [images] if images else list(dict.fromkeys(base / sub for base in near for sub in below))
+    folders = FolderListings()
     found = []
     for key, entry in entries.items():
         height, width = (int(side) if _is_number(side) else 0 for side in (entry.get("height"), entry.get("width")))
-        found.append(CocoImage(locate(entry["file_name"]), key, (height, width), grouped.get(key, [])))
+        found.append(CocoImage(_locate(entry["file_name"], places, folders), key, (height, width), grouped.get(key, [])))
     return CocoFile(path, found, category_names(path, document), findings)
 
 
@@ -159,23 +163,14 @@ def coco_names(path: Path, content: bytes) -> list[str]:
     return list(category_names(path, _load(path, content)).values())
 
 
-class _Locator:
-    """Finds the images a JSON names: in the given folder, or in the usual folders relative to the JSON."""
-
-    def __init__(self, path: Path, images: Path | None, root: Path) -> None:
-        split = path.stem.rpartition("_")[2]  # instances_train2017 -> train2017
-        near = (path.parent, path.parent.parent, root)
-        below = ("", f"images/{split}", "images", split)
-        self._places = [images] if images else list(dict.fromkeys(base / sub for base in near for sub in below))
-        self._folders = FolderListings()
-
-    def __call__(self, name: str) -> Path:
-        relative = Path(name.replace("\\", "/"))
-        for form in (relative, relative.name):  # the name alone where it is a path of another machine or layout
-            for candidate in (place / form for place in self._places):
-                if self._folders.holds(str(candidate.parent), candidate.name):
-                    return candidate
-        return self._places[0] / relative
+def _locate(name: str, places: Sequence[Path], folders: FolderListings) -> Path:
+    """Return the path of an image that a JSON names, in the first of `places` that has it."""
+    relative = Path(name.replace("\\", "/"))
+    for form in (relative, relative.name):  # the name alone where it is a path of another machine or layout
+        for candidate in (place / form for place in places):
+            if folders.holds(str(candidate.parent), candidate.name):
+                return candidate
+    return places[0] / relative
 
 
 def _load(path: Path, content: bytes) -> dict[str, Any]:

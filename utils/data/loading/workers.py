@@ -197,10 +197,5 @@ def _end(worker: _Worker) -> None:
 
 
 def _ending(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
+    name = {-number: number.name for number in signal.Signals}.get(code or 0, f"exit status {code}")
     return name + (", as the system does when memory runs out" if name in ("SIGKILL", "SIGBUS") else "")
