@@ -1,4 +1,4 @@
-"""Fixtures of every test: seeded random numbers, one thread, a cache of its own, no network; a small drawn data set."""
+"""Fixtures of every test: seeded random numbers, one thread, a cache of its own, no network; a small drawn dataset."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
-    """An untrained checkpoint for the classes of the drawn data set."""
+    """An untrained checkpoint for the classes of the drawn dataset."""
     from models import build_model
     from utils.data.config import load_data
     from utils.training.checkpoint import save_checkpoint

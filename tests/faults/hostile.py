@@ -1,4 +1,4 @@
-"""Files and addresses of strangers that try to run something, to write elsewhere, or to take memory and time without end.
+"""Untrusted files and URLs that try to run something, to write elsewhere, or to take memory and time without end.
 
 Each must be refused by a `UserError` whose message says why, within 2 seconds of computing and 1 GB, and the canary that every
 payload would touch must not be there afterwards; or, where the file is data with a trap in it, the trap must be inert.

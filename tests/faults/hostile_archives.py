@@ -1,4 +1,4 @@
-"""`download:` and the archives behind it: scripts, addresses inside, members that leave their folder, bombs."""
+"""`download:` and the archives behind it: scripts, private URLs, members that leave their folder, bombs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Traps in what looks like data: pickles beside labels, poisoned caches, names that are paths, formulas, markup or terminal codes,
-addresses that lead elsewhere."""
+URLs that lead elsewhere."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ NAMES = {
 }
 
 
-def data_set(folder: Path, names: list[str]) -> Path:
-    """A drawn data set with class names of a stranger."""
+def named_dataset(folder: Path, names: list[str]) -> Path:
+    """A drawn dataset with the given class names."""
     import yaml
 
     for split in ("train", "val"):
@@ -65,7 +65,7 @@ def traps(folder: Path, canary: Path) -> Iterator[Entry]:
     """Every attack by way of what lies beside data, and by names."""
     yield from caches(folder, canary)
     yield from named(folder)
-    yield from addresses(folder)
+    yield from urls(folder)
 
 
 def caches(folder: Path, canary: Path) -> Iterator[Entry]:
@@ -75,14 +75,14 @@ def caches(folder: Path, canary: Path) -> Iterator[Entry]:
     from utils.data.scan import load_index
 
     beside, own = folder / "beside", folder / "own"
-    yaml_file = data_set(folder / "set", ["x"])
+    yaml_file = named_dataset(folder / "set", ["x"])
     poison = pickle.dumps(Touch(canary), 2)
     array = io.BytesIO()
     np.save(array, np.array([Touch(canary)], object), allow_pickle=True)
 
     def read(cache: Path) -> None:
         index = load_index(load_data(yaml_file), "train", cache_dir=cache)
-        assert (len(index), index.report.boxes) == (2, 2), "another data set came out"
+        assert (len(index), index.report.boxes) == (2, 2), "another dataset came out"
 
     for name in ("labels.cache", "train.cache", "train.cache.npy", "0.npy"):
         (folder / "set" / "labels" / name).write_bytes(poison if not name.endswith("npy") else array.getvalue())
@@ -172,8 +172,8 @@ def named(folder: Path) -> Iterator[Entry]:
         yield f"class name: {what}, on the terminal", lambda name=name: shown(name), None
 
 
-def addresses(folder: Path) -> Iterator[Entry]:
-    """Addresses that lead to files, or into the network behind."""
+def urls(folder: Path) -> Iterator[Entry]:
+    """URLs that lead to files, or into a private network."""
     from utils.files.download import downloaded
     from utils.inference.sources import open_source
 

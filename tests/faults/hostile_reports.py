@@ -1,4 +1,4 @@
-"""Names of strangers in the report of a study: they stay text in HTML, Markdown, LaTeX and CSV."""
+"""Untrusted names in the report of a study: they stay text in HTML, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 

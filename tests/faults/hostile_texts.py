@@ -1,4 +1,4 @@
-"""YAML, JSON and XML of strangers: tags, names that would be evaluated, aliases and numbers that multiply."""
+"""Untrusted YAML, JSON and XML: tags, names that would be evaluated, aliases and numbers that multiply."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def link(target: str) -> Callable[[Path], object]:
 
 
 def sparse(path: Path) -> None:
-    """A terabyte that takes no room; outside the data set, whose files are all hashed."""
+    """A terabyte that takes no room; outside the dataset, whose files are all hashed."""
     target = path.parents[2] / "sparse"
     with target.open("wb") as file:
         file.truncate(1 << 40)

@@ -32,7 +32,7 @@ GOOD = 4
 
 
 def run(folder: Path, *, short: bool) -> Tally:
-    """Read a data set of nothing but odd images, and damage images while they are loaded."""
+    """Read a dataset of nothing but odd images, and damage images while they are loaded."""
     tally = Tally("images")
     LOG.setLevel(logging.CRITICAL)
     _data_set(folder / "set", tally, short)
@@ -46,7 +46,7 @@ def run(folder: Path, *, short: bool) -> Tally:
 
 
 def write_set(root: Path, cases: list[Case]) -> Path:
-    """Write a data set of one class: good images and the cases, all with a label of one box."""
+    """Write a dataset of one class: good images and the cases, all with a label of one box."""
     images, labels = root / "images", root / "labels"
     images.mkdir(parents=True)
     labels.mkdir()

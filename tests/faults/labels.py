@@ -216,7 +216,7 @@ def _write(path: Path, make: str | bytes | Callable[[Path], object]) -> None:
 
 
 def _files(root: Path, kind: str, cases: list[Case], tally: Tally) -> None:
-    """A data set of one image for each case, and one with a good label."""
+    """A dataset of one image for each case, and one with a good label."""
     (root / "images").mkdir(parents=True)
     (root / "labels").mkdir()
     good = _xml(_object()) if kind == "xml" else GOOD

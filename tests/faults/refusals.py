@@ -70,7 +70,7 @@ DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "a box is gone": (_lost_box, r"train split has changed: \d+ boxes before, \d+ now"),
     "a class has another name": (_names("triangle", "wedge"), CLASSES),
 }
-"""What is done to a copy of the data set, and how the refusal names it."""
+"""What is done to a copy of the dataset, and how the refusal names it."""
 SETTINGS: dict[tuple[str, ...], str] = {
     ("--batch-size", "2"): "--batch-size was 4 and is 2",
     ("--imgsz", "96"): "--imgsz was 64 and is 96",

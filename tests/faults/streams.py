@@ -35,12 +35,12 @@ LIMIT = 60.0
 class Watch:
     """Several cameras watched until enough has been seen: frames of each, and whether each shows the number it is given."""
 
-    def __init__(self, addresses: list[str], enough: Callable[[Watch], bool], timeouts: Timeouts = QUICK) -> None:
+    def __init__(self, urls: list[str], enough: Callable[[Watch], bool], timeouts: Timeouts = QUICK) -> None:
         """Watch, and close everything again."""
         self.frames: Counter[str] = Counter()
         self.inexact: set[str] = set()
         start = time.monotonic()
-        self.source = Streams(addresses, timeouts=timeouts)
+        self.source = Streams(urls, timeouts=timeouts)
         for taken in self.source:
             name = str(taken.path).rpartition("/")[2]
             self.frames[name] += 1

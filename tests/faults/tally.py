@@ -19,7 +19,7 @@ class Tally:
         steps_lost: steps of training that had to be given up, beyond what the specification allows.
         checkpoints_lost: checkpoints that should have been there and were not.
         bytes_changed: bytes of the user's files that differ afterwards.
-        executed: payloads of strangers that ran.
+        executed: untrusted payloads that ran.
         failures: what was not as specified, in words.
         seconds: how long the group took; the harness fills it in.
     """

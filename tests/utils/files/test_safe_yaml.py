@@ -1,4 +1,4 @@
-"""YAML of strangers: plain data comes out, and nothing may stand for more than it holds."""
+"""Untrusted YAML: plain data comes out, and aliases cannot multiply it."""
 
 from __future__ import annotations
 

@@ -138,11 +138,11 @@ def test_a_missing_webcam_is_an_error(capfd):
 
 
 @pytest.mark.parametrize(
-    "address", ["cam", "9" * 20, "file:///etc/passwd", "ftp://me:secret@x/y", "concat:a|b", "-1", "http://x/\udcff", "http://x/\x1b[2J"]
+    "url", ["cam", "9" * 20, "file:///etc/passwd", "ftp://me:secret@x/y", "concat:a|b", "-1", "http://x/\udcff", "http://x/\x1b[2J"]
 )
-def test_addresses_that_are_none(address):
+def test_invalid_urls(url):
     with pytest.raises(UserError) as caught:
-        check_url(address)
+        check_url(url)
     assert "secret" not in str(caught.value)
 
 
