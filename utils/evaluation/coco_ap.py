@@ -64,12 +64,12 @@ def _precision(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> NDA
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
     header = {"images": [{"id": i} for i in range(len(images))], "categories": [{"id": int(c)} for c in classes]}
-    truth, found = COCO(), COCO()
-    truth.dataset = {**header, "annotations": _objects(images, classes)}
+    ground_truth, found = COCO(), COCO()
+    ground_truth.dataset = {**header, "annotations": _objects(images, classes)}
     found.dataset = {**header, "annotations": _detections(images, classes)}
-    truth.createIndex()
+    ground_truth.createIndex()
     found.createIndex()
-    evaluation = COCOeval_faster(truth, found, "bbox", print_function=LOG.debug)
+    evaluation = COCOeval_faster(ground_truth, found, "bbox", print_function=LOG.debug)
     evaluation.params.maxDets = [MAX_DETECTIONS]
     assert list(evaluation.params.areaRngLbl) == list(AREAS)
     evaluation.evaluate()

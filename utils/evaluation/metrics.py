@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.evaluation.coco_ap import CocoAP, coco_ap
+from utils.evaluation.coco_ap import coco_ap
 from utils.evaluation.confusion import confusion_matrix
 from utils.evaluation.image_result import ImageResult
 from utils.evaluation.pr_curves import Curves, compute_curves
@@ -104,21 +104,21 @@ class Evaluator:
         self.names = dict(names)
         self._images: dict[int, ImageResult] = {}
 
-    def add(self, index: int, detections: NDArray[np.float32], truth: GroundTruth) -> None:
+    def add(self, index: int, detections: NDArray[np.float32], ground_truth: GroundTruth) -> None:
         """Add an image; one that was added before is replaced.
 
         Args:
             index: of the image in the split.
             detections: (k, 6) xyxy in pixels of the original image, confidence, class id.
-            truth: its objects and crowd regions.
+            ground_truth: its objects and crowd regions.
         """
         found = np.asarray(detections, np.float32).reshape(-1, 6)
         self._images[int(index)] = ImageResult(
             found[np.argsort(-found[:, 4], kind="stable")],
-            np.asarray(truth.cls).astype(np.int64).reshape(-1),
-            np.asarray(truth.xyxy, np.float32).reshape(-1, 4),
-            np.asarray(truth.area, np.float64).reshape(-1),
-            np.asarray(truth.crowd, bool).reshape(-1),
+            np.asarray(ground_truth.cls).astype(np.int64).reshape(-1),
+            np.asarray(ground_truth.xyxy, np.float32).reshape(-1, 4),
+            np.asarray(ground_truth.area, np.float64).reshape(-1),
+            np.asarray(ground_truth.crowd, bool).reshape(-1),
         )
 
     def images(self) -> dict[int, ImageResult]:
@@ -151,8 +151,16 @@ class Evaluator:
         images = list(self.images().values())
         nc = len(self.names)
         coco, curves = coco_ap(images, nc), compute_curves(images, nc)
-        per_class = tuple(_classes(images, self.names, coco, curves))
-        p, r, f1 = (_mean(c[:, curves.best]) for c in (curves.precision, curves.recall, curves.f1))
+        counts = np.zeros((nc, 2), np.int64)  # of images and of objects
+        for image in images:
+            own = np.bincount(image.cls[~image.crowd], minlength=nc)
+            counts += np.stack((own > 0, own), 1)
+        best = [c[:, curves.best] for c in (curves.precision, curves.recall, curves.f1)]
+        per_class = tuple(
+            ClassMetrics(c, self.names[c], *counts[c].tolist(), *map(float, at_best), float(coco.ap50[c]), float(coco.ap[c]))
+            for c, *at_best in zip(curves.classes.tolist(), *best, strict=True)
+        )
+        p, r, f1 = map(_mean, best)
         ap = _mean(coco.ap)
         return Metrics(
             ap=ap,
@@ -179,16 +187,6 @@ def _mean(values: NDArray[np.float64], otherwise: float = 0.0) -> float:
     """Mean of the values that are not NaN."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else otherwise
-
-
-def _classes(images: Sequence[ImageResult], names: Mapping[int, str], coco: CocoAP, curves: Curves) -> Iterator[ClassMetrics]:
-    counts = np.zeros((2, len(names)), np.int64)
-    for image in images:
-        own = np.bincount(image.cls[~image.crowd], minlength=len(names))
-        counts += np.stack((own > 0, own))
-    for k, c in enumerate(curves.classes.tolist()):
-        p, r, f1 = (float(curve[k, curves.best]) for curve in (curves.precision, curves.recall, curves.f1))
-        yield ClassMetrics(c, names[c], int(counts[0, c]), int(counts[1, c]), p, r, f1, float(coco.ap50[c]), float(coco.ap[c]))
 
 
 def write_per_class(path: Path, metrics: Metrics) -> None:

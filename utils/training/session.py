@@ -25,7 +25,7 @@ from utils.training.restore import note_changes, restore_best
 from utils.training.resume import StoppedRun, asks_for_new_folder, locate, read_stopped, run_folder
 from utils.training.run_state import Run
 from utils.training.setup import build_new, build_stopped, open_run, read_source, write_settings
-from utils.training.splits import open_splits, write_findings
+from utils.training.splits import open_splits
 from utils.training.torchrun_restart import mark_folder, resume_after_restart, unmark_folder
 from utils.training.trainer import train_epochs, validate_best
 
@@ -147,7 +147,8 @@ def _write_first_files(run: Run, report: TransferReport | None, stopped: Stopped
     if not run.done:
         (folder / "metrics.json").unlink(missing_ok=True)  # it marks a run as finished
     write_settings(folder, run.config, run.hyp)
-    write_findings(folder, run.splits)
+    if findings := [line for index in (run.splits.train, run.splits.val) for line in index.report.lines()]:
+        (folder / "findings.txt").write_text("\n".join([*findings, ""]), encoding="utf-8")
     if report:
         (folder / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
     if stopped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from utils.config import TrainConfig
 from utils.data.config import DataConfig, load_data
@@ -42,10 +41,3 @@ def open_splits(config: TrainConfig, ranks: Ranks) -> Splits:
         barrier(ranks)
     train.report.require_boxes()
     return Splits(data, train, val)
-
-
-def write_findings(folder: Path, splits: Splits) -> None:
-    """Write problems of images and annotations to findings.txt, if there are any."""
-    lines = [line for index in (splits.train, splits.val) for line in index.report.lines()]
-    if lines:
-        (folder / "findings.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
