@@ -6,7 +6,6 @@ This is the only write outside run folder and cache: the dataset's root, and onl
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import http.client
 import os
@@ -52,7 +51,15 @@ def fetch(url: Any, root: Path, sha256: Any, where: Path, *, opener: Opener | No
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=".download-") as folder:
             archive = Path(folder) / f"archive{_suffix(url)}"
             LOG.info("downloading %s to %s", url, root)
-            _transfer(url, archive, sha256, opener or functools.partial(open_url, timeout=60, public=True))
+            digest = hashlib.sha256()
+            with opener(url) if opener else open_url(url, timeout=60, public=True) as source, archive.open("wb") as out:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    out.write(chunk)
+                    if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
+                        raise UserError(f"{url}: the disk is nearly full after {out.tell() >> 20} MiB; nothing was unpacked")
+            if sha256 and digest.hexdigest() != sha256.lower():
+                raise UserError(f"{url}: its sha256 is {digest.hexdigest()}, expected {sha256.lower()} (data YAML); nothing was unpacked")
             content = Path(folder) / "content"
             content.mkdir()
             unpack(archive, content)
@@ -101,15 +108,3 @@ def _suffix(url: str) -> str:
     except ValueError:  # the brackets of an invalid IPv6 address
         return ""
     return next((suffix for suffix in SUFFIXES if path.endswith(suffix)), "")
-
-
-def _transfer(url: str, target: Path, sha256: str | None, opener: Opener) -> None:
-    digest = hashlib.sha256()
-    with opener(url) as source, target.open("wb") as out:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-            out.write(chunk)
-            if shutil.disk_usage(target.parent).free < MIN_FREE_BYTES:
-                raise UserError(f"{url}: the disk is nearly full after {out.tell() >> 20} MiB; nothing was unpacked")
-    if sha256 and digest.hexdigest() != sha256.lower():
-        raise UserError(f"{url}: its sha256 is {digest.hexdigest()}, expected {sha256.lower()} (data YAML); nothing was unpacked")

@@ -189,18 +189,16 @@ def _contains(polygon: Array, x: float, y: float) -> bool:
     return bool((cross > x).sum() % 2)
 
 
-def candidates(
-    before: Array, after: Array, *, min_side: float = 2, min_share: float | Array = 0.1, aspect: float = 100
-) -> NDArray[np.bool_]:
+def candidates(before: Array, after: Array, *, min_share: float | Array = 0.1) -> NDArray[np.bool_]:
     """Return which (N, 4) xyxy boxes are kept after a warp.
 
-    They have more than `min_side` pixels both ways, more than `min_share` of the area before, and an aspect ratio below `aspect`.
+    They have more than 2 pixels both ways, more than `min_share` of the area before, and an aspect ratio below 100.
     """
     w0, h0 = before[:, 2] - before[:, 0], before[:, 3] - before[:, 1]
     w, h = after[:, 2] - after[:, 0], after[:, 3] - after[:, 1]
     tiny = 1e-16
     ratio = np.maximum(w / (h + tiny), h / (w + tiny))
-    return (w > min_side) & (h > min_side) & (w * h / (w0 * h0 + tiny) > min_share) & (ratio < aspect)
+    return (w > 2) & (h > 2) & (w * h / (w0 * h0 + tiny) > min_share) & (ratio < 100)
 
 
 def overlap_share(box: Array, boxes: Array) -> Matrix:

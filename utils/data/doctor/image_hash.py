@@ -119,11 +119,13 @@ def find_similar(bits: Bits, thumbs: Thumbs, members: NDArray[np.int64], splits:
     """
     count = len(bits)
     found = NearestMatches(np.full((count, splits), -1, np.int64), np.full((count, splits), 255, np.uint8))
-    space = np.empty(_BLOCK * _BLOCK, np.uint64), np.empty(_BLOCK * _BLOCK, np.uint8)
+    xor, counts = np.empty(_BLOCK * _BLOCK, np.uint64), np.empty(_BLOCK * _BLOCK, np.uint8)  # used again for every block
     for top in range(0, count, _BLOCK):
         for left in range(top, count, _BLOCK):
             upper, lower = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
-            block = _distances(bits[upper], bits[lower], space)
+            a, b = bits[upper, None], bits[None, lower]
+            different = np.bitwise_xor(a, b, out=xor[: a.size * b.size].reshape(a.size, b.size))
+            block = np.bitwise_count(different, out=counts[: a.size * b.size].reshape(a.size, b.size))
             if top == left:
                 block[np.tril_indices(len(block))] = 255  # itself, and each pair once
             near = block <= distance
@@ -137,13 +139,6 @@ def find_similar(bits: Bits, thumbs: Thumbs, members: NDArray[np.int64], splits:
             _keep_nearest(found, rows + top, columns + left, apart, members)
             _keep_nearest(found, columns + left, rows + top, apart, members)
     return found
-
-
-def _distances(a: Bits, b: Bits, space: tuple[Bits, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """(len(a), len(b)) numbers of different bits, in reused memory."""
-    different, count = (memory[: len(a) * len(b)].reshape(len(a), len(b)) for memory in space)
-    np.bitwise_xor(a[:, None], b[None, :], out=different)
-    return np.bitwise_count(different, out=count)
 
 
 def _candidates(block: NDArray[np.uint8], near: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

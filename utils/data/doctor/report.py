@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 
-from utils.data.doctor.diagnosis import Diagnosis, SplitSummary
+from utils.data.doctor.diagnosis import Diagnosis
 from utils.data.doctor.findings import SEVERITIES, FindingGroup
 
 _CLASSES = 12
@@ -27,7 +27,14 @@ def as_text(found: Diagnosis, limit: int, *, everything: bool = False) -> Iterat
     yield from _table([["", *(column.replace("_", " ") for column in _COLUMNS)], *counts])
     yield ""
     for split in found.splits:
-        yield from _figures(split, found.imgsz)
+        formats = ", ".join(f"{count} {kind}" for kind, count in split.image_formats.items())
+        labels = ", ".join(f"{count} .{kind}" for kind, count in split.label_formats.items()) or "none"
+        (w0, w1, w2), (h0, h1, h2), (b0, b1, b2) = split.width, split.height, split.box_side
+        yield f"{split.name}: {formats or 'no image'}; labels: {labels}"
+        if split.images:
+            yield f"    image width {w0:g} to {w2:g} (median {w1:g}), height {h0:g} to {h2:g} (median {h1:g})"
+        if split.boxes:
+            yield f"    box side {b0:g} to {b2:g} (median {b1:g}) pixels at --imgsz {found.imgsz}"
     yield ""
     total = [sum(split.classes[number] for split in found.splits) for number in found.names]
     order = sorted(found.names, key=lambda number: -total[number])  # the most frequent classes first
@@ -52,17 +59,6 @@ def _table(rows: list[list[str]]) -> Iterator[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
-
-
-def _figures(split: SplitSummary, imgsz: int) -> Iterator[str]:
-    formats = ", ".join(f"{count} {kind}" for kind, count in split.image_formats.items())
-    labels = ", ".join(f"{count} .{kind}" for kind, count in split.label_formats.items()) or "none"
-    (w0, w1, w2), (h0, h1, h2), (b0, b1, b2) = split.width, split.height, split.box_side
-    yield f"{split.name}: {formats or 'no image'}; labels: {labels}"
-    if split.images:
-        yield f"    image width {w0:g} to {w2:g} (median {w1:g}), height {h0:g} to {h2:g} (median {h1:g})"
-    if split.boxes:
-        yield f"    box side {b0:g} to {b2:g} (median {b1:g}) pixels at --imgsz {imgsz}"
 
 
 def _group(group: FindingGroup, root: str, limit: int) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +36,6 @@ class LoadedBatch:
     faults: tuple[Fault, ...]
 
 
-class SampleReader(Protocol):
-    """Makes one sample."""
-
-    def load(self, sample: Sample, epoch: int, out: NDArray[np.uint8], faults: list[Fault], /) -> NDArray[np.float32]:
-        """Write (3, H, W) RGB into `out` and return (k, 5) class and normalised cxcywh; add unreadable images to `faults`."""
-        ...
-
-
 class BatchDataset:
     """Loads the samples of a `BatchPlan`.
 
@@ -53,7 +44,7 @@ class BatchDataset:
         slots: shared memory that plans may name.
     """
 
-    def __init__(self, samples: SampleReader, slots: SharedSlots, index: Index) -> None:
+    def __init__(self, samples: TrainSamples | ValSamples, slots: SharedSlots, index: Index) -> None:
         self.samples, self.slots, self.index = samples, slots, index
 
     def path(self, i: int) -> Path:
@@ -82,7 +73,7 @@ class TrainSamples:
     mosaic: bool
 
     def load(self, sample: Sample, epoch: int, out: NDArray[np.uint8], faults: list[Fault]) -> NDArray[np.float32]:
-        """See `SampleReader`."""
+        """Write (3, H, W) RGB into `out` and return (k, 5) class and normalised cxcywh; add unreadable images to `faults`."""
         rng = generator(self.seed, epoch, sample.index, sample.occurrence)
         size = out.shape[1], out.shape[2]
         draw = draw_sample(rng, self.hyp, sample.index, sample.pool, size, lambda i: len(self.index.annotations_of(i)), mosaic=self.mosaic)
@@ -98,7 +89,7 @@ class ValSamples:
     imgsz: int
 
     def load(self, sample: Sample, _epoch: int, out: NDArray[np.uint8], faults: list[Fault]) -> NDArray[np.float32]:
-        """See `SampleReader`."""
+        """See `TrainSamples.load`."""
         image = _read(self.store, sample.index, faults)
         if image is None:
             out.fill(GREY)

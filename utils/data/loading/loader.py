@@ -14,7 +14,7 @@ from torch import Tensor
 
 from utils.config import Hyp
 from utils.data.index import Index
-from utils.data.loading.dataset import BatchDataset, LoadedBatch, SampleReader, TrainSamples, ValSamples, validation_box
+from utils.data.loading.dataset import BatchDataset, LoadedBatch, TrainSamples, ValSamples, validation_box
 from utils.data.loading.image_store import ImageStore
 from utils.data.loading.sampler import BatchPlan, EpochOrder, Size, in_order, shuffled, shuffled_rect
 from utils.data.loading.shared_memory import SharedSlots, shared_memory
@@ -58,7 +58,7 @@ class Loader:
     def __init__(
         self,
         index: Index,
-        samples: SampleReader,
+        samples: TrainSamples | ValSamples,
         order: Callable[[int, NDArray[np.float64] | None], EpochOrder],
         *,
         workers: int,

@@ -55,7 +55,7 @@ def test_candidates_at_their_thresholds() -> None:
     before = np.array([[0, 0, 10, 10]] * 6, np.float32)
     after = np.array([[0, 0, 2, 10], [0, 0, 2.1, 10], [0, 0, 3, 3.3], [0, 0, 3, 3.4], [0, 0, 3, 300], [0, 0, 3, 299]], np.float32)
     assert geo.candidates(before, after).tolist() == [False, True, False, True, False, True]
-    assert geo.candidates(before, after / 4, min_side=0, min_share=0.01, aspect=5).tolist() == [False, True, False, False, False, False]
+    assert geo.candidates(before * 4, after, min_share=0.01).tolist() == [False, True, False, False, False, True]
 
 
 def test_overlap_share_is_of_the_other_boxes() -> None:
