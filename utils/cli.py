@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -52,14 +53,6 @@ def _add(parser: _Parser, field: dataclasses.Field[Any]) -> None:
     parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=shown, **argument)
 
 
-def _normalized(argument: str) -> str:
-    """Accept ``--batch_size`` for ``--batch-size``; values are unchanged."""
-    if not argument.startswith("--"):
-        return argument
-    flag, sign, value = argument.partition("=")
-    return flag.replace("_", "-") + sign + value
-
-
 def parse(config: Callable[..., C], argv: Sequence[str] | None = None, *, description: str = "") -> tuple[C, frozenset[str]]:
     """Parse `argv` into the dataclass `config`.
 
@@ -94,7 +87,9 @@ def _parsed(configs: Sequence[Callable[..., Any]], argv: Sequence[str] | None, d
         for field in dataclasses.fields(config):  # type: ignore[arg-type]
             if "help" in field.metadata:
                 _add(parser, field)
-    known, unknown = parser.parse_known_args([_normalized(a) for a in (sys.argv[1:] if argv is None else argv)])
+    # --batch_size is --batch-size; values are unchanged
+    arguments = [re.sub(r"^--[^=]*", lambda flag: flag[0].replace("_", "-"), a) for a in (sys.argv[1:] if argv is None else argv)]
+    known, unknown = parser.parse_known_args(arguments)
     if unknown:
         flag, flags = unknown[0].partition("=")[0], (f for action in parser._actions for f in action.option_strings)
         raise UserError(f"unknown argument {flag!r}{nearest(flag, flags)} (--help lists every flag)")

@@ -157,8 +157,8 @@ class Evaluator:
             counts += np.stack((own > 0, own), 1)
         best = [c[:, curves.best] for c in (curves.precision, curves.recall, curves.f1)]
         per_class = tuple(
-            ClassMetrics(c, self.names[c], *counts[c].tolist(), *map(float, at_best), float(coco.ap50[c]), float(coco.ap[c]))
-            for c, *at_best in zip(curves.classes.tolist(), *best, strict=True)
+            ClassMetrics(c, self.names[c], int(counts[c, 0]), int(counts[c, 1]), p, r, f1, float(coco.ap50[c]), float(coco.ap[c]))
+            for c, p, r, f1 in zip(curves.classes.tolist(), *(values.tolist() for values in best), strict=True)
         )
         p, r, f1 = map(_mean, best)
         ap = _mean(coco.ap)

@@ -51,6 +51,7 @@ def compute_curves(images: Sequence[ImageResult], nc: int) -> Curves:
     order = np.argsort(-detections[:, 4], kind="stable")
     hits, ignored, conf, cls = hits[order], ignored[order], detections[order, 4].astype(np.float64), detections[order, 5]
     axis = np.linspace(0, 1, POINTS)
+    points = np.linspace(0, 1, 101)  # YOLOv5's AP is the area under the envelope by the trapezoid rule; COCO's the mean of the points
     precision, recall, envelope = (np.zeros((len(classes), POINTS)) for _ in range(3))
     ap = np.zeros((len(classes), len(IOU_THRESHOLDS)))
     for k, c in enumerate(classes):
@@ -61,7 +62,7 @@ def compute_curves(images: Sequence[ImageResult], nc: int) -> Curves:
         precision[k] = np.interp(-axis, -conf[own], p[:, 0], left=1)
         recall[k] = np.interp(-axis, -conf[own], r[:, 0], left=0)
         envelope[k] = np.interp(axis, *_envelope(p[:, 0], r[:, 0]))
-        ap[k] = [_yolov5_ap(p[:, t], r[:, t]) for t in range(len(IOU_THRESHOLDS))]
+        ap[k] = [np.trapezoid(np.interp(points, *_envelope(p[:, t], r[:, t])), points) for t in range(len(IOU_THRESHOLDS))]
     f1 = 2 * precision * recall / (precision + recall + _EPS)
     best = int(_smooth(f1.mean(0)).argmax()) if len(classes) else 0
     return Curves(classes, axis, precision, recall, f1, envelope, ap, best)
@@ -78,12 +79,6 @@ def _envelope(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> tu
     """Recall from 0 to 1, and over it the largest precision at that recall or a higher one."""
     ends = np.concatenate(([1.0], precision, [0.0]))
     return np.concatenate(([0.0], recall, [1.0])), np.maximum.accumulate(ends[::-1])[::-1]
-
-
-def _yolov5_ap(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
-    """The area under the envelope by the trapezoid rule on 101 points; COCO takes the mean of the points instead."""
-    axis = np.linspace(0, 1, 101)
-    return float(np.trapezoid(np.interp(axis, *_envelope(precision, recall)), axis))
 
 
 def _smooth(values: NDArray[np.float64], share: float = 0.1) -> NDArray[np.float64]:

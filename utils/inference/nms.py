@@ -90,10 +90,14 @@ def _suppress(found: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor
 
     Which of the n most confident boxes are kept does not depend on the boxes after them, and only kept boxes suppress later ones.
     So the boxes are processed in growing groups, each together with what was kept before, until `max_det` are kept: the result is
-    that of one pass over all. Boxes of different classes never overlap, so each group is processed in parts of some classes each.
+    that of one pass over all. Each class is shifted by an offset of its own, so boxes of different classes never overlap, and each
+    group is processed in parts of some classes each.
     """
     order = found[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
-    boxes, scores = _separated(found, agnostic)[order], found[order, 4].double()
+    boxes, scores = found[:, :4].double(), found[order, 4].double()
+    if not agnostic and len(found):  # in float32 the offset of a high class id would round the boxes to a sixteenth of a pixel
+        boxes = boxes + found[:, 5:6].double() * (boxes.max() - boxes.min() + 1)
+    boxes = boxes[order]
     part = torch.zeros_like(scores) if agnostic else found[order, 5] % _PARTS
     kept, first, size = order[:0], 0, _FIRST_GROUP
     while first < len(order) and len(kept) < max_det:
@@ -102,11 +106,3 @@ def _suppress(found: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor
         kept = torch.cat([some[nms(boxes[some], scores[some], iou)] for some in parts]).sort().values[:max_det]
         first, size = first + size, size * 2
     return found[order[kept]]
-
-
-def _separated(found: Tensor, agnostic: bool) -> Tensor:
-    """The boxes, each class shifted by an offset of its own so that only boxes of one class overlap."""
-    boxes = found[:, :4].double()  # in float32 the offset of a high class id would round the boxes to a sixteenth of a pixel
-    if agnostic or not len(found):
-        return boxes
-    return boxes + found[:, 5:6].double() * (boxes.max() - boxes.min() + 1)

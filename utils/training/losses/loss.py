@@ -72,7 +72,9 @@ class DetectionLoss:
             logits, matched = _Gather.apply(raw, match.image, match.anchor, match.row, match.column)
             target = torch.zeros_like(logits)
             if len(matched):
-                iou = _iou(matched, match, self.head.anchors[i])
+                p = matched[:, :4].sigmoid()
+                wh = (p[:, 2:] * 2).square() * self.head.anchors[i][match.anchor].to(p)
+                iou = ciou(torch.cat((p[:, :2] * 2 - 0.5, wh), 1), match.box.to(p))  # of decoded and target boxes, in cells
                 box = box + (1 - iou).sum() / count
                 cls = cls + self._classes(matched[:, 5:], match.cls) / count
                 _write_objectness(target, match, iou.detach().clamp(min=0))
@@ -100,13 +102,6 @@ class DetectionLoss:
             alpha = target * _FOCAL_ALPHA + (1 - target) * (1 - _FOCAL_ALPHA)
             loss = loss * alpha * error**self.gamma
         return loss
-
-
-def _iou(predictions: Tensor, match: Assignment, anchors: Tensor) -> Tensor:
-    """CIoU (M,) of the decoded boxes of raw predictions (M, 5 + K) and their targets, in cells."""
-    p = predictions[:, :4].sigmoid()
-    boxes = torch.cat((p[:, :2] * 2 - 0.5, (p[:, 2:] * 2).square() * anchors[match.anchor].to(p)), 1)
-    return ciou(boxes, match.box.to(p))
 
 
 def _write_objectness(target: Tensor, match: Assignment, iou: Tensor) -> None:
