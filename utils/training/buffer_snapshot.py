@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from utils.training.tensor_lists import apply_each, norms
+from utils.training.tensor_lists import apply_each
 
 
 class BufferSnapshot:
@@ -34,11 +34,6 @@ class BufferSnapshot:
     def saved(self) -> list[Tensor]:
         """The copies."""
         return [b for group in self._saved for b in group]
-
-
-def magnitude(tensors: list[Tensor]) -> Tensor:
-    """A number that is finite only if all `tensors`, floating and of one device, are; on their device, so nothing waits for it."""
-    return torch.stack([n.float() for n in norms(tensors)]).sum()
 
 
 @torch.no_grad()

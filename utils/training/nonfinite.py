@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 from utils.distributed import gather
 from utils.errors import UserError
-from utils.training.buffer_snapshot import BufferSnapshot, all_finite, magnitude
+from utils.training.buffer_snapshot import BufferSnapshot, all_finite
 from utils.training.state import TrainState
 
 MAX_SKIPPED = 2
@@ -100,7 +100,8 @@ class NonFiniteGuard:
         """
         state = self._state
         values = [*state.parameters(), *(b for b in self._buffers.live() if b.is_floating_point())]
-        zero = (torch.stack([norm.float(), *(loss.float() for _, _, loss in accumulated.batches), magnitude(values)]) * 0).sum()
+        norms = [norm, torch.nn.utils.get_total_norm(values), *(loss for _, _, loss in accumulated.batches)]
+        zero = (torch.stack([n.float() for n in norms]) * 0).sum()
         if state.ranks.world_size > 1:
             distributed.all_reduce(zero)
         if bool(zero == 0):  # the one place where a step waits for the GPU

@@ -19,9 +19,3 @@ def apply_each(name: str, into: Sequence[Tensor], other: Sequence[Tensor], *args
         return
     for a, b in zip(into, other, strict=True):
         getattr(a, name)(b, *args)
-
-
-def norms(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The Euclidean norm of each, a scalar tensor."""
-    foreach = getattr(torch, "_foreach_norm", None)
-    return foreach(tensors) if foreach else [torch.linalg.vector_norm(t) for t in tensors]
