@@ -16,8 +16,6 @@ from pathlib import Path
 import yaml
 
 from utils.cli import option, parse, run
-from utils.data.config import load_data
-from utils.data.scan import load_index
 from utils.errors import UserError
 from utils.log import LOG, start_log
 
@@ -53,6 +51,9 @@ def write_holdout(config: HoldoutConfig) -> Path:
     Raises:
         UserError: no such dataset, one that cannot be written as lists of images, or an existing output folder.
     """
+    from utils.data.config import load_data
+    from utils.data.scan import load_index
+
     data = load_data(config.data, complete=False)
     if "val" in data.splits and data.splits["val"] != data.entries("train"):
         raise UserError(f"{data.yaml}: already has a val split; there is no need to hold one out")

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 
 from utils.cli import option, parse, run
-from utils.data.doctor.diagnosis import diagnose
-from utils.data.doctor.report import as_json, as_text
 from utils.errors import UserError
 from utils.log import LOG, start_log
 
@@ -39,6 +37,9 @@ class DoctorConfig:
 def main() -> None:
     """Diagnose the dataset that the command line names, and report the findings."""
     config, _ = parse(DoctorConfig, description=__doc__ or "")
+    from utils.data.doctor.diagnosis import diagnose
+    from utils.data.doctor.report import as_json, as_text
+
     if config.json != "-":
         start_log()
     found = diagnose(config.data, imgsz=config.imgsz, distance=config.distance)
