@@ -77,17 +77,14 @@ def _measure_part(
                         raise StopError(f"{request.by}: the costs measured so far are saved; repeat the command to continue") from None
         finally:
             end([process], 0.5)
-        output, messages = (_lines(file) for file in (out, errors))
+        out.seek(0)
+        errors.seek(0)
+        output, messages = ([line for line in file.read().decode(errors="replace").splitlines() if line.strip()] for file in (out, errors))
     if code == 0 and output:
         values: dict[str, Any] = json.loads(output[-1])
         return values
     LOG.warning("%s: its cost of %s cannot be measured: %s", variant.name, part, messages[-1] if messages else f"status {code}")
     return None
-
-
-def _lines(file: Any) -> list[str]:
-    file.seek(0)
-    return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
 
 def estimate_run_times(plan: StudyPlan, device: str, request: StopRequest) -> Generator[tuple[Variant, float | None], None, None]:

@@ -61,7 +61,7 @@ def measure(plan: StudyPlan, folder: Path, index: Index, device: torch.device, w
             evaluate(model, loader, index, settings, device=device, evaluator=evaluator)
         finally:
             loader.close()
-        matches = match_detections(evaluator, index.names)
+        matches = match_detections(evaluator)
         matches.save(folder / file)
         scores[which] = average_precision(matches)
     return scores

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from utils.compare.study import run_folder
 from utils.config import ROOT
@@ -41,13 +41,8 @@ class Task:
         return self.study / "logs" / f"{self.variant}-seed{self.seed}.log"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Exit:
-    """How the process of a task ended; its result is in the run folder.
-
-    Attributes:
-        code: exit status; negative: killed by that signal.
-    """
+class Exit(NamedTuple):
+    """How the process of a task ended: its exit status, or negative, the signal that killed it. The result is in the run folder."""
 
     task: Task
     code: int
@@ -144,8 +139,8 @@ class LocalExecutor:
             if ended or time.monotonic() >= until:
                 break
             time.sleep(0.05)
-        for exited in ended:
-            process, device = self._running.pop(exited.task)
+        for task, _ in ended:
+            process, device = self._running.pop(task)
             self._free.append(device)
             assert process.stdin is not None
             with contextlib.suppress(OSError):

@@ -121,21 +121,20 @@ def _carry_out(
     LOG.info("%s: %d runs of %d variants, %d seeds; %d are done", folder, total, len(plan.variants), len(plan.seeds), total - len(tasks))
     if not tasks:
         return {}
-    executor = _executor(plan, config, given, devices, jobs, len(tasks))
-    scheduler = Scheduler(executor, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
-    scheduler.run(request)
-    return scheduler.unfinished
-
-
-def _executor(plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, runs: int) -> Executor:
     flags = local_flags(config)
     if "workers" not in given:  # a dataloader process for each training process, where there is a core for it
         flags["workers"] = min(config.workers, max(cpu_count() // jobs - 1, 0))
+    executor: Executor
     if config.engine == "ray":
         from utils.compare.ray_executor import RayExecutor
 
-        return RayExecutor(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=runs, device=config.device and devices[0])
-    return LocalExecutor(jobs, flags, devices)
+        device = config.device and devices[0]
+        executor = RayExecutor(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=len(tasks), device=device)
+    else:
+        executor = LocalExecutor(jobs, flags, devices)
+    scheduler = Scheduler(executor, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
+    scheduler.run(request)
+    return scheduler.unfinished
 
 
 def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,35 +126,27 @@ class StoredMatches:
         return StoredMatches(**arrays | {"names": tuple(json.loads(str(arrays["names"])))})
 
 
-def match_detections(evaluator: Evaluator, names: Mapping[int, str] | None = None) -> StoredMatches:
-    """Match the detections in `evaluator` with its ground truth, as pycocotools does.
-
-    Args:
-        names: class names by id; by default those of the evaluator.
-    """
+def match_detections(evaluator: Evaluator) -> StoredMatches:
+    """Match the detections in `evaluator` with its ground truth, as pycocotools does."""
     results = evaluator.images()
-    images = list(results.values())
-    none = np.zeros(0, np.int64)
+    images, names = list(results.values()), evaluator.names
     parts = [_match(image) for image in images]
-    rows = np.concatenate(
-        [np.zeros((0, 6), np.float32), *(image.detections[kept] for image, (kept, _, _) in zip(images, parts, strict=True))]
-    )
+    found = [image.detections[kept] for image, (kept, _, _) in zip(images, parts, strict=True)]
+    rows = np.concatenate([np.zeros((0, 6), np.float32), *found])
     matched, ignored = (np.concatenate([np.zeros((0, *_FLAGS), bool), *(part[k] for part in parts)]) for k in (1, 2))
-    image = np.repeat(np.arange(len(parts)), [len(kept) for kept, _, _ in parts]) if parts else none
     order = np.lexsort((-rows[:, 4], rows[:, 5]))  # stable: among equal scores the earlier image, then the earlier prediction
-    labels = np.concatenate([none, *(image.cls[~image.crowd] for image in images)])
+    labels = np.concatenate([np.zeros(0, np.int32), *(image.cls[~image.crowd] for image in images)])
     area = np.concatenate([np.zeros(0), *(image.area[~image.crowd] for image in images)])
-    counts = [int((~image.crowd).sum()) for image in images]
-    known = evaluator.names if names is None else names
+    number = np.arange(len(images), dtype=np.int32)
     return StoredMatches(
-        names=tuple(known[i] for i in sorted(known)),
+        names=tuple(names[i] for i in sorted(names)),
         images=np.array(list(results), np.int64),
-        image=image[order].astype(np.int32),
+        image=np.repeat(number, np.array([len(each) for each in found], np.int64))[order],
         cls=rows[order, 5].astype(np.int32),
         score=rows[order, 4],
         matched=matched[order],
         ignored=ignored[order],
-        object_image=(np.repeat(np.arange(len(parts)), counts) if parts else none).astype(np.int32),
+        object_image=np.repeat(number, np.array([(~image.crowd).sum() for image in images], np.int64)),
         object_cls=labels.astype(np.int32),
         object_area=_inside(area),
     )

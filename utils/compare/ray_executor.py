@@ -73,13 +73,14 @@ class RayExecutor:
     def wait(self, seconds: float) -> list[Exit]:
         """Return the tasks that have ended; waits up to `seconds` if there are none."""
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [Exit(self._running.pop(reference), self._code(reference)) for reference in ready]
-
-    def _code(self, reference: Any) -> int:
-        try:
-            return int(self._ray.get(reference))
-        except self._ray.exceptions.RayError:
-            return -9  # its worker or machine was lost more often than Ray retries
+        exits = []
+        for reference in ready:
+            try:
+                code = int(self._ray.get(reference))
+            except self._ray.exceptions.RayError:
+                code = -9  # its worker or machine was lost more often than Ray retries
+            exits.append(Exit(self._running.pop(reference), code))
+        return exits
 
     def stop(self) -> None:
         """Ask all tasks to save and exit, and wait for them."""

@@ -82,19 +82,14 @@ class RankedDetections:
         self._start, self._present = start, self._curve[start]
         self._first_point = np.repeat(start, np.diff(start, append=len(self._curve)))
         self._shift = 2.0 * (self._classes * _STEPS - self._curve)
-        self._skip_before(matches.ignored[..., area], matches)
-        self._objects = np.zeros((len(matches.images), self._classes))
-        counted = matches.object_area[:, area]
-        np.add.at(self._objects, (matches.object_image[counted], matches.object_cls[counted]), 1)
-
-    def _skip_before(self, ignored: NDArray[np.bool_], matches: StoredMatches) -> None:
-        """Find the ignored detections before each point, in the order of the curves."""
-        row, curve = _by_curve(ignored, matches.cls)
-        self._skipped_image = matches.image[row]
-        total = len(matches.image)
+        row, curve = _by_curve(matches.ignored[..., area], matches.cls)  # the ignored ones before each point
+        self._skipped_image, total = matches.image[row], len(matches.image)
         key = curve * total + row
         self._skipped_from = np.searchsorted(key, self._curve * total)
         self._skipped_to = np.searchsorted(key, self._curve * total + self._row)
+        self._objects = np.zeros((len(matches.images), self._classes))
+        counted = matches.object_area[:, area]
+        np.add.at(self._objects, (matches.object_image[counted], matches.object_cls[counted]), 1)
 
     def average_precision(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
         """Compute AP for each row of `weights`, (r, n) multiplicities of the images.

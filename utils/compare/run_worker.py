@@ -135,7 +135,7 @@ class Worker:
                 LOG.warning("%s: %s; repeating the run", self.folder, before.error)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                result = self._result()
+                result = self._result(before)
             except OSError as error:
                 raise UserError(f"{error.filename or self.folder}: {error.strerror or error}; repeat the command to try again") from error
             except UserError as error:
@@ -143,13 +143,10 @@ class Worker:
                     raise
                 LOG.warning("%s, seed %d failed: %s", self.variant.name, self.config.seed, error)
                 text = str(error).replace(f"{self.study}{os.sep}", "")  # the same wherever the study folder is
-                result = self._empty_result("failed", error=" ".join(text.split()))
+                result = dataclasses.replace(before, state="failed", error=" ".join(text.split()))
             write_run_result(self.folder, dataclasses.replace(result, notes=tuple(self.notes)))
 
-    def _empty_result(self, state: str, error: str = "") -> RunResult:
-        return RunResult(variant=self.variant.name, seed=self.config.seed, state=state, folder=self.folder, error=error)
-
-    def _result(self) -> RunResult:
+    def _result(self, missing: RunResult) -> RunResult:
         if self.variant.error:
             raise UserError(self.variant.error)
         if digest(self.variant.spec) != self.variant.digest:
@@ -165,8 +162,7 @@ class Worker:
         device = select_device(self.config.device)
         splits = open_splits(self.plan)
         found = {split: data_digest(index) for split, index in splits.items()}
-        made_with = {**versions(), "data": digest(found)[:16], "device": device_name(device)}
-        made_with |= {"threads": str(self.plan.threads)}
+        made_with = {**versions(), "data": digest(found)[:16], "device": device_name(device), "threads": str(self.plan.threads)}
         made_with |= {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}  # one may be edited meanwhile
         made_with |= {"start weights": file_digest(Path(self.plan.weights))[:16]} if self.plan.weights else {}
         payload = self._trained()
@@ -177,7 +173,9 @@ class Worker:
         usage = read_json(self.folder / USAGE) or {}
         self.notes += [f"{count} x {kind}" for kind, count in sorted(_event_counts(self.folder).items())]
         return dataclasses.replace(
-            self._empty_result("done"),
+            missing,
+            state="done",
+            error="",
             split=measured,
             epochs=last_epoch + 1,
             last=scores["last"],
@@ -231,7 +229,6 @@ class Worker:
         from utils.device import peak_memory_mb
         from utils.training.session import train
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         earlier = read_json(self.folder / USAGE) or {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
         write_json(self.folder / USAGE, earlier)
         local = local_flags(self.config)

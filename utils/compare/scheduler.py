@@ -6,7 +6,7 @@ import re
 from collections import deque
 from pathlib import Path
 
-from utils.compare.executors import Executor, Exit, Task
+from utils.compare.executors import Executor, Task
 from utils.compare.progress import Progress
 from utils.compare.run_result import read_curve, read_run_result, write_run_result
 from utils.compare.study import RunResult, StudyPlan
@@ -72,41 +72,40 @@ class Scheduler:
                     self._running.add(task)
                     self._progress.begin(task)
                     self._executor.start(task)
-                for exited in self._executor.wait(0.5):
-                    self._running.remove(exited.task)
-                    self._handle_exit(exited)
+                for task, code in self._executor.wait(0.5):
+                    self._running.remove(task)
+                    self._handle_exit(task, code)
                 self._progress.update()
         finally:
             self._executor.stop()
             self._progress.close()
 
-    def _handle_exit(self, exited: Exit) -> None:
-        task = exited.task
+    def _handle_exit(self, task: Task, code: int) -> None:
         result = read_run_result(task.study, task.variant, task.seed)
         if result.state != "missing":
             self._progress.finish(task, result)
-        elif exited.code == 2:
+        elif code == 2:
             self._give_up(task, _last_message(task.log))
-        elif exited.code == 1:
+        elif code == 1:
             try:  # a run that ended with a traceback would do so again: the variant has failed
                 self._progress.finish(task, _fail(task, _last_message(task.log)))
             except UserError as error:
                 self._give_up(task, str(error))
         else:
-            self._restart(exited)
+            self._restart(task, code)
 
-    def _restart(self, exited: Exit) -> None:
+    def _restart(self, task: Task, code: int) -> None:
         """Continue a killed run, unless it is killed each time before it makes progress."""
-        task, last = exited.task, exited.task.folder / "weights" / "last.pt"
+        last = task.folder / "weights" / "last.pt"
         progress = len(read_curve(task.folder)), last.stat().st_mtime_ns if last.is_file() else 0
         before, count = self._kills.get(task, (None, 0))
         count = count + 1 if progress == before else 1
         self._kills[task] = progress, count
-        how = f"signal {-exited.code}" if exited.code < 0 else f"status {exited.code}"
+        how = f"signal {-code}" if code < 0 else f"status {code}"
         if count >= _MAX_KILLS:
             self._give_up(task, f"ended with {how} {count} times without progress (out of memory?); see {task.log}")
             return
-        self._progress.restart(task, "stopped" if exited.code == _EXIT_STOPPED else f"its process ended with {how}")
+        self._progress.restart(task, "stopped" if code == _EXIT_STOPPED else f"its process ended with {how}")
         self._waiting.appendleft(task)
 
     def _give_up(self, task: Task, why: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +28,17 @@ class VariantRuns:
     """The finished runs of one variant.
 
     Attributes:
-        matches: by seed; each is looked up once, so a mapping may load them from files.
+        matches: by seed, a function that loads them.
         protocol: by seed, what must be the same in all compared runs, by name (such as "data", "code", "torch").
     """
 
     name: str
-    matches: Mapping[int, StoredMatches]
+    matches: Mapping[int, Callable[[], StoredMatches]]
     protocol: Mapping[int, Mapping[str, str]]
 
     def measured(self, seeds: Sequence[int]) -> tuple[int, ...]:
-        """The seeds among `seeds` with matches, without looking these up."""
-        return tuple(s for s in seeds if s in list(self.matches))
+        """The seeds among `seeds` with matches."""
+        return tuple(s for s in seeds if s in self.matches)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,13 +95,10 @@ def compare_variants(
         resamples: number of bootstrap resamples of the images, the same for all runs; they depend on `seed`.
     """
     given = (baseline, *variants)
-    reference = next((runs.matches[s] for runs in given for s in runs.measured(seeds)), None)
+    reference = next((runs.matches[s]() for runs in given for s in runs.measured(seeds)), None)
     images = len(reference.images) if reference else 0
-    weights = (
-        np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
-        if images
-        else np.zeros((0, 0), np.int64)
-    )
+    random, shares = np.random.default_rng(seed), np.full(images, 1 / max(images, 1))
+    weights = random.multinomial(images, shares, size=resamples) if images else np.zeros((0, 0), np.int64)
     measured_variants, faults = [], []
     for runs in given:
         measured, mismatched = _measure(runs, seeds, reference, weights)
@@ -158,7 +155,7 @@ def _measure(
     """Measure the runs of a variant; those on other images or annotations than `reference` are left out and named."""
     scores, resampled, mismatched = {}, {}, []
     for s in runs.measured(seeds):
-        matches = runs.matches[s]
+        matches = runs.matches[s]()
         if reference is None or not matches.same_ground_truth(reference):
             mismatched.append(f"seed {s} of {runs.name} was measured on other images or annotations")
             continue

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from utils.compare.study import COMPARISONS, RunResult, Study, StudyPlan
 
 if TYPE_CHECKING:
     from utils.compare.intervals import Interval
-    from utils.compare.match_store import StoredMatches
     from utils.compare.statistics import Comparison, VariantRuns
 
 
@@ -41,25 +41,8 @@ def _runs(study: Study, variant: str) -> VariantRuns:
     from utils.compare.statistics import VariantRuns
 
     done = [r for r in study.runs_of(variant) if r.state == "done"]
-    return VariantRuns(variant, _LazyMatches(study, variant, tuple(r.seed for r in done)), {r.seed: r.made_with for r in done})
-
-
-class _LazyMatches(Mapping[int, "StoredMatches"]):
-    """A variant's matches by seed, read from file on access."""
-
-    def __init__(self, study: Study, variant: str, seeds: tuple[int, ...]) -> None:
-        self._study, self._variant, self._seeds = study, variant, seeds
-
-    def __getitem__(self, seed: int) -> StoredMatches:
-        if seed not in self._seeds:
-            raise KeyError(seed)
-        return self._study.matches(self._variant, seed)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._seeds)
-
-    def __len__(self) -> int:
-        return len(self._seeds)
+    matches = {r.seed: functools.partial(study.matches, variant, r.seed) for r in done}
+    return VariantRuns(variant, matches, {r.seed: r.made_with for r in done})
 
 
 def _identity(plan: StudyPlan, runs: tuple[RunResult, ...]) -> str:
@@ -79,19 +62,14 @@ def read_comparisons(path: Path, plan: StudyPlan, runs: tuple[RunResult, ...]) -
 def _comparison(values: Mapping[str, Any]) -> Comparison:
     from utils.compare.statistics import Comparison
 
-    nan = float("nan")
-    return Comparison(
-        **{
-            **values,
-            "seeds": tuple(values["seeds"]),
-            "difference": nan if values["difference"] is None else values["difference"],
-            "over_seeds": _interval(values["over_seeds"]),
-            "over_images": _interval(values["over_images"]),
-            "figures": {k: _interval(v) for k, v in values["figures"].items()},
-            "class_seeds": tuple(map(_interval, values["class_seeds"])),
-            "class_images": tuple(map(_interval, values["class_images"])),
-        }
-    )
+    parsed = {
+        "seeds": tuple(values["seeds"]),
+        "difference": float("nan") if values["difference"] is None else values["difference"],
+        "figures": {k: _interval(v) for k, v in values["figures"].items()},
+        **{name: _interval(values[name]) for name in ("over_seeds", "over_images")},
+        **{name: tuple(map(_interval, values[name])) for name in ("class_seeds", "class_images")},
+    }
+    return Comparison(**{**values, **parsed})
 
 
 def _interval(values: Mapping[str, Any] | None) -> Interval | None:

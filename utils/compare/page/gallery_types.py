@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 VIEWS = {"boxes": "Detections", "cam": "LayerCAM", "attention": "Attention maps"}
 
@@ -42,14 +43,8 @@ class GalleryScene:
     pictures: dict[str, list[Picture]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CamEnergy:
-    """The share of a variant's LayerCAM energy inside ground-truth boxes, mean over images.
-
-    Attributes:
-        share: 0..1; NaN if no map has any energy.
-        images: number of images.
-    """
+class CamEnergy(NamedTuple):
+    """The share (0..1) of a variant's LayerCAM energy inside ground-truth boxes, mean over images; NaN if no map has any energy."""
 
     share: float
     images: int

@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from utils.compare.study import FIGURES
-
 if TYPE_CHECKING:
     from utils.compare.intervals import Interval
     from utils.compare.statistics import Comparison
@@ -20,28 +18,20 @@ ReportData = dict[str, Any]
 
 
 class Metric(NamedTuple):
-    """A metric: its key in `Scores`, its label and its full name."""
+    """A metric: its name in `Scores`, its label and its description."""
 
     key: str
     label: str
     title: str
 
 
-METRICS = tuple(
-    Metric(*row)
-    for row in zip(
-        FIGURES,
-        ("AP", "AP50", "AP75", "AP S", "AP M", "AP L"),
-        (
-            "COCO's average precision, mean over IoU 0.50 to 0.95; the verdict rests on it",
-            "Average precision at IoU 0.50",
-            "Average precision at IoU 0.75",
-            "AP of small objects, below 32 × 32 pixels",
-            "AP of medium objects, 32 × 32 to 96 × 96 pixels",
-            "AP of large objects, above 96 × 96 pixels",
-        ),
-        strict=True,
-    )
+METRICS = (
+    Metric("ap", "AP", "COCO's average precision, mean over IoU 0.50 to 0.95; the verdict rests on it"),
+    Metric("ap50", "AP50", "Average precision at IoU 0.50"),
+    Metric("ap75", "AP75", "Average precision at IoU 0.75"),
+    Metric("small", "AP S", "AP of small objects, below 32 × 32 pixels"),
+    Metric("medium", "AP M", "AP of medium objects, 32 × 32 to 96 × 96 pixels"),
+    Metric("large", "AP L", "AP of large objects, above 96 × 96 pixels"),
 )
 SERIES = (
     ("metrics/mAP_0.5:0.95", "AP", True),
@@ -90,6 +80,8 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     measured = study.costs.get(variant.name, variant)  # without a measurement the variant knows two of them
     cost = {key: float(getattr(measured, key, 0.0)) or math.nan for key in COSTS}
     scores = [run.last for run in done if run.last]
+    classes = zip(comparison.class_seeds, comparison.class_images, strict=True) if comparison else ()
+    intervals = [[_ends(over_seeds), _ends(over_images)] for over_seeds, over_images in classes]
     per_class = [spread([float(s.per_class[c]) for s in scores]) for c in range(len(study.plan.data.names))]
     return {
         "index": number,
@@ -110,9 +102,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "class_sd": [c["sd"] for c in per_class],
         "differences": {m.key: _difference(comparison, m.key) for m in METRICS} if comparison else {},
         "classes": [i.mean if i else math.nan for i in comparison.class_seeds] if comparison else [],
-        "class_intervals": [[_ends(s), _ends(i)] for s, i in zip(comparison.class_seeds, comparison.class_images, strict=True)]
-        if comparison
-        else [],
+        "class_intervals": intervals,
         "cost": cost,
         "ratio": {k: v / b if base and (b := getattr(base, k)) else math.nan for k, v in cost.items()},
     }
@@ -136,11 +126,8 @@ def _reason(variant: Variant, runs: Sequence[RunResult], comparison: Comparison 
 
 def _difference(comparison: Comparison, key: str) -> ReportData:
     over_seeds = comparison.figures.get(key)
-    out: ReportData = {
-        "mean": over_seeds.mean if over_seeds else math.nan,
-        "seeds": _ends(over_seeds),
-        "p": over_seeds.p if over_seeds else math.nan,
-    }
+    mean, p = (over_seeds.mean, over_seeds.p) if over_seeds else (math.nan, math.nan)
+    out: ReportData = {"mean": mean, "seeds": _ends(over_seeds), "p": p}
     if key == HEADLINE:
         out |= {"mean": comparison.difference, "seeds": _ends(comparison.over_seeds), "images": _ends(comparison.over_images)}
         out |= {name: _known(getattr(comparison, name)) for name in ("p", "p_holm", "p_better")}

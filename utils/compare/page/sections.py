@@ -140,11 +140,11 @@ def _energy_table(shown: Gallery, data: ReportData) -> str:
     if not shown.energy:
         return ""
     count = max(f.images for f in shown.energy.values())
-    rows = "".join(
-        f'<tr><th scope="row">{html(v["name"])}</th><td>{_meter(f.share)}{_percent(f.share)}</td><td>{f.images}</td></tr>'
-        for v in data["variants"]
-        if (f := shown.energy.get(v["name"]))
-    )
+    rows = ""
+    for v in data["variants"]:
+        if energy := shown.energy.get(v["name"]):
+            meter = "" if math.isnan(energy.share) else f'<meter min="0" max="1" value="{energy.share:.3f}"></meter>'
+            rows += f'<tr><th scope="row">{html(v["name"])}</th><td>{meter}{_percent(energy.share)}</td><td>{energy.images}</td></tr>'
     return (
         '<details open><summary>LayerCAM energy inside ground-truth boxes</summary><div class="scroll focus-table"><table>'
         '<thead><tr><th scope="col">Variant</th><th scope="col">Energy inside boxes</th><th scope="col">Images</th></tr></thead>'
@@ -152,10 +152,6 @@ def _energy_table(shown: Gallery, data: ReportData) -> str:
         f'<p class="small">Mean over {count} images of the measured split; in each, the largest object is explained, and the energy inside '
         f"the boxes of its class is counted. A uniform map would have {_percent(shown.uniform_share)}.</p></details>"
     )
-
-
-def _meter(share: float) -> str:
-    return "" if math.isnan(share) else f'<meter min="0" max="1" value="{share:.3f}"></meter>'
 
 
 def _percent(share: float) -> str:
