@@ -9,15 +9,14 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import cv2
-import numpy as np
+from typing import TYPE_CHECKING
 
 from utils.cli import option, parse, run
-from utils.data import shape_drawing as drawing
-from utils.data.shape_drawing import CLASSES, Image, Shape
 from utils.errors import UserError
 from utils.log import LOG, start_log
+
+if TYPE_CHECKING:
+    from utils.data.shape_drawing import Image, Shape
 
 SPLITS = ("train", "val", "test", "clip")
 NEGATIVE = 0.08
@@ -45,7 +44,11 @@ class ShapesConfig:
 
 def draw(seed: int, split: str, index: int, size: int, kinds: Sequence[int] | None = None) -> tuple[Image, list[Shape]]:
     """Draw image `index` of `split`: (size, size, 3) BGR and its shapes of `kinds` (all where None), rearmost first."""
-    kinds = kinds or range(len(CLASSES))
+    import numpy as np
+
+    from utils.data import shape_drawing as drawing
+
+    kinds = kinds or range(len(drawing.CLASSES))
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     image = drawing.background(rng, size, size)
     shapes: list[Shape] = []
@@ -60,6 +63,8 @@ def draw(seed: int, split: str, index: int, size: int, kinds: Sequence[int] | No
 
 def _kind(name: str) -> int:
     """Return the place of the class `name` in `CLASSES`."""
+    from utils.data.shape_drawing import CLASSES
+
     if name not in CLASSES:
         raise UserError(f"--classes {name}: the classes are {', '.join(CLASSES)}")
     return CLASSES.index(name)
@@ -67,6 +72,8 @@ def _kind(name: str) -> int:
 
 def label_lines(shapes: list[Shape], height: int, width: int, kinds: Sequence[int] | None = None) -> list[str]:
     """Return YOLO lines ``class cx cy w h`` (0..1) of the visible part of each shape; a class is its index in `kinds`."""
+    from utils.data import shape_drawing as drawing
+
     lines = []
     for kind, x1, y1, x2, y2 in drawing.boxes_of(shapes, drawing.owner_map(shapes, height, width)):
         cx, cy, w, h = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
@@ -79,6 +86,10 @@ def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed
 
     `classes` are the names of the classes drawn; all of them where it is empty.
     """
+    import cv2
+
+    from utils.data.shape_drawing import CLASSES
+
     kinds = [_kind(name) for name in classes or CLASSES]
     for split, count in counts.items():
         images, labels = out / "images" / split, out / "labels" / split
@@ -98,10 +109,15 @@ def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed
 
 def write_clip(path: Path, *, frames: int = 60, width: int = 320, height: int = 240, seed: int = 0, classes: Sequence[str] = ()) -> None:
     """Write an MP4 of shapes of `classes` (all where it is empty) that drift, turn and bounce off the borders, at 25 frames per second."""
+    import cv2
+    import numpy as np
+
+    from utils.data import shape_drawing as drawing
+
     rng = np.random.default_rng((seed, SPLITS.index("clip"), 0))
     empty = drawing.background(rng, height, width)
     drawn = [drawing.random_shape(rng, height, width, empty) for _ in range(5)]
-    kinds = np.resize(rng.permutation([_kind(name) for name in classes or CLASSES]), 5).tolist()
+    kinds = np.resize(rng.permutation([_kind(name) for name in classes or drawing.CLASSES]), 5).tolist()
     shapes = [dataclasses.replace(s, kind=k, radius=max(s.radius, 0.09 * height)) for s, k in zip(drawn, kinds, strict=True)]
     motion = rng.uniform((-4, -3, -0.06), (4, 3, 0.06), (5, 3))
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
