@@ -44,10 +44,10 @@ def contestants(names: list[str], channels: int, side: int) -> dict[str, Any]:
 def attention_modules() -> list[str]:
     """All registered attention modules that keep the width of their input."""
     from models import list_modules
-    from models.registry import lookup, preserve, preserve_either
+    from models.registry import lookup, project, stack
 
     kept = [n for n in list_modules() if lookup(n).build.__module__.startswith("models.attention")]
-    return [n for n in kept if lookup(n).rule in {preserve, preserve_either} or n == "MHSA"]
+    return [n for n in kept if lookup(n).rule not in {project, stack} and n == lookup(n).build.__name__]
 
 
 def passes(module: Any, x: Any, *, backward: bool) -> Run:

@@ -9,6 +9,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UserError
 
+MIN_WIDTH = 64
+"""Minimum nominal width of a row of a YOLO."""
+
 _WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a string", NoneType: "null"}
 
 
@@ -23,6 +26,22 @@ def called(name: str, build: Callable[..., object], args: Sequence[Any], keyword
     """Return ``it is Name(signature), called with (arguments)``, the end of a message about arguments."""
     given = ", ".join([*(repr(a) for a in args), *(f"{k}={v!r}" for k, v in keywords.items())])
     return f"it is {signature_of(name, build)}, called with ({given})"
+
+
+def first_integer(args: Sequence[Any]) -> int:
+    """The first argument of a row if it is an integer, else 0."""
+    return args[0] if args and isinstance(args[0], int) and not isinstance(args[0], bool) else 0
+
+
+def repeats_width(args: Sequence[Any]) -> bool:
+    """Whether a row's first argument is a width: reductions, orders, kernel sizes and numbers of heads are smaller."""
+    return first_integer(args) >= MIN_WIDTH
+
+
+def as_keyword(name: str, build: Callable[..., object], value: object) -> str:
+    """Return ``; if it is reduction, write {reduction: value}`` for the parameter after the width, if there is one, and the signature."""
+    hint = "".join(f"; if it is {p}, write {{{p}: {value}}}" for p in list(inspect.signature(build).parameters)[1:2])
+    return f"{hint}; it is {signature_of(name, build)}"
 
 
 def require_fit(name: str, build: Callable[..., object], args: Sequence[Any], keywords: Mapping[str, Any]) -> None:

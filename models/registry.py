@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from models.arguments import signature_of
+from models.arguments import as_keyword, first_integer, repeats_width, signature_of
 from utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -130,9 +130,6 @@ class Entry:
     exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-MIN_WIDTH = 64
-"""Minimum nominal width of a row of a YOLO."""
-
 _ENTRIES: dict[str, Entry] = {}
 
 
@@ -225,29 +222,32 @@ def nominal_width(row: Row) -> int:
 
 
 def preserve(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """C -> C, and C is the first constructor argument: attention."""
+    """C -> C, and C is the first constructor argument: attention. The row may repeat its nominal width, see `own_arguments`."""
     width = only(row, inputs)
-    return LayerPlan((width, *row.args), width, scale.repeats(row.repeats))
+    return LayerPlan((width, *own_arguments(row, width, scale)), width, scale.repeats(row.repeats))
 
 
-def repeats_width(args: Sequence[Any]) -> bool:
-    """Whether a row's first argument is a width: reductions, orders, kernel sizes and numbers of heads are smaller."""
-    return bool(args) and isinstance(args[0], int) and not isinstance(args[0], bool) and args[0] >= MIN_WIDTH
+def own_arguments(row: Row, width: int, scale: Scale) -> tuple[Any, ...]:
+    """The arguments of a row that keeps its width, without the nominal width, which it may repeat first, once or twice: ``SE, [1024]``.
 
-
-def preserve_either(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """`preserve`, or `preserve_named` where the first argument is a width, for names that YOLOAir has too."""
-    return (preserve_named if repeats_width(row.args) else preserve)(row, inputs, scale)
-
-
-def preserve_named(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """C -> C for YOLOAir's rows, whose first argument repeats the nominal width; it is checked and dropped."""
-    width = only(row, inputs)
-    if row.args and scale.channels(nominal_width(row)) != width:
-        raise UserError(
-            f"its first argument repeats the width of its input: {row.args[0]} is {scale.channels(row.args[0])} here, not {width}"
-        )
-    return LayerPlan((width, *row.args[1:]), width, scale.repeats(row.repeats))
+    Raises:
+        UserError: both readings are possible: a number of 64 or more that is another width, a smaller one that is the width, or
+            anything after the second repetition, which constructors of (input width, output width, ...) have.
+    """
+    args = row.args
+    while len(row.args) - len(args) < 2 and repeats_width(args) and scale.channels(args[0]) == width:
+        args = args[1:]
+    repeated = len(row.args) - len(args)
+    if args and repeated == 2:
+        reading = f"its width is given twice, so {args[0]!r} and what follows are in the order of another constructor"
+    elif repeats_width(args):
+        place = ("first", "second")[repeated]
+        reading = f"its {place} argument repeats the width of its input: {args[0]} is {scale.channels(args[0])} here, not {width}"
+    elif not repeated and first_integer(args) * scale.width == width:
+        reading = f"its first argument, {args[0]}, is the width of its input, which needs no argument"
+    else:
+        return args
+    raise UserError(reading + (as_keyword(row.name, _ENTRIES[row.name].build, args[0]) if row.name in _ENTRIES else ""))
 
 
 def project(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:

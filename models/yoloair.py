@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from models.arguments import repeats_width
 from models.attention.bot import C3BoT
 from models.attention.coord import CoordAtt
 from models.attention.cot import C3CoT
@@ -15,23 +16,30 @@ from models.attention.global_context import GCBlock
 from models.attention.gnconv import C3Hor, GnConv
 from models.attention.se import SE
 from models.attention.selective_kernel import SKConv
-from models.registry import LayerPlan, Row, Scale, Width, nominal_width, only, preserve_named, register, repeats_width, stack
+from models.registry import LayerPlan, Row, Rule, Scale, Width, only, preserve, register, stack
 
 
-def _unscaled(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """`preserve_named` for a name whose number is not scaled there, and so is right at one size of the model only: not compared."""
-    width = only(row, inputs)
-    if row.args:
-        nominal_width(row)
-    return LayerPlan((width, *row.args[1:]), width, scale.repeats(row.repeats))
+def _unscaled(*, keep: int | None = None) -> Rule:
+    """`preserve` for a name whose width YOLOAir does not scale, so that the number is right at one size of the model only: not compared.
+
+    Of the arguments after the width, once or twice, the first `keep` have a meaning; the others are dropped.
+    """
+
+    def rule(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
+        width, args = only(row, inputs), row.args
+        for _ in range(2):
+            args = args[1:] if repeats_width(args) else args
+        return LayerPlan((width, *args[:keep]), width, scale.repeats(row.repeats))
+
+    return rule
 
 
-register(preserve_named, name="CA", example=(32, 4))(CoordAtt)
-register(preserve_named, name="SEAttention", example=(32, 4))(SE)
-register(preserve_named, name="SKAttention", example=(32,))(SKConv)
-register(preserve_named, name="CrissCrossAttention", example=(32,))(CrissCross)
-register(preserve_named, name="GlobalContextBlock", example=(32, 4))(GCBlock)
-register(_unscaled, name="gnconv", example=(256, 3))(GnConv)
+register(preserve, name="CA", example=(4,))(CoordAtt)
+register(preserve, name="SEAttention", example=(4,))(SE)
+register(preserve, name="SKAttention")(SKConv)
+register(preserve, name="CrissCrossAttention")(CrissCross)
+register(preserve, name="GlobalContextBlock", example=(4,))(GCBlock)
+register(_unscaled(), name="gnconv", example=(256, 3))(GnConv)
 register(stack, name="CoT3", example=(48,))(C3CoT)
 register(stack, name="BoT3", example=(48,))(C3BoT)
 register(stack, name="C3HB", example=(48,))(C3Hor)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from models.arguments import odd, positive
 from models.layers.spatial import PooledGate
-from models.registry import preserve_either, register
+from models.registry import preserve, register
 
 
 class _ChannelGate(nn.Module):
@@ -38,7 +38,7 @@ class _SpatialGate(nn.Module):
         return x * self.attention(x)
 
 
-@register(preserve_either, example=(4, 3))
+@register(preserve, example=(4, 3))
 class CBAM(nn.Module):
     """Channel gate, then spatial gate (arXiv:1807.06521, eq. 1-3; details of the authors' code, maximum before mean).
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from models.arguments import positive
-from models.registry import preserve_either, register
+from models.arguments import first_integer, positive
+from models.registry import LayerPlan, Row, Scale, Width, only, preserve, register
 
 
-@register(preserve_either, example=(4, 6))
+def _rule(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
+    """`preserve`; of the four numbers that YOLOAir's row has, the first is a width that is not scaled, and the last has no meaning."""
+    if len(row.args) == 4 and first_integer(row.args[3:]):
+        width = only(row, inputs)
+        return LayerPlan((width, *row.args[1:3]), width, scale.repeats(row.repeats))
+    return preserve(row, inputs, scale)
+
+
+@register(_rule, example=(4, 6))
 class DoubleAttention(nn.Module):
     """Double attention, the block of A2-Nets (arXiv:1810.11579, eq. 2-6): gather features from the whole map, then distribute them.
 

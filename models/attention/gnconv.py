@@ -10,7 +10,7 @@ from models.arguments import positive
 from models.attention.tokens import DropPath
 from models.layers.csp import C3
 from models.layers.norm import ChannelNorm
-from models.registry import preserve, preserve_either, register, stack
+from models.registry import preserve, register, stack
 
 
 def resized_spectrum(table: Tensor, h: int, w: int) -> Tensor:
@@ -114,7 +114,7 @@ class GnConv(nn.Module):
         return self.proj_out(x)
 
 
-@register(preserve_either, example=(3,))
+@register(preserve, example=(3,))
 class HorBlock(nn.Module):
     """HorNet block: gnConv and an MLP, each with LayerNorm, layer scale and a residual (arXiv:2207.14284, section 3.3).
 

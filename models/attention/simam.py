@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.registry import preserve_either, register
+from models.registry import preserve, register
 
 
-@register(preserve_either)
+@register(preserve)
 class SimAM(nn.Module):
     """SimAM (Yang et al., ICML 2021, eq. 5): each pixel is gated by how much it differs from its channel's mean. No parameters.
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from models.arguments import odd
 from models.layers.spatial import PooledGate
-from models.registry import preserve_either, register
+from models.registry import LayerPlan, Row, Scale, Width, preserve, register
+
+
+def _rule(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
+    """`preserve`; the [2] of YOLOAir's row cannot be the side of a kernel, and is dropped."""
+    return preserve(dataclasses.replace(row, args=()) if row.args == (2,) else row, inputs, scale)
 
 
 class _Gate(nn.Module):
@@ -21,7 +29,7 @@ class _Gate(nn.Module):
         return x * self.conv(x)
 
 
-@register(preserve_either, example=(3,))
+@register(_rule, example=(3,))
 class TripletAttention(nn.Module):
     """Triplet attention (arXiv:2010.03045, section 3.2): the map is transposed so that pooling runs over height, width and channels.
 

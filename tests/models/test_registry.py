@@ -44,7 +44,14 @@ def test_rules() -> None:
     assert registry.untouched(row(None, 2), [16], HALF) == LayerPlan((None, 2), 16)
     assert registry.levels(row(80, 3, sources=(0, 0)), [16, 32], HALF) == LayerPlan(((16, 32), 80, 3), 0)
     assert registry.pyramid(lambda channels, base: (base, 2 * base))(row(8), [3], HALF) == LayerPlan((3, 8), (8, 16))
-    assert registry.preserve_named(row(64, 16), [32], HALF) == LayerPlan((32, 16), 32)
+
+
+@pytest.mark.parametrize(
+    ("args", "rest"),
+    [((64,), ()), ((64, 64), ()), ((64, 16), (16,)), ((16,), (16,)), ((16, 64), (16, 64)), ((0.5, 64), (0.5, 64)), ((True,), (True,))],
+)
+def test_a_row_may_repeat_its_nominal_width(args: tuple[object, ...], rest: tuple[object, ...]) -> None:
+    assert registry.preserve(row(*args, repeats=6), [32], HALF) == LayerPlan((32, *rest), 32, 2)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,10 @@ def test_rules() -> None:
         (registry.project, (True,), [16], "positive integer, not True"),
         (registry.preserve, (), [16, 16], "takes one input, but 'from' gives 2"),
         (registry.preserve, (), [(16, 32)], r"which has 2 outputs; pick one with \[0, 1, Feature, \[0\]\]"),
-        (registry.preserve_named, (128,), [32], "128 is 64 here, not 32"),
+        (registry.preserve, (128,), [32], "its first argument repeats the width of its input: 128 is 64 here, not 32"),
+        (registry.preserve, (64, 128), [32], "its second argument repeats the width of its input: 128 is 64 here, not 32"),
+        (registry.preserve, (64, 64, 3), [32], "its width is given twice, so 3 and what follows are in the order of another constructor"),
+        (registry.preserve, (32,), [16], "its first argument, 32, is the width of its input, which needs no argument"),
     ],
 )
 def test_rules_name_what_does_not_fit(rule: registry.Rule, args: tuple[object, ...], inputs: list[Width], says: str) -> None:

@@ -112,7 +112,15 @@ def test_the_models_run() -> None:
         ([-1, 1, "CA", [512]], r"row 24 \(CA\): its first argument repeats the width of its input: 512 is 256 here, not 512"),
         ([-1, 1, "CBAM", [512]], r"row 24 \(CBAM\): its first argument repeats the width of its input: 512 is 256 here, not 512"),
         ([-1, 1, "HorBlock", [256]], r"row 24 \(HorBlock\): .* 256 is 128 here, not 512"),
-        ([-1, 1, "gnconv", ["a"]], r"row 24 \(gnconv\): its first argument is the output width, a positive integer, not 'a'"),
+        ([-1, 1, "SE", [512]], r"512 is 256 here, not 512; if it is reduction, write \{reduction: 512\}"),
+        ([-1, 1, "NonLocal", [256]], r"row 24 \(NonLocal\): .* 256 is 128 here, not 512; if it is inner, write \{inner: 256\}"),
+        ([-1, 1, "CBAM", [1024, 512, 3]], r"its second argument repeats .* 512 is 256 here, not 512; if it is reduction"),
+        (
+            [-1, 1, "CBAM", [1024, 1024, 3]],
+            r"given twice, so 3 and .* if it is reduction, write \{reduction: 3\}; it is CBAM\(channels, reduc",
+        ),
+        ([-1, 1, "ECA", [512]], r"row 24 \(ECA\): .* if it is kernel_size, write \{kernel_size: 512\}"),
+        ([-1, 1, "gnconv", ["a"]], r"row 24 \(gnconv\): order must be an integer, not 'a'"),
         ([-1, 1, "SEAttentoin", [1024]], r"did you mean 'SEAttention'\?"),
     ],
 )
