@@ -165,7 +165,7 @@ def test_a_flipped_bit_a_cut_and_a_foreign_file_are_refused(tmp_path: Path) -> N
     assert StoredMatches.load(path).images.size == 12
 
 
-def test_a_sealed_file_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     from utils.files.checksum import write_checksum
 
     path = tmp_path / "a.npz"
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_written_or_read_says_so(tmp_path: Path) -> None:
         StoredMatches.load(tmp_path / "a.npz")
 
 
-def test_truth_is_told_apart() -> None:
+def test_other_ground_truth_is_noticed() -> None:
     a, b = match_detections(fill(0)), match_detections(fill(1))
     assert a.same_ground_truth(match_detections(fill(0)))
     assert not a.same_ground_truth(b)

@@ -36,7 +36,7 @@ def plan(cfgs, tiny_dataset, tmp_path):
     return reconcile_plan(make_plan(settings(cfgs, tiny_dataset, tmp_path), Hyp(), "python compare.py", 2), None, "")
 
 
-def test_edits_are_told_in_words(cfgs):
+def test_edits_are_described_in_words(cfgs):
     assert list_edits("yolov5s-cot") == ("row 6: 9 x C3CoT [512] in its place", "row 8: 3 x C3CoT [1024] in its place")
     assert list_edits("yolov5n-gnconv")[0] == "after row 17: insert GnConv [3], gate zero"
     assert list_edits("yolov5s") == ()
@@ -88,7 +88,7 @@ def test_a_name_that_is_no_folder_or_looks_like_a_flag_is_refused(cfg):
         variant_name(cfg)
 
 
-def test_a_sealed_file_shows_every_change(tmp_path):
+def test_a_checksum_shows_every_change(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, {"a": 1.5, "b": [float("nan"), "ü"]})
     assert read_json(path) == {"a": 1.5, "b": [None, "ü"]}

@@ -104,8 +104,8 @@ def test_no_other_curve_than_that_of_the_seeds(study: Study) -> None:
     ],
 )
 def test_the_headline_follows_from_the_verdicts(found: tuple[str, ...], sentence: str) -> None:
-    arms = [{"name": "abc"[i], "baseline": False, "word": word, "differences": {"ap": {"mean": 0.01}}} for i, word in enumerate(found)]
-    assert words.headline({"baseline": "base", "variants": [{"baseline": True, "word": "baseline"}, *arms]}) == sentence
+    variants = [{"name": "abc"[i], "baseline": False, "word": word, "differences": {"ap": {"mean": 0.01}}} for i, word in enumerate(found)]
+    assert words.headline({"baseline": "base", "variants": [{"baseline": True, "word": "baseline"}, *variants]}) == sentence
 
 
 def test_a_gain_that_size_alone_gives_too_is_called_that() -> None:
@@ -182,7 +182,7 @@ def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
 
 
-def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None:
+def test_shown_are_the_images_on_which_variants_differ_and_some_at_random() -> None:
     from utils.compare.match_store import StoredMatches
 
     def found(right: list[int], wrong: list[int]) -> StoredMatches:
@@ -197,12 +197,12 @@ def test_shown_are_the_images_on_which_variants_differ_and_some_by_lot() -> None
             ("a",), keys, np.array(rows, np.int32), d, score, matched, np.zeros_like(matched), none, none, np.zeros((0, 4), bool)
         )
 
-    arms = [found([0, 1, 2, 7, 7], []), found([0, 1], [2, 5])]
-    assert true_minus_false(arms[1]).tolist() == [1, 1, -1, 0, 0, -1, 0, 0, 0, 0]
-    chosen = choose(arms, differing=2, at_random=2)
+    runs = [found([0, 1, 2, 7, 7], []), found([0, 1], [2, 5])]
+    assert true_minus_false(runs[1]).tolist() == [1, 1, -1, 0, 0, -1, 0, 0, 0, 0]
+    chosen = choose(runs, differing=2, at_random=2)
     assert [(c.image, "differ" in c.why) for c in chosen[:2]] == [(12, True), (17, True)]
     assert len({c.image for c in chosen}) == 4
-    assert chosen == choose(arms, differing=2, at_random=2)
+    assert chosen == choose(runs, differing=2, at_random=2)
     assert evenly_spaced(list(range(10)), 4) == [0, 2, 5, 7]
     assert evenly_spaced([3, 4], 4) == [3, 4]
 
