@@ -246,11 +246,11 @@ class Worker:
                 write_json(self.folder / USAGE, {**earlier, "seconds": seconds, "memory_mb": memory})
 
 
-def _event_counts(home: Path) -> Counter[str]:
+def _event_counts(folder: Path) -> Counter[str]:
     """How often each kind of fault occurred in training and was recovered from."""
     kinds: Counter[str] = Counter()
     with contextlib.suppress(OSError):
-        for line in (home / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in (folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a line truncated by a kill
                 kinds[str(json.loads(line)["event"])] += 1
     return kinds
