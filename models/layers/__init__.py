@@ -1,5 +1,23 @@
 """Layers of the YOLO family. Importing this package registers them."""
 
-from models.layers import conv, csp, fuse, join, norm, pool, residual, spatial, torch_nn, transformer
-
-__all__ = ["conv", "csp", "fuse", "join", "norm", "pool", "residual", "spatial", "torch_nn", "transformer"]
+from models.layers import (  # noqa: F401  importing them registers their modules
+    conv,
+    cross_stage,
+    csp,
+    dilated,
+    downsample,
+    elan,
+    fuse,
+    gsconv,
+    hardswish,
+    join,
+    merged,
+    norm,
+    orepa,
+    pool,
+    ppyolo,
+    residual,
+    spatial,
+    torch_nn,
+    transformer,
+)

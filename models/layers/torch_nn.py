@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from torch import nn
 
+from models.arguments import repeats_width
 from models.layers.conv import batch_norm
 from models.registry import LayerPlan, Row, Scale, Width, only, preserve, project, register, untouched
 from utils.errors import UserError
@@ -29,7 +31,17 @@ for _layer, _example in (
     register(untouched, name=f"nn.{_layer.__name__}", example=_example)(_layer)
 
 register(project, name="nn.Conv2d", example=(16, 1))(nn.Conv2d)
-register(project, name="nn.ConvTranspose2d", example=(16, 2, 2))(nn.ConvTranspose2d)
+
+
+def _transposed(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
+    """`project`; groups that are a width, those of a depthwise one, are scaled as widths are: [512, 4, 2, 1, 0, 512]."""
+    args = row.args
+    if repeats_width(args[5:]):
+        args = (*args[:5], scale.channels(args[5]), *args[6:])
+    return project(dataclasses.replace(row, args=args), inputs, scale)
+
+
+register(_transposed, name="nn.ConvTranspose2d", example=(16, 2, 2))(nn.ConvTranspose2d)
 register(preserve, name="nn.BatchNorm2d")(batch_norm)
 
 

@@ -1,5 +1,3 @@
-"""Necks, one a file. Importing this package registers them."""
+"""Necks. Importing this package registers them."""
 
-from models.necks import horfpn
-
-__all__ = ["horfpn"]
+from models.necks import carafe, fusion, horfpn  # noqa: F401  importing them registers their modules
