@@ -23,7 +23,10 @@ def shared_bytes(count: int) -> Tensor:
         RuntimeError: /dev/shm has less free space; it is reserved here, not when the bytes are first touched.
     """
     # What torch's own collate function does; share_memory_() touches every page twice.
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(max(count, 1)))
+    new_shared = getattr(torch.UntypedStorage, "_new_shared", None)
+    if new_shared is None:
+        return torch.empty(max(count, 1), dtype=torch.uint8).share_memory_()
+    return torch.empty(0, dtype=torch.uint8).set_(new_shared(max(count, 1)))
 
 
 class SharedSlots:

@@ -212,3 +212,11 @@ def test_no_shared_memory_at_all(index: Index, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(shared_module, "shared_bytes", full)
     assert same(epochs(index, 0), expected)
     assert same(epochs(index, 0, workers=1), expected)  # batches then go through torch's own memory
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_shared_bytes_do_not_need_a_private_function(private: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not private:
+        monkeypatch.delattr(torch.UntypedStorage, "_new_shared")
+    block = shared_module.shared_bytes(5)
+    assert (block.dtype, block.shape, block.is_shared()) == (torch.uint8, (5,), True)
