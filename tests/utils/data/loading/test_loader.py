@@ -217,6 +217,6 @@ def test_no_shared_memory_at_all(index: Index, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("private", [True, False])
 def test_shared_bytes_do_not_need_a_private_function(private: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not private:
-        monkeypatch.delattr(torch.UntypedStorage, "_new_shared")
+        monkeypatch.setattr(torch.UntypedStorage, "_new_shared", None)
     block = shared_module.shared_bytes(5)
     assert (block.dtype, block.shape, block.is_shared()) == (torch.uint8, (5,), True)
