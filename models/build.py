@@ -1,4 +1,4 @@
-"""Rows to a network: one loop without module names."""
+"""Building a network from rows: one loop without module names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def row_errors(spec: ModelSpec, row: Row) -> Iterator[None]:
 
 
 def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Width]]:
-    """Build the rows of a spec, with weights that depend on nothing but `seed` and each row's origin.
+    """Build the rows of a spec, with weights that depend only on `seed` and each row's origin.
 
     Returns:
         The layers, and the width of each one's output.

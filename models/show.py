@@ -67,7 +67,7 @@ def _show(config: ShowConfig, model: Detector, side: int) -> None:
     try:
         rows = list(_rows(model.to("meta"), side))
     except UserError:
-        rows = list(_rows(build_model(config.cfg, config.nc or None), side))  # a module that does not run there
+        rows = list(_rows(build_model(config.cfg, config.nc or None), side))  # a module that cannot run on the meta device
     LOG.info(table([_HEADER, *((*row[:-2], f"{row[-2]:,}", f"{row[-1]:.3f}") for row in rows)]))
     LOG.info(_summary(config, model, side, (sum(row[-2] for row in rows), sum(row[-1] for row in rows)), strides))
 

@@ -1,4 +1,4 @@
-"""Limits on the size of a network: one line of an untrusted YAML or checkpoint can request more memory than any machine has."""
+"""Limits on the size of a network: one line of an untrusted YAML or checkpoint can ask for more memory than any machine has."""
 
 from __future__ import annotations
 

@@ -22,17 +22,8 @@ def _taps(size: int, height: int, width: int) -> list[tuple[slice, slice]]:
     return [(slice(a, a + height), slice(b, b + width)) for a in range(size) for b in range(size)]
 
 
-def _aggregate(values: Tensor, weights: Tensor, size: int) -> Tensor:
-    height, width = values.shape[-2:]
-    padded = F.pad(values, [size // 2] * 4)
-    out = torch.zeros_like(values)
-    for tap, (rows, columns) in enumerate(_taps(size, height, width)):
-        out = out + padded[..., rows, columns] * weights[:, None, :, tap]
-    return out
-
-
 class _Aggregate(torch.autograd.Function):
-    """The same sum with a backward that keeps values and weights only, no k*k products."""
+    """`local_aggregation` with a backward pass that saves values and weights only, no k*k products."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weights: Tensor, size: int) -> Tensor:
@@ -72,7 +63,10 @@ def local_aggregation(values: Tensor, weights: Tensor, size: int) -> Tensor:
     if torch.is_grad_enabled() and (values.requires_grad or weights.requires_grad):
         dtype = torch.promote_types(values.dtype, weights.dtype)
         return _Aggregate.apply(values.to(dtype), weights.to(dtype), size)
-    return _aggregate(values, weights, size)
+    padded, out = F.pad(values, [size // 2] * 4), torch.zeros_like(values)
+    for tap, (rows, columns) in enumerate(_taps(size, *values.shape[-2:])):
+        out = out + padded[..., rows, columns] * weights[:, None, :, tap]
+    return out
 
 
 @register(preserve, example=(3,))

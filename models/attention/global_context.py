@@ -29,9 +29,8 @@ class GCBlock(nn.Module):
         hidden = max(channels // reduction, 8)
         self.conv_mask = nn.Conv2d(channels, 1, 1)
         last = nn.Conv2d(hidden, channels, 1)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.channel_add_conv = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(inplace=True), last)
 
     def attention(self, x: Tensor) -> Tensor:

@@ -46,9 +46,8 @@ class NonLocal(nn.Module):
         self.theta = nn.Conv2d(channels, inner, 1)
         self.phi = nn.Conv2d(channels, inner, 1)
         self.conv_out = nn.Conv2d(inner, channels, 1)
-        nn.init.zeros_(self.conv_out.weight)
-        assert self.conv_out.bias is not None
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def _source(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, 2, ceil_mode=True) if self.pool else x

@@ -1,4 +1,4 @@
-"""Backbones, one network a file: modules with the `pyramid` rule, whose outputs ``Feature`` picks. Importing registers them."""
+"""Backbones, one network per file: modules with the `pyramid` rule, whose outputs ``Feature`` selects. Importing registers them."""
 
 from models.backbones import botnet, catnet, cotnet, cotnetd, hornet, mobilenet, pretrained, resnet
 

@@ -19,7 +19,7 @@ Side = tuple[int, int] | int
 
 
 class _Convolution(nn.Module):
-    """The plain middle: 3x3 convolution, batch norm, ReLU."""
+    """The middle of c2 to c4: 3x3 convolution, batch norm, ReLU."""
 
     def __init__(self, width: int, stride: int) -> None:
         super().__init__()
@@ -56,15 +56,15 @@ class _Attention(nn.Module):
 
 @register(pyramid(residual_widths, scaled=True), example=(8, (1, 1, 1, 2), (2, 2)), inputs=(3,))
 class BoTNet(ResidualPyramid):
-    """ResNet whose three 3x3 convolutions of c5 are self-attention; everything else is ResNet's (section 4, table 1).
+    """ResNet whose three 3x3 convolutions of c5 are self-attention; everything else is a ResNet (section 4, table 1).
 
-    Its first attention stands before the stride and so sees the map of stride 16. There are no official weights; a checkpoint
-    with these names loads.
+    The first attention is before the stride and so has the map of stride 16 as input. There are no official weights; `pretrained`
+    accepts a checkpoint with these state_dict keys.
 
     Args:
         channels: width of the image.
         stem: width of the stem, 64 in the paper; the others follow. In a YAML it is scaled by the model's width.
-        depths: blocks a stage.
+        depths: blocks per stage.
         fmap_size: native map of the first attention; the default is that of 640 pixels.
         pretrained: a checkpoint.
 

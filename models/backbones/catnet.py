@@ -19,7 +19,7 @@ from models.layers.residual import init_transformer_weights
 from models.registry import pyramid, register
 
 _NATIVE = (56, 56)
-"""Tokens of an image of 224 pixels, those of the position embedding."""
+"""Map size of the position embedding, that of an image of 224 pixels."""
 
 
 class _Embedding(nn.Module):
@@ -35,7 +35,7 @@ class _Embedding(nn.Module):
 
 
 class PatchProjection(nn.Module):
-    """Halve the map: 2x2 pixels side by side, LayerNorm, linear to twice the width (section 3.4).
+    """Halve the map: 2x2 pixels to channels, LayerNorm, linear layer to twice the width (section 3.4).
 
     Args:
         channels: width C of the input.
@@ -75,11 +75,11 @@ class CAT(NormedPyramid):
     Args:
         channels: width of the image.
         embed: width C of the first stage; the others have 2C, 4C, 8C. In a YAML it is scaled by the model's width.
-        normed: outputs that get a norm; one that nobody reads should have none, for it would never be trained.
-        depths: blocks a stage.
-        heads: of the first stage, doubled from stage to stage; None gives each 32 channels.
+        normed: outputs with a norm; an output that no row reads should have none, since it would never be trained.
+        depths: blocks per stage.
+        heads: of the first stage, doubled in each further one; None is `heads_of(embed)`.
         patch_size: side of the patches.
-        drop_path: stochastic depth of the last stage; it grows linearly from 0.
+        drop_path: stochastic depth of the last stage, growing linearly from 0.
         pretrained: an authors' classification or detection checkpoint.
 
     Shape:
@@ -100,7 +100,7 @@ class CAT(NormedPyramid):
         super().__init__()
         four_stages(self, depths, normed)
         self.patch_embed = _Embedding(channels, embed)
-        self.ape = nn.Parameter(torch.zeros(1, embed, *_NATIVE))  # resized to the map at hand
+        self.ape = nn.Parameter(torch.zeros(1, embed, *_NATIVE))  # resized to the size of the map
         nn.init.trunc_normal_(self.ape, std=0.02)
         heads = heads_of(embed) if heads is None else heads
         last = len(depths) - 1

@@ -13,7 +13,7 @@ from models.backbones.resnet import ResidualPyramid, publish, residual_widths
 from models.layers.residual import init_resnet_weights
 from models.registry import pyramid, register
 
-# The authors' detectors keep a norm inside its convolution, which shifts the numbers behind it, and count stages from 2.
+# In the authors' detectors a norm is part of its convolution, which shifts the following indices, and stages count from 2.
 _DETECTION_NAMES = (
     (r"^bottom_up\.", ""),
     (r"^stem\.", ""),
@@ -29,7 +29,7 @@ _DETECTION_NAMES = (
 
 
 def classification_names(state: State) -> State:
-    """Names of the authors' detectors -> those of their classification networks, which stay as they are."""
+    """Rename the state_dict keys of the authors' detectors to those of their classification networks."""
     if not any(re.search(r"\bres2\.", name) for name in state):
         return state
     renamed = {}
@@ -47,7 +47,7 @@ class CoTNet(ResidualPyramid):
     Args:
         channels: width of the image.
         stem: width of the stem, 64 in the paper; the others follow. In a YAML it is scaled by the model's width.
-        depths: blocks a stage.
+        depths: blocks per stage.
         grouped: CoTNeXt.
         pretrained: an authors' checkpoint, of classification or of a detector.
 

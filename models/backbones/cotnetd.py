@@ -18,7 +18,7 @@ from models.registry import pyramid, register
 
 
 class SqueezedConv(nn.Module):
-    """3x3 convolution, batch norm, SiLU, then a gate of each channel by the means of all: a split attention of one branch.
+    """3x3 convolution, batch norm, SiLU, then a gate per channel from the means of all channels: split attention of one branch.
 
     Args:
         width: width of input and output.
@@ -48,7 +48,7 @@ class SqueezedConv(nn.Module):
 
 
 class BlurPool(nn.Module):
-    """Halve a map behind a binomial 3x3 filter (Zhang, ICML 2019, arXiv:1904.11486), mirrored at the border.
+    """Halve a map after a binomial 3x3 filter (Zhang, ICML 2019, arXiv:1904.11486), mirrored at the border.
 
     Shape:
         (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2)), any H, W >= 1
@@ -71,7 +71,7 @@ class BlurPool(nn.Module):
 
 
 class _Bottleneck(ResidualBottleneck):
-    """A bottleneck around CoT or a squeezed convolution, whose shortcut averages before it projects (ResNet-D)."""
+    """A bottleneck around CoT or a squeezed convolution, whose shortcut is an average pool and a 1x1 convolution (ResNet-D)."""
 
     def __init__(self, channels: int, out: int, stride: int, contextual: bool, blur: bool) -> None:
         width = out // 4
@@ -93,16 +93,16 @@ class _Bottleneck(ResidualBottleneck):
 
 @register(pyramid(residual_widths, scaled=True), example=(8, (1, 1, 2, 1)), inputs=(3,))
 class SECoTNetD(ResidualPyramid):
-    """SE-CoTNetD: squeezed convolutions in stages 1 and 2, in turn with CoT in stage 3, CoT in stage 4.
+    """SE-CoTNetD: squeezed convolutions in stages 1 and 2, alternating with CoT in stage 3, CoT in stage 4.
 
-    A deep stem of three convolutions, no maximum pool: every stage begins with a stride.
+    A deep stem of three convolutions without a maximum pool: every stage begins with stride 2.
 
     Args:
         channels: width of the image.
         stem: unit of the widths, 64 in the paper. In a YAML it is scaled by the model's width.
-        depths: blocks a stage.
-        wide: a stem of 64, 64, 128 in place of 32, 32, 64.
-        blur: strides behind a blur, in place of a strided convolution or an average pool.
+        depths: blocks per stage.
+        wide: a stem of widths 64, 64, 128 instead of 32, 32, 64.
+        blur: `BlurPool` instead of a strided convolution or an average pool.
         pretrained: an authors' checkpoint.
 
     Shape:

@@ -28,7 +28,7 @@ def hornet_widths(channels: int = 3, base: int = 64, *_: object, **__: object) -
 
 
 def _network_or_stage(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """The whole network; or, for YOLOAir's row ``[width, stage, 3, depths, base]``, one stage of it. Those widths are not scaled."""
+    """The whole network; or, for YOLOAir's row ``[width, stage, 3, depths, base]``, one stage of unscaled width."""
     if len(row.args) < 2 or not isinstance(row.args[1], int):
         return pyramid(hornet_widths, scaled=True)(row, inputs, scale)
     width, stage = row.args[:2]
@@ -36,13 +36,13 @@ def _network_or_stage(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerP
     if not 0 <= stage < 4 or width != base * 2**stage or len(depths) != 4:
         raise UserError(
             f"a row a stage is [width, stage, 3, depths, base] with stage 0 to 3, four depths and width = base * 2^stage, not "
-            f"{list(row.args)}; the whole network is one row, [1, HorNet, [base]], whose outputs [1, Feature, [i]] picks"
+            f"{list(row.args)}; the whole network is one row, [1, HorNet, [base]], whose outputs [1, Feature, [i]] selects"
         )
     return LayerPlan((only(row, inputs), base, stage, depths[stage]), width, build=HorNetStage)
 
 
 def _blocks(stage: int, width: int, gf: bool, layer_scale: float, rates: Sequence[float]) -> nn.Sequential:
-    """The blocks of a stage, one for each of the stochastic depths."""
+    """The blocks of a stage, one for each rate of stochastic depth."""
     h, w = _SPECTRA[stage]
     return nn.Sequential(*(HorBlock(width, _ORDERS[stage], 1 / 3, gf and h > 0, h or 14, w or 8, layer_scale, rate) for rate in rates))
 
@@ -51,18 +51,18 @@ def _blocks(stage: int, width: int, gf: bool, layer_scale: float, rates: Sequenc
 class HorNet(NormedPyramid):
     """HorNet: four stages of `HorBlock`, gnConv of order 2, 3, 4, 5 (arXiv:2207.14284, section 3.3 and table 7).
 
-    Each output has a LayerNorm of its own, as in the authors' detectors; the tensor that goes on is not normed. Names are
-    those of the authors' classification checkpoints, whose head and last norm are not used.
+    Each output has its own LayerNorm, as in the authors' detectors; the input of the next stage is not normed. State_dict keys
+    are those of the authors' classification checkpoints, whose head and last norm are not used.
 
     Args:
         channels: width of the image.
         base: width C of the first stage; the others have 2C, 4C, 8C. In a YAML it is scaled by the model's width.
-        normed: outputs that get a norm; one that nobody reads should have none, for it would never be trained.
-        depths: blocks a stage.
+        normed: outputs with a norm; an output that no row reads should have none, since it would never be trained.
+        depths: blocks per stage.
         gf: global-local filters in stages 3 and 4.
         layer_scale: initial value of the layer scales.
-        drop_path: stochastic depth of the last block; it grows linearly from 0.
-        pretrained: an authors' checkpoint, of any size of image.
+        drop_path: stochastic depth of the last block, growing linearly from 0.
+        pretrained: an authors' checkpoint, trained at any image size.
 
     Shape:
         (B, channels, H, W) -> C x H/4 x W/4, 2C x H/8 x W/8, 4C x H/16 x W/16, 8C x H/32 x W/32, sizes rounded up
@@ -104,7 +104,7 @@ class HorNet(NormedPyramid):
 
 
 def _spectra(state: State) -> State:
-    """Resize the filters of a checkpoint trained on larger images, as the authors do; run time resizes them in the same way."""
+    """Resize the filters of a checkpoint trained on larger images, as the authors do; `forward` resizes them in the same way."""
     state = dict(state)
     for stage, size in enumerate(_SPECTRA):
         for name in [n for n in state if n.startswith(f"stages.{stage}.") and n.endswith(".complex_weight")]:
@@ -114,7 +114,7 @@ def _spectra(state: State) -> State:
 
 
 class HorNetStage(nn.Module):
-    """One stage of `HorNet` as a row of its own, without an output norm: what YOLOAir's tables mean by four rows of HorNet.
+    """One stage of `HorNet` as a separate row, without an output norm, as YOLOAir's YAMLs use HorNet.
 
     Args:
         channels: width of the input: the image's, or that of the stage before.

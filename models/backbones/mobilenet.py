@@ -44,7 +44,7 @@ class InvertedResidual(nn.Module):
         channels: width of the input.
         out: width of the output.
         stride: 1 or 2.
-        expansion: factor of the inner width; a block of factor 1 widens nothing and has no attention.
+        expansion: factor of the inner width; a block of factor 1 has no attention.
         attention: kind of attention after the depthwise convolution.
 
     Shape:
@@ -64,7 +64,7 @@ class InvertedResidual(nn.Module):
 
 
 def _scaled(width: int, stem: int) -> int:
-    """A stage's width for a stem: the next multiple of eight, at least eight, that is not more than a tenth narrower."""
+    """A stage's width for a stem: the nearest multiple of 8, at least 8 and at most 10 % narrower."""
     exact = width * stem / 32
     rounded = max(8, int(exact + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * exact else rounded
@@ -83,7 +83,7 @@ class MobileNetV2(nn.Module):
         channels: width of the image.
         stem: width of the stem, 32 in the paper; the others follow. In a YAML it is scaled by the model's width.
         attention: "ca" (reduction 32), "se" or "cbam" (reduction 24), or None.
-        pretrained: the authors' checkpoint, whose names for coordinate attention are understood.
+        pretrained: the authors' checkpoint; its keys for coordinate attention are renamed.
 
     Shape:
         (B, channels, H, W) -> four maps of strides 4, 8, 16, 32 and widths 24, 32, 96, 320 at stem 32

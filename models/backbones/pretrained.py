@@ -24,17 +24,17 @@ def load_pretrained(
     own: Sequence[str] = (),
     convert: Callable[[State], State] | None = None,
 ) -> None:
-    """Load a checkpoint whose names are the network's; nothing in the file is run.
+    """Load a checkpoint with the network's state_dict keys; nothing in the file is executed.
 
     Args:
         network: the backbone.
-        path: a state dict, bare, under one of the usual keys, or that of a detector with this backbone.
-        unused: prefixes of what the backbone has no use for (the classification head).
-        own: prefixes of what classification checkpoints lack (the norms of the outputs).
-        convert: changes names or layout.
+        path: a state_dict, bare or under one of the usual keys, of the network or of a detector with this backbone.
+        unused: prefixes of keys that the backbone does not have (the classification head).
+        own: prefixes of keys that the checkpoint may lack (the norms of the outputs).
+        convert: changes keys or layout.
 
     Raises:
-        UserError: unreadable, or not this architecture; names the first tensor that does not fit.
+        UserError: unreadable, or another architecture; names the first tensor that does not fit.
     """
     if not Path(path).is_file():
         raise UserError(f"pretrained={path}: no such file")
@@ -45,11 +45,11 @@ def load_pretrained(
     expected, refusal = network.state_dict(), f"pretrained={path}: not weights of this {type(network).__name__}"
     for name, tensor in state.items():
         if name not in expected or expected[name].shape != tensor.shape:
-            there = f"{tuple(expected[name].shape)} there" if name in expected else "no such tensor"
-            raise UserError(f"{refusal}: {name} is {tuple(tensor.shape)}, it has {there}")
+            there = f"{tuple(expected[name].shape)} in the network" if name in expected else "not in the network"
+            raise UserError(f"{refusal}: {name} is {tuple(tensor.shape)} in the file, {there}")
     lacking = [n for n in expected if n not in state and not n.startswith(tuple(own)) and not n.endswith(_COUNTER)]
     if lacking:
-        raise UserError(f"{refusal}: {len(lacking)} tensors are missing, {lacking[0]} first")
+        raise UserError(f"{refusal}: {len(lacking)} tensors are missing, the first is {lacking[0]}")
     network.load_state_dict(state, strict=False)
 
 
@@ -58,10 +58,10 @@ def _state_of(content: object, path: str | Path) -> State:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise UserError(f"pretrained={path}: holds no state dict")
+        raise UserError(f"pretrained={path}: contains no state_dict")
     state = {str(name).removeprefix("module."): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     if any(name.startswith("backbone.") for name in state):
         state = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
     if not state:
-        raise UserError(f"pretrained={path}: holds no state dict")
+        raise UserError(f"pretrained={path}: contains no state_dict")
     return state

@@ -14,7 +14,7 @@ from utils.log import LOG, start_log
 if TYPE_CHECKING:
     from models.check.conformance import CheckResult
 
-_FEW = 5  # up to so many modules are reported check by check; of more, one line each and the failures
+_FEW = 5  # maximum number of modules with a line per check; more modules get one line each, and their failures
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _names(config: CheckConfig) -> list[str]:
     """The modules to check: those of the files, the shipped ones, or the named ones of both.
 
-    Large backbones are functions; the class behind each is registered too, small, and checked in their place.
+    Published backbones are functions; their classes, registered with a small example, are checked instead.
     """
     from models import list_modules, load_plugins
     from models.registry import lookup

@@ -201,7 +201,7 @@ def shows_attention(it: Subject) -> str:
     def ask(part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         maps = part.attention(*inputs)  # type: ignore[operator]
         if not isinstance(maps, Tensor) or maps.dim() != 4 or len(maps) != len(inputs[0]) or not maps.isfinite().all():
-            raise CheckFailed(f"{type(part).__name__}.attention(x) has to return (B, maps, h, w), all of it finite")
+            raise CheckFailed(f"{type(part).__name__}.attention(x) must return (B, maps, h, w) of finite values")
         require_equal(part.forward(*inputs), output, 0, "after its attention was called")
         shown.append("x".join(map(str, maps.shape[1:])))
 

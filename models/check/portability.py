@@ -102,18 +102,15 @@ def exports(it: Subject) -> str:
                 export(module, it.example(_NATIVE), path)
                 session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
                 for size in (_NATIVE, _OTHER):
-                    _compare(session, module, it.example(size), size)
+                    given = it.example(size)
+                    inputs = {i.name: t.numpy() for i, t in zip(session.get_inputs(), tensors_of(given), strict=True)}
+                    found = [torch.from_numpy(output) for output in session.run(None, inputs)]
+                    require_equal(found, run(module, given), 1e-4, f"onnxruntime at {_text(size)}")
         except (CheckFailed, *refusals) as error:
             reasons.append(f"{way}: {_COLOURS.sub('', ' '.join(str(error).split()))[:160]}")
         else:
             return f"{way}; equal at {_text(_NATIVE)} and {_text(_OTHER)}"
     raise CheckFailed("; ".join(reasons))
-
-
-def _compare(session: Any, module: nn.Module, given: Any, size: Size) -> None:
-    names = [i.name for i in session.get_inputs()]
-    found = session.run(None, dict(zip(names, (t.numpy() for t in tensors_of(given)), strict=True)))
-    require_equal([torch.from_numpy(f) for f in found], run(module, given), 1e-4, f"onnxruntime at {_text(size)}")
 
 
 def _export_traced(module: nn.Module, given: Any, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Detection heads, one a file. Importing this package registers them."""
+"""Detection heads, one per file. Importing this package registers them."""
 
 from models.heads import detect
 

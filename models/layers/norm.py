@@ -63,10 +63,10 @@ class Shift(nn.Module):
 
 
 @torch.no_grad()
-def factor_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return a batch norm in evaluation mode as per-channel factor and shift, each (C,)."""
+def factor_and_shift(norm: nn.BatchNorm2d, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return a batch norm in evaluation mode, of inputs plus `bias`, as per-channel factor and shift, each (C,)."""
     assert norm.running_mean is not None, "no running statistics"
     assert norm.running_var is not None, "no running statistics"
     factor = torch.rsqrt(norm.running_var + norm.eps)
-    shift = -norm.running_mean * factor
+    shift = (-norm.running_mean if bias is None else bias - norm.running_mean) * factor
     return (factor * norm.weight, shift * norm.weight + norm.bias) if norm.affine else (factor, shift)

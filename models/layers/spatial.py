@@ -1,4 +1,4 @@
-"""The gate over positions that CBAM and triplet attention share."""
+"""The spatial gate of CBAM and triplet attention."""
 
 from __future__ import annotations
 

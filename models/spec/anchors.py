@@ -1,4 +1,4 @@
-"""Anchors as a model file gives them."""
+"""Anchors of a model YAML."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _Node:
 
 @dataclasses.dataclass(slots=True)
 class _Slot:
-    """A row of the base and the rows inserted after it. `heir` is the slot that readers read when none is left."""
+    """A row of the base and the rows inserted after it. `heir` is the slot that readers read if the slot is empty."""
 
     head: _Node | None
     inserted: list[_Node]

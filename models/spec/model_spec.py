@@ -141,7 +141,7 @@ def _load(path: Path, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]
 
 
 def _merge(content: dict[str, Any], where: str, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]:
-    if isinstance(content.get("rows"), tuple):  # merged already; what a YAML holds is a list
+    if isinstance(content.get("rows"), tuple):  # merged already; a YAML has a list
         return content
     for key in content:
         if key not in _KNOWN:

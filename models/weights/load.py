@@ -48,11 +48,10 @@ class Weights:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
+def read_weights(path: str | Path) -> Weights:
     """Read the weights of an official YOLOv5 ``.pt`` or of Attune's checkpoint; nothing in the file is executed.
 
-    Args:
-        ema: use the EMA weights where the file has them.
+    The EMA weights are used if the file has them.
 
     Raises:
         UserError: no such file (suggests the nearest name, or the URL of an official one), damaged, or another kind of file.
@@ -64,8 +63,8 @@ def read_weights(path: str | Path, *, ema: bool = True) -> Weights:
     if isinstance(content, dict) and "attune" in content:
         if not has_valid_checksum(path):
             raise UserError(f"{path}: the checkpoint is damaged: its checksum does not match; use an earlier one")
-        return _own(content, path, ema)
-    model = official_model(content, str(path), ema=ema)
+        return _own(content, path)
+    model = official_model(content, str(path))
     spec = official_spec(model, str(path))
     notes = content if isinstance(content, dict) else {}
     meta = {key: notes[key] for key in ("epoch", "date") if isinstance(notes.get(key), int | str)}
@@ -115,9 +114,9 @@ def _check_fits(weights: Weights) -> None:
         raise UserError(f"{weights.source}: does not fit the model it describes in {count}: {shapes}")
 
 
-def _own(content: dict[str, Any], path: Path, ema: bool) -> Weights:
+def _own(content: dict[str, Any], path: Path) -> Weights:
     try:
-        state = (content["ema"] if ema else None) or content["model"]
+        state = content["ema"] or content["model"]
         meta = {key: content[key] for key in ("epoch", "metrics", "config", "hyp")}
         extra = content["resume"] or {}
         spec = ModelSpec.from_dict(plain(content["spec"], str(path)), str(path))

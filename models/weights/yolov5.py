@@ -1,4 +1,4 @@
-"""YOLOv5 checkpoints, read as inert objects by `utils.files.torch_file`: tensors, model YAML, class names."""
+"""YOLOv5 checkpoints, read as inert objects by `utils.files.torch_file`: their tensors, model YAML and class names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _YAML_KEYS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anc
 _OTHER_TASKS = {"Segment": "segments", "Classify": "classifies", "Pose": "estimates poses", "OBB": "finds rotated boxes"}
 
 
-def official_model(content: Any, where: str, *, ema: bool = True) -> InertObject:
-    """The model in a checkpoint: the EMA weights if it has them (and `ema` is on), else the trained ones.
+def official_model(content: Any, where: str) -> InertObject:
+    """The model of a checkpoint: the EMA weights if it has them, else the trained ones.
 
     Raises:
         UserError: not a YOLOv5 checkpoint.
@@ -28,13 +28,13 @@ def official_model(content: Any, where: str, *, ema: bool = True) -> InertObject
     if isinstance(content, InertObject):  # torch.save(model)
         return content
     if not isinstance(content, dict):
-        raise UserError(f"{where}: holds {type(content).__name__}, no YOLOv5 checkpoint")
+        raise UserError(f"{where}: contains {type(content).__name__}, not a YOLOv5 checkpoint")
     if content and all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{where}: holds bare tensors without their model; give the YOLOv5 checkpoint they come from")
-    model = (content.get("ema") if ema else None) or content.get("model")
+        raise UserError(f"{where}: contains tensors without their model; use the original YOLOv5 checkpoint")
+    model = content.get("ema") or content.get("model")
     if not isinstance(model, InertObject):
         found = ", ".join(map(str, content)) or "nothing"
-        raise UserError(f"{where}: no YOLOv5 checkpoint: it has no model (its keys: {found[:200]})")
+        raise UserError(f"{where}: not a YOLOv5 checkpoint: it has no model (its keys: {found[:200]})")
     return model
 
 
@@ -47,7 +47,7 @@ def official_spec(model: InertObject, where: str) -> ModelSpec:
     state = _attributes(model, where)
     content = state.get("yaml")
     if model.type.module.startswith("ultralytics.") or not isinstance(content, dict) or "head" not in content:
-        raise UserError(f"{where}: holds a {model.type}, which is no YOLOv5 detector")
+        raise UserError(f"{where}: contains a {model.type}, which is not a YOLOv5 detector")
     content = plain({key: content[key] for key in _YAML_KEYS if key in content}, where)
     for row in content["head"] if isinstance(content["head"], list) else ():
         name = row[2] if isinstance(row, list) and len(row) > 2 else None
@@ -74,7 +74,7 @@ def official_state(model: InertObject, where: str) -> dict[str, Tensor]:
                 if tensor is None or name in passing or (kind == "_buffers" and name == "anchor_grid"):
                     continue
                 if not isinstance(tensor, Tensor):
-                    raise UserError(f"{where}: {prefix}{name} is a tensor of a kind that cannot be read")
+                    raise UserError(f"{where}: {prefix}{name} is an unsupported kind of tensor")
                 if id(tensor) not in converted:
                     converted[id(tensor)] = tensor.float().clone() if tensor.is_floating_point() else tensor.clone()
                 state[f"{prefix}{name}"] = converted[id(tensor)]
@@ -93,7 +93,7 @@ def plain(value: Any, where: str) -> Any:
         nonlocal left
         left -= 1
         if left < 0 or depth < 0:
-            raise UserError(f"{where}: the model YAML in it is nested too deeply or too long")
+            raise UserError(f"{where}: its model YAML is nested too deeply or too long")
         if isinstance(value, dict):
             return {copy(k, 0): copy(v, depth - 1) for k, v in value.items()}
         if isinstance(value, list | tuple):
@@ -103,20 +103,20 @@ def plain(value: Any, where: str) -> Any:
         if type(value) is int and abs(value) < 1 << 63:
             return value
         if type(value) in (str, int):
-            raise UserError(f"{where}: the model YAML in it holds a text or number that is too long")
-        raise UserError(f"{where}: the model YAML in it holds a {value.type if isinstance(value, InertObject) else type(value).__name__}")
+            raise UserError(f"{where}: its model YAML contains a string or number that is too long")
+        raise UserError(f"{where}: its model YAML contains a {value.type if isinstance(value, InertObject) else type(value).__name__}")
 
     return copy(value, 10)
 
 
 def _modules(model: InertObject, where: str) -> Iterator[tuple[str, InertObject]]:
-    """Every module below `model` with the prefix of its keys; one that is used twice comes twice."""
+    """`model` and all its submodules, each with the prefix of its state_dict keys; a shared one several times."""
     waiting, count = [("", model)], 0
     while waiting:
         prefix, module = waiting.pop()
         count += 1
         if count > _MAX_MODULES or len(prefix) > 1000:
-            raise UserError(f"{where}: its modules are nested without end")
+            raise UserError(f"{where}: its modules are nested too deeply")
         yield prefix, module
         children = _mapping(_attributes(module, where).get("_modules"), where)
         waiting += [(f"{prefix}{name}.", child) for name, child in reversed(children.items()) if isinstance(child, InertObject)]
@@ -130,7 +130,7 @@ def _mapping(value: object, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise UserError(f"{where}: a module in it is not as PyTorch writes modules")
+        raise UserError(f"{where}: it contains a module in a format that PyTorch does not write")
     return value
 
 
@@ -158,7 +158,7 @@ def _names(names: object, nc: object, where: str) -> list[str] | None:
     else:
         given = dict(enumerate(names)) if isinstance(names, list | tuple) else {}
     if type(nc) is not int or not 1 <= nc <= _MAX_VALUES:
-        return None  # the spec refuses it
+        return None  # rejected by ModelSpec
     if set(given) != set(range(nc)):
-        LOG.warning("%s: has %d class names for %d classes; the head's count holds", where, len(given), nc)
+        LOG.warning("%s: has %d class names for %d classes; using the number of classes of the head", where, len(given), nc)
     return [given[i] if isinstance(given.get(i), str) else f"class{i}" for i in range(nc)]

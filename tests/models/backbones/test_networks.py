@@ -251,13 +251,13 @@ def test_tables_of_larger_images_are_resized(tmp_path: Path) -> None:
 
 def test_another_architectures_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save(HorNet(3, 16, depths=(1, 1, 1, 1)).state_dict(), tmp_path / "wide.pth")
-    with pytest.raises(UserError, match=r"wide.pth: not weights of this HorNet: downsample.*0.weight is \(16, 3, 4, 4\), it has \(8,"):
+    with pytest.raises(UserError, match=r"wide.pth: not weights of this HorNet: downsample.*0.weight is \(16, 3, 4, 4\) in the file, \(8,"):
         HorNet(3, 8, depths=(1, 1, 1, 1), pretrained=str(tmp_path / "wide.pth"))
     torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "head.pth")
-    with pytest.raises(UserError, match=r"not weights of this CoTNet: .* tensors are missing, conv1.weight first"):
+    with pytest.raises(UserError, match=r"not weights of this CoTNet: .* tensors are missing, the first is conv1.weight"):
         CoTNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "head.pth"))
     torch.save([1], tmp_path / "list.pth")
-    with pytest.raises(UserError, match="holds no state dict"):
+    with pytest.raises(UserError, match="contains no state_dict"):
         CoTNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "list.pth"))
     with pytest.raises(UserError, match="no such file"):
         CoTNet(3, 8, (1, 1, 1, 1), pretrained=str(tmp_path / "none.pth"))
