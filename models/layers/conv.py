@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.join import join
+from models.layers.norm import factor_and_shift
 from models.registry import project, register
 
 Size = int | tuple[int, int]
@@ -32,13 +33,8 @@ def same_padding(kernel: Size, dilation: int = 1) -> Size:
 @torch.no_grad()
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Make a convolution, in place and with bias, compute ``norm(conv(x))`` of evaluation mode."""
-    assert norm.running_mean is not None, "no running statistics to fold"
-    assert norm.running_var is not None, "no running statistics to fold"
-    gain = torch.rsqrt(norm.running_var + norm.eps)
-    bias = -norm.running_mean * gain if conv.bias is None else (conv.bias - norm.running_mean) * gain
-    if norm.affine:
-        gain, bias = gain * norm.weight, bias * norm.weight + norm.bias
-    conv.weight = nn.Parameter(conv.weight * gain.view(-1, 1, 1, 1), requires_grad=conv.weight.requires_grad)
+    factor, bias = factor_and_shift(norm, conv.bias)
+    conv.weight = nn.Parameter(conv.weight * factor.view(-1, 1, 1, 1), requires_grad=conv.weight.requires_grad)
     conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
 
 
