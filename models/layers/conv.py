@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from models.layers.join import join
 from models.layers.norm import factor_and_shift
-from models.registry import project, register
+from models.registry import LayerPlan, Row, Scale, Width, project, register
 
 Size = int | tuple[int, int]
 
@@ -48,7 +49,15 @@ def fold_members(module: nn.Module, *pairs: tuple[str, str]) -> None:
             setattr(module, norm_name, nn.Identity())
 
 
-@register(project, example=(48, 3, 2))
+def _convolution(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
+    """`project`; an activation may stand in sixth place, where it did before YOLOv5 had a dilation: [64, 3, 2, null, 1, nn.ReLU()]."""
+    args = row.args
+    if len(args) == 6 and isinstance(args[5], bool | nn.Module):
+        args = (*args[:5], 1, args[5])
+    return project(dataclasses.replace(row, args=args), inputs, scale)
+
+
+@register(_convolution, example=(48, 3, 2))
 class Conv(nn.Module):
     """Convolution, batch norm, activation (YOLOv5).
 

@@ -59,18 +59,20 @@ class ReOrg(SpaceToDepth):
 
 @register(_four_times)
 class DWT(nn.Module):
-    """One level of the orthonormal Haar wavelet transform (Mallat, 1989), the four bands side by side.
+    """One level of the Haar wavelet transform (Mallat, 1989), scaled as in YOLOR so that values between 0 and 1 stay there.
 
-    For pixels a b over c d: (a + b + c + d) / 2, (a + b - c - d) / 2, (a - b + c - d) / 2, (a - b - c + d) / 2.
+    For pixels a b over c d: the means (a + b + c + d) / 4 of all channels, then of each channel 1/2 + (a + b - c - d) / 4,
+    1/2 + (a - b + c - d) / 4 and 1/2 + (a - b - c + d) / 4.
 
     Shape:
         (B, C, H, W) -> (B, 4C, ceil(H / 2), ceil(W / 2)), zeros beyond an odd border
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        a, c, b, d = _phases(pad_to_multiple(x, 2) / 2)
+        a, c, b, d = _phases(pad_to_multiple(x, 2) / 4)
         top, bottom, left, right = a + b, c + d, a - b, c - d
-        return torch.cat((top + bottom, top - bottom, left + right, left - right), 1)
+        details = torch.stack((top - bottom, left + right, left - right), 2) + 0.5
+        return torch.cat((top + bottom, details.flatten(1, 2)), 1)
 
 
 @register(project, example=(48,))
