@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from models.arguments import positive
-from models.registry import preserve, register
+from models.layers.conv import Conv
+from models.layers.csp import C3
+from models.registry import preserve, register, stack
 
 
 @register(preserve, example=(4,))
@@ -41,3 +43,34 @@ class GCBlock(nn.Module):
         weights = self.attention(x).flatten(2)  # (B, 1, H * W)
         context = torch.matmul(x.flatten(2), weights.transpose(1, 2).to(x.dtype))  # (B, C, 1)
         return x + self.channel_add_conv(context[..., None])
+
+
+class _ContextBottleneck(nn.Module):
+    """YOLOv5's bottleneck with a context block at the end of its branch, where the paper puts it: (B, width, H, W) -> the same."""
+
+    def __init__(self, width: int, shortcut: bool, g: int, reduction: int) -> None:
+        super().__init__()
+        self.cv1, self.cv2 = Conv(width, width, 1), Conv(width, width, 3, g=g)
+        self.gc = GCBlock(width, reduction)
+        self.add = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.gc(self.cv2(self.cv1(x)))
+        return x + y if self.add else y
+
+
+@register(stack, example=(48,))
+class C3GC(C3):
+    """`C3` whose inner blocks end with a `GCBlock`.
+
+    Args:
+        c1, c2, n, shortcut, g, e: as in `C3`.
+        reduction: as in `GCBlock`.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, H, W), any H, W >= 1
+    """
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5, reduction: int = 16) -> None:
+        super().__init__(c1, c2, 0, shortcut, g, e)
+        self.m = nn.Sequential(*(_ContextBottleneck(int(c2 * e), shortcut, g, reduction) for _ in range(n)))

@@ -8,20 +8,35 @@ import pytest
 import torch
 
 from models import build_model
+from models.attention.acmix import ACmix
+from models.attention.axial import AxialTransformer
 from models.attention.bot import C3BoT
 from models.attention.cbam import CBAM
 from models.attention.coord import CoordAtt
 from models.attention.cot import C3CoT
 from models.attention.criss_cross import CrissCross
 from models.attention.double_attention import DoubleAttention
-from models.attention.global_context import GCBlock
+from models.attention.dual import DualAttention
+from models.attention.effective_se import EffectiveSE
+from models.attention.gam import GAM
+from models.attention.global_context import C3GC, GCBlock
 from models.attention.gnconv import C3Hor, GnConv, HorBlock
+from models.attention.nam import NAM
+from models.attention.parnet import ParNetBlock
+from models.attention.polarized import PolarizedAttention
+from models.attention.s2 import S2Attention
 from models.attention.se import SE
+from models.attention.seam import SEAM, MultiSEAM
+from models.attention.second_order import SOCA
 from models.attention.selective_kernel import SKConv
+from models.attention.shuffle import ShuffleAttention
 from models.attention.simam import SimAM
+from models.attention.spatial_group import SGE
+from models.attention.swin import C3Swin, C3SwinV2
 from models.attention.triplet import TripletAttention
 from models.backbones.hornet import HorNet
 from models.build import build_layers
+from models.registry import Row, Scale, lookup
 from models.spec.model_spec import ModelSpec
 from models.yoloair import differences
 from utils.config import ROOT, read_yaml
@@ -39,6 +54,29 @@ INSERTED = {  # a row after the last C3 of the neck, whose nominal width is 1024
     "CBAM": CBAM,
     "SimAM": SimAM,
 }
+FORMS: list[tuple[str, list[Any], Any]] = [  # rows as in YOLOAir's files, and what they stand for at a width
+    ("DoubleAttention", [512, 128, 128, 8], lambda c: DoubleAttention(c, 128, 128)),
+    ("GlobalContextBlock", [512, 0.25, 2, 16], lambda c: GCBlock(c, 4)),
+    ("TripletAttention", [2], TripletAttention),
+    ("NAMAttention", [1024], NAM),
+    ("GAMAttention", [1024, 1024], GAM),
+    ("ShuffleAttention", [1024], ShuffleAttention),
+    ("SOCA", [1024], SOCA),
+    ("PSA_s", [512, 512, False], PolarizedAttention),
+    ("ParNetAttention", [512, 0.5, 2], ParNetBlock),
+    ("SpatialGroupEnhance", [8, 0.5], lambda c: SGE(c, 8)),
+    ("DANet", [512, 512, False], DualAttention),
+    ("AxialImageTransformer", [512, 2, False], lambda c: AxialTransformer(c, 2)),
+    ("S2Attention", [1024], S2Attention),
+    ("ACmix", [1024], ACmix),
+    ("ACmix", [1024, 1024], ACmix),
+    ("EffectiveSELayer", [1024], EffectiveSE),
+    ("SEAM", [1024, 1, 16], lambda c: SEAM(c, 1, 16)),
+    ("MultiSEAM", [1024, 1, 3, [6, 7, 8], 16], lambda c: MultiSEAM(c, 1, 3, (6, 7, 8), 16)),
+    ("Swin_Transformer_A", [256, 256], lambda c: C3Swin(c, c, 1)),
+    ("Swin_v2_A", [512, 512], lambda c: C3SwinV2(c, c, 1)),
+    ("SwinV2_CSPB", [1024, 1024], lambda c: C3SwinV2(c, c, 1)),
+]
 
 
 def table(changes: dict[int, list[Any]] | None = None, after: list[Any] | None = None, size: str = "s") -> dict[str, Any]:
@@ -71,6 +109,31 @@ def test_a_row_that_repeats_its_width(name: str, size: str) -> None:
     assert layer.energy_lambda == 1e-4 if name == "SimAM" else True
 
 
+@pytest.mark.parametrize(("name", "args", "build"), FORMS, ids=[f"{name}-{args}" for name, args, _ in FORMS])
+def test_the_forms_of_their_files_load_at_every_size(name: str, args: list[Any], build: Any) -> None:
+    entry = lookup(name)
+    for depth, width in SIZES.values():
+        c = int(1024 * width)
+        plan = entry.rule(Row(1, (0,), 1, name, tuple(args), "1"), [c], Scale(depth, width))
+        with torch.device("meta"):
+            layer, plain = entry.build(*plan.args), build(c)
+        assert type(layer) is type(plain)
+        assert plan.out == c
+        assert {n: p.shape for n, p in layer.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+
+
+def test_a_model_of_their_rows_trains_and_predicts() -> None:
+    chain = [[-1, 1, name, args] for name, args, _ in FORMS if "MultiSEAM" not in name]
+    content = table({6: [-1, 9, "C3STR", [512]], 13: [-1, 3, "C3GC", [512, False]]}, size="n")
+    rows = [*content["head"][:-1], *chain, [[17, 20, 23 + len(chain)], 1, "Detect", ["nc", "anchors"]]]
+    model = build_model({**content, "head": rows}, nc=2)
+    maps = model.train()(torch.rand(2, 3, 64, 96))
+    sum(m.square().mean() for m in maps).backward()
+    last = [p for p in model.parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not last
+    assert all(m.isfinite().all() for m in model.eval()(torch.rand(1, 3, 64, 96)))
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_horblock_in_place_of_the_backbones_c3(size: str) -> None:
     changes = {2: [-1, 3, "HorBlock", [128]], 4: [-1, 6, "HorBlock", [256]], 6: [-1, 9, "HorBlock", [512]], 8: [-1, 3, "HorBlock", [1024]]}
@@ -82,7 +145,7 @@ def test_horblock_in_place_of_the_backbones_c3(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("name", "inner"), [("CoT3", C3CoT), ("BoT3", C3BoT), ("C3HB", C3Hor)])
+@pytest.mark.parametrize(("name", "inner"), [("CoT3", C3CoT), ("BoT3", C3BoT), ("C3HB", C3Hor), ("C3STR", C3Swin), ("C3GC", C3GC)])
 def test_csp_rows(name: str, inner: type, size: str) -> None:
     changes = {8: [-1, 3, name, [1024]], 13: [-1, 3, name, [512, False]], 23: [-1, 3, name, [1024, False]]}
     layers = built(table(changes, size=size))
