@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from utils.data.config import DataConfig
 from utils.data.index import Index
 from utils.data.labels.coco import class_map, coco_annotations, read_coco
-from utils.data.labels.find_files import ListedImage, entry_images, read_source, with_labels
+from utils.data.labels.find_files import ListedImage, entry_images, with_labels
+from utils.data.labels.image_lists import read_source
 from utils.data.labels.label_report import DataFinding, FileFindings, ImageAnnotations, LabelReport
 from utils.data.labels.voc import read_voc
 from utils.data.labels.yolo import read_yolo
@@ -256,7 +257,7 @@ def _read_annotations(image: ListedImage, size: tuple[int, int], classes: dict[s
         findings = FileFindings(image.label)
         findings.drop("file", f"cannot be read ({image.content.strerror if image.content else ''})")
         return ImageAnnotations(findings)
-    if image.label.suffix == ".xml":
+    if image.label.suffix.lower() == ".xml":
         return read_voc(image.label, image.content, classes, size)
     return read_yolo(image.label, image.content, nc)
 

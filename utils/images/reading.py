@@ -20,7 +20,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from utils.errors import UserError
 from utils.files.safe_open import open_regular, read_regular
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".dng", ".gif", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".apng", ".avif", ".bmp", ".dib", ".dng", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".mpo", ".pbm"),
+        *(".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
+    )
+)
 VIDEO_SUFFIXES = frozenset({".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 """A .gif is in both: a dataset takes its first frame, detect.py plays it."""
 

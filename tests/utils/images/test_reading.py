@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.images.reading import ImageError, check_image, decode_image, read_image
+from utils.images.reading import IMAGE_SUFFIXES, ImageError, check_image, decode_image, read_image
 
 CORNERS = np.zeros((32, 64, 3), np.uint8)  # RGB: red top left, blue top right, green bottom left, black bottom right
 CORNERS[:16, :32], CORNERS[:16, 32:], CORNERS[16:, :32] = (255, 0, 0), (0, 0, 255), (0, 255, 0)
@@ -209,3 +209,12 @@ def test_the_fruits_with_wrong_suffixes(shared: Path) -> None:
         path = shared / "fruits" / "train" / f"{name}.jpg"
         assert read_image(path).shape == shape
         assert check_image(path) == shape[:2]
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".dng", ".pfm"}))  # Pillow writes no raw image, and grey floats only
+def test_each_suffix_that_a_dataset_may_have(tmp_path: Path, suffix: str) -> None:
+    kind = Image.registered_extensions().get(suffix)
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow cannot write {suffix}")
+    path = save(tmp_path / f"a{suffix}", "1" if suffix == ".pbm" else "L" if suffix == ".pgm" else "RGB")
+    assert check_image(path) == read_image(path).shape[:2] == (32, 64)

@@ -12,8 +12,9 @@ import numpy as np
 from utils.data.config import DataConfig
 from utils.data.doctor.findings import FindingGroup, ScannedSplit, box_pixels
 from utils.data.index import Index
-from utils.data.labels.find_files import LABEL_SUFFIXES, FolderListings, is_image_name, label_folders
+from utils.data.labels.find_files import LABEL_SUFFIXES, is_image_name, label_folders
 from utils.data.labels.label_report import KINDS
+from utils.data.labels.match_names import FolderListings
 from utils.geometry import iou
 
 TINY = 3.0

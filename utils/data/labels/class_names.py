@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.data.labels.coco import coco_names
-from utils.data.labels.find_files import entry_images, read_source, with_labels
+from utils.data.labels.find_files import entry_images, with_labels
+from utils.data.labels.image_lists import read_source
 from utils.data.labels.voc import class_names
 from utils.data.labels.yolo import count_classes
 from utils.errors import UserError
@@ -74,7 +75,7 @@ def names_from_labels(
 def _from_files(labels: list[Path], root: Path, nc: int | None) -> list[str]:
     used: set[str] = set()
     for label in labels:
-        if label.suffix == ".xml":
+        if label.suffix.lower() == ".xml":
             used |= class_names(_read_lenient(label))
     if used:
         return sorted(used)

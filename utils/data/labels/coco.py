@@ -9,12 +9,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.labels.find_files import CocoImage, FolderListings
+from utils.data.labels.find_files import CocoImage
+from utils.data.labels.image_lists import tails
 from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
+from utils.data.labels.match_names import FolderListings
 from utils.data.labels.voc import choose_frame
 from utils.errors import UserError, nearest
 
@@ -63,11 +66,11 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     near = (path.parent, path.parent.parent, root)
     below = ("", f"images/{split}", "images", split)
     places = [images] if images else list(dict.fromkeys(base / sub for base in near for sub in below))
-    folders = FolderListings()
+    listings = FolderListings()
     found = []
     for key, entry in entries.items():
         height, width = (int(side) if _is_number(side) else 0 for side in (entry.get("height"), entry.get("width")))
-        found.append(CocoImage(_locate(entry["file_name"], places, folders), key, (height, width), grouped.get(key, [])))
+        found.append(CocoImage(_locate(entry["file_name"], places, listings), key, (height, width), grouped.get(key, [])))
     return CocoFile(path, found, category_names(path, document), findings)
 
 
@@ -163,14 +166,22 @@ def coco_names(path: Path, content: bytes) -> list[str]:
     return list(category_names(path, _load(path, content)).values())
 
 
-def _locate(name: str, places: Sequence[Path], folders: FolderListings) -> Path:
-    """Return the path of an image that a JSON names, in the first of `places` that has it."""
-    relative = Path(name.replace("\\", "/"))
-    for form in (relative, relative.name):  # the name alone where it is a path of another machine or layout
-        for candidate in (place / form for place in places):
-            if folders.holds(str(candidate.parent), candidate.name):
-                return candidate
-    return places[0] / relative
+def _locate(name: str, places: Sequence[Path], listings: FolderListings) -> Path:
+    """Return the path of an image that a JSON names, in the first of `places` that has it.
+
+    Leading folders are dropped where they are those of another machine or layout; Label Studio's ``?d=`` holds a path.
+    """
+    written = name.replace("\\", "/")
+    path = unquote(written.partition("?d=")[2]) or written
+    for form in (path, *tails(path)):
+        for place in map(str, places):
+            if found := listings.find_path(place, form):
+                return found
+        if not Path(form).suffix:
+            stems = ((str(place / form), listings.find_stem(str((place / form).parent), Path(form).name)) for place in places)
+            if stem := next(((where, stem) for where, stem in stems if stem), None):
+                return Path(stem[0]).with_name(stem[1])
+    return places[0] / path
 
 
 def _load(path: Path, content: bytes) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from utils.data.labels.image_lists import read_list
+from utils.data.labels.match_names import FolderListings
 from utils.errors import UserError
-from utils.files.safe_open import read_regular
 from utils.images.reading import IMAGE_SUFFIXES
 from utils.log import LOG
 
 LABEL_SUFFIXES = (".txt", ".xml")
-_MAX_LIST_BYTES = 1 << 30
 
 
 class CocoImage(NamedTuple):
@@ -39,38 +39,6 @@ class ListedImage(NamedTuple):
     content: bytes | OSError | None = None
     coco: CocoImage | None = None
     coco_classes: Mapping[int, int] | None = None
-
-
-class FolderListings:
-    """The names in each folder, listed once, so that a hundred thousand look-ups need a few calls."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, frozenset[str]] = {}
-
-    def holds(self, folder: str, name: str) -> bool:
-        """Whether `folder` exists and has an entry called `name`."""
-        return name in self.names(folder)
-
-    def names(self, folder: str) -> frozenset[str]:
-        """Return the names in `folder`; none where it cannot be listed."""
-        if folder not in self._names:
-            try:
-                self._names[folder] = frozenset(os.listdir(folder or "."))  # noqa: PTH208 - of a string
-            except (OSError, ValueError):  # ValueError: an invalid path
-                self._names[folder] = frozenset()
-        return self._names[folder]
-
-
-def read_source(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file that a dataset names.
-
-    Raises:
-        UserError: it cannot be read, or is larger.
-    """
-    try:
-        return read_regular(path, max_bytes)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -126,43 +94,33 @@ def entry_images(entry: Path) -> list[Path]:
     return read_list(entry)
 
 
-def read_list(path: Path) -> list[Path]:
-    """Return the images that a .txt list names, one a line.
-
-    A line is an absolute path, or relative to the list's folder or else to the working directory. A line without suffix is an
-    identifier as in VOC's ``ImageSets/Main/*.txt``: the image is ``JPEGImages/<identifier>.jpg`` two folders up.
-
-    Raises:
-        UserError: the list cannot be read.
-    """
-    text = read_source(path, _MAX_LIST_BYTES).decode("utf-8-sig", errors="surrogateescape")
-    folders = FolderListings()
-    images = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        image = path.parent / line  # an absolute line replaces the folder
-        if not os.path.splitext(line)[1]:  # noqa: PTH122
-            image = path.parent.parent.parent / "JPEGImages" / f"{line.split()[0]}.jpg"  # VOC's per-class lists have a second column
-        elif not folders.holds(str(image.parent), image.name) and folders.holds(str(Path(line).parent), Path(line).name):
-            image = Path.cwd() / line
-        images.append(image)
-    return images
-
-
 def with_labels(images: Iterable[Path], labels: Path | None = None) -> Iterator[ListedImage]:
     """Pair each image with its label file.
 
     Searched in this order: in `labels`, where given; in the folder that has ``labels`` (then ``annotations``, ``Annotations``) for the
-    last ``images`` (or ``JPEGImages``) of the image's path; beside the image; in ``../labels``, ``../Annotations``.
+    last ``images`` (or ``JPEGImages``) of the image's path; beside the image; in ``../labels``, ``../Annotations``. A label file whose
+    name is written otherwise (see `match_names`) is taken where no other image in the folder has a better claim to it.
     """
-    folders = FolderListings()
+    listings = FolderListings()
     places: dict[str, tuple[str, ...]] = {}
     for image in images:
         folder, name = os.path.split(image)
         stem = os.path.splitext(name)[0]  # noqa: PTH122
         if folder not in places:
-            places[folder] = (str(labels),) if labels else tuple(str(p) for p in label_folders(Path(folder)))
-        found = next((f"{p}/{stem}{s}" for p in places[folder] for s in LABEL_SUFFIXES if folders.holds(p, stem + s)), None)
-        yield ListedImage(image, Path(found) if found else None)
+            every = (str(labels),) if labels else tuple(str(p) for p in label_folders(Path(folder)))
+            places[folder] = tuple(place for place in every if listings.names(place))
+        found = next((f"{p}/{stem}{s}" for p in places[folder] for s in LABEL_SUFFIXES if stem + s in listings.names(p)), None)
+        yield ListedImage(image, Path(found) if found else _similar_label(folder, name, places[folder], listings))
+
+
+def _similar_label(folder: str, name: str, places: Iterable[str], listings: FolderListings) -> Path | None:
+    stem = os.path.splitext(name)[0]  # noqa: PTH122
+    for place in places:
+        for suffix in LABEL_SUFFIXES:
+            label = listings.find_stem(place, stem, (suffix,))
+            if label and listings.find_stem(folder, os.path.splitext(label)[0]) == name:  # noqa: PTH122
+                return Path(place, label)
+    return None
 
 
 def label_folders(folder: Path) -> Iterator[Path]:
