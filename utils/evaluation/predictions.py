@@ -44,13 +44,19 @@ def category_ids(names: Mapping[int, str], sources: Sequence[Path]) -> dict[int,
 
 
 def write_json(path: Path, found: Detections, index: Index, ids: Mapping[int, int]) -> None:
-    """Write a COCO results file: left, top, width, height in pixels to 3 decimals, the score to 5."""
+    """Write a COCO results file: left, top, width, height in pixels to 3 decimals, the score to 5.
+
+    Ids of images that are not all different, as 1 for ``day/001.jpg`` and ``night/001.jpg``, are replaced by names that are.
+    """
+    names = [file.with_suffix("").as_posix() for file in label_files(index.paths)]
+    image_ids = index.image_ids if len(set(index.image_ids)) == len(index.paths) else names
     entries = []
     for i, detections in found:
         columns = (to_xywh(detections[:, :4]), detections[:, 4], detections[:, 5].astype(int))
         for box, score, cls in zip(*(column.tolist() for column in columns), strict=True):
             bbox = [round(v, 3) for v in box]
-            entries.append({"image_id": index.image_ids[i], "category_id": ids[cls], "bbox": bbox, "score": round(score, 5)})
+            entry = {"image_id": image_ids[i], "category_id": ids[cls], "bbox": bbox, "score": round(score, 5)}
+            entries.append(entry | {"file_name": Path(names[i]).with_name(index.paths[i].name).as_posix()})
     path.write_text(json.dumps(entries), encoding="utf-8")
 
 

@@ -35,9 +35,27 @@ def test_a_json_says_its_own_ids(tmp_path: Path) -> None:
 def test_json_rows(tmp_path: Path) -> None:
     write_json(tmp_path / "p.json", [(0, ROWS), (1, ROWS[:0])], INDEX, {0: 5, 1: 6})
     assert json.loads((tmp_path / "p.json").read_text()) == [
-        {"image_id": 7, "category_id": 6, "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.12346},
-        {"image_id": 7, "category_id": 5, "bbox": [0.0, 0.0, 100.0, 50.0], "score": 0.9},
+        {"image_id": 7, "category_id": 6, "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.12346, "file_name": "a.jpg"},
+        {"image_id": 7, "category_id": 5, "bbox": [0.0, 0.0, 100.0, 50.0], "score": 0.9, "file_name": "a.jpg"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "stems", "ids", "names"),
+    [
+        (("d/day/001.jpg", "d/night/001.jpg"), (1, 1), ["day/001", "night/001"], ["day/001.jpg", "night/001.jpg"]),
+        (("d/001.jpg", "d/1.jpg"), (1, 1), ["001", "1"], ["001.jpg", "1.jpg"]),
+        (("d/a.jpg", "d/a.png"), ("a", "a"), ["a.jpg", "a.png"], ["a.jpg", "a.png"]),
+        (("d/v1.2.jpg", "d/v1.3.jpg"), ("v1.2", "v1.3"), ["v1.2", "v1.3"], ["v1.2.jpg", "v1.3.jpg"]),
+    ],
+)
+def test_every_image_has_an_id_of_its_own(
+    tmp_path: Path, paths: tuple[str, ...], stems: tuple[int | str, ...], ids: list[str], names: list[str]
+) -> None:
+    index: Any = SimpleNamespace(paths=tuple(map(Path, paths)), image_ids=stems)
+    write_json(tmp_path / "p.json", [(0, ROWS[:1]), (1, ROWS[:1])], index, {0: 0, 1: 1})
+    entries = json.loads((tmp_path / "p.json").read_text())
+    assert ([e["image_id"] for e in entries], [e["file_name"] for e in entries]) == (ids, names)
 
 
 @pytest.mark.parametrize(("confidence", "first"), [(False, "1 0.2 0.2 0.2 0.2"), (True, "1 0.2 0.2 0.2 0.2 0.123456")])
