@@ -63,6 +63,7 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> ModelAndData:
     from utils.data.config import load_data
     from utils.data.scan import load_index
     from utils.device import keep_freed_memory, select_device
+    from utils.evaluation.evaluate import warn_unmeasurable
 
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)
@@ -80,6 +81,7 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> ModelAndData:
     split = cfg.task if cfg.task in ("train", "val", "test") else "val"
     index = load_index(data, split, single_cls=cfg.single_cls, classes=cfg.classes)
     index.report.log()
+    warn_unmeasurable(index)
     return ModelAndData(cfg, model.to(memory_format=torch.channels_last), data, index, split)
 
 
@@ -154,13 +156,13 @@ def report(cfg: ValConfig, evaluation: Evaluation) -> None:
 def write_metrics(folder: Path, bench: ModelAndData, evaluation: Evaluation) -> None:
     """Write metrics.json, per_class.csv, confusion_matrix.csv, and their charts."""
     from utils.evaluation.confusion import write_confusion
-    from utils.evaluation.metrics import write_per_class
+    from utils.evaluation.metrics import plain_numbers, write_per_class
 
     m, cfg = evaluation.metrics, bench.cfg
     names = [bench.index.names[c] for c in range(bench.index.nc)]
     content = {
         **m.summary(),
-        "yolov5": dataclasses.asdict(m.yolov5),
+        "yolov5": plain_numbers(dataclasses.asdict(m.yolov5)),
         "speed_ms": evaluation.speeds,
         "split": bench.split,
         "settings": dataclasses.asdict(cfg),

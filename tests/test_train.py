@@ -150,6 +150,17 @@ def test_rect_single_class_noval_nosave(cfg, tiny_dataset, tmp_path):
     assert load_checkpoint(folder / "weights" / "last.pt")["names"] == {0: "item"}
 
 
+def test_a_val_split_without_objects_leaves_the_last_epoch_as_the_best(cfg, tiny_dataset, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_dataset.parent, data)
+    shutil.rmtree(data / "labels" / "val")
+    folder = start(cfg, data / tiny_dataset.name, tmp_path / "runs", "--epochs", "2", "--patience", "1")
+    assert "val: no labelled object, so nothing can be measured" in capsys.readouterr().out
+    assert [row["metrics/mAP_0.5"] for row in rows(folder)] == ["nan", "nan"]
+    assert load_checkpoint(folder / "weights" / "best.pt")["epoch"] == 1
+    assert json.loads((folder / "metrics.json").read_text())["ap"] is None
+
+
 def test_a_run_over_an_older_one_leaves_its_own_best(cfg, tiny_dataset, tmp_path, monkeypatch):
     over = ("--nosave", "--exist-ok", "--name", "same")
     start(cfg, tiny_dataset, tmp_path, "--epochs", "1", "--seed", "1", *over)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,22 @@ def test_a_run_folder_holds_everything(weights: Path, tiny_dataset: Path, tmp_pa
     assert len(matrix) == len(matrix[0])
     assert sum(int(v) for row in matrix[1:] for v in row[1:]) >= figures["instances"]
     for row in json.loads((folder / "tiny_predictions.json").read_text()):
-        assert set(row) == {"image_id", "category_id", "bbox", "score"}
+        assert set(row) == {"image_id", "category_id", "bbox", "score", "file_name"}
+
+
+def test_a_split_without_objects_is_not_measured(
+    weights: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(tiny_dataset.parent / "images" / "val", images)
+    content = yaml.safe_load(tiny_dataset.read_text())
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump({"train": "images", "val": "images", "names": content["names"]}))
+    main(flags(weights, tmp_path / "bare.yaml", tmp_path / "runs"))
+    out = capsys.readouterr().out
+    assert "val: no labelled object, so nothing can be measured" in out
+    assert "AP nan, AP50 nan" in out
+    metrics = json.loads((tmp_path / "runs" / "exp" / "metrics.json").read_text())
+    assert (metrics["ap"], metrics["precision"], metrics["yolov5"]["map50"]) == (None, None, None)
 
 
 def test_the_table_is_printed(weights: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,15 @@ def evaluate(
     return Evaluation(metrics, detect.mean_loss(ranks), detect.speeds())
 
 
+def warn_unmeasurable(index: Index) -> None:
+    """Warn of a split without objects, on which no metric is defined."""
+    if not index.report.boxes:
+        LOG.warning(
+            "%s: no labelled object, so nothing can be measured: P, R and mAP are nan, and the last epoch of a training counts as its best",
+            index.report.split,
+        )
+
+
 def log_row(name: str, images: int, instances: int, *figures: float) -> None:
     """Print a line under `HEADER`."""
     LOG.info("%22s%11d%11d" + "%11.3g" * len(figures), name[:22], images, instances, *figures)

@@ -53,11 +53,11 @@ class YoloV5Metrics:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metrics:
-    """The metrics of a validation. Means are over the classes that have objects, and 0 when there are none.
+    """The metrics of a validation. Means are over the classes that have objects, and NaN where there are none: nothing was measured.
 
     Attributes:
         ap, ap50, ap75: COCO's average precision over IoU 0.50 to 0.95, at 0.50, at 0.75.
-        ap_small, ap_medium, ap_large: AP over objects of that area; NaN without such objects.
+        ap_small, ap_medium, ap_large: AP over objects of that area.
         precision, recall, f1: at IoU 0.5 and at `confidence`, where the smoothed mean F1 is maximal.
         per_class: the classes that have objects.
         ap_per_class: (nc,) AP; a class without objects has the mean.
@@ -85,8 +85,7 @@ class Metrics:
 
     def summary(self) -> dict[str, float | int | None]:
         """The overall metrics as plain data, None for NaN."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.type in {"float", "int"}}
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+        return plain_numbers({f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.type in {"float", "int"}})
 
 
 class Evaluator:
@@ -166,9 +165,9 @@ class Evaluator:
             ap=ap,
             ap50=_mean(coco.ap50),
             ap75=_mean(coco.ap75),
-            ap_small=_mean(coco.small, math.nan),
-            ap_medium=_mean(coco.medium, math.nan),
-            ap_large=_mean(coco.large, math.nan),
+            ap_small=_mean(coco.small),
+            ap_medium=_mean(coco.medium),
+            ap_large=_mean(coco.large),
             precision=p,
             recall=r,
             f1=f1,
@@ -183,10 +182,15 @@ class Evaluator:
         )
 
 
-def _mean(values: NDArray[np.float64], otherwise: float = 0.0) -> float:
-    """Mean of the values that are not NaN."""
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else otherwise
+    return float(known.mean()) if known.size else math.nan
+
+
+def plain_numbers(values: Mapping[str, float | int]) -> dict[str, float | int | None]:
+    """The values for a JSON file, which has no NaN: None in its place."""
+    return {k: None if math.isnan(v) else v for k, v in values.items()}
 
 
 def write_per_class(path: Path, metrics: Metrics) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 
 def fitness(ap50: float, ap: float) -> float:
@@ -16,7 +17,7 @@ class EarlyStopping:
 
     Attributes:
         patience: epochs without improvement after which training stops; 0 never stops.
-        best: fitness of the best epoch so far; -1 before the first validation.
+        best: fitness of the best epoch so far; -1 before the first one that could be measured.
         epoch: the best epoch.
     """
 
@@ -25,7 +26,13 @@ class EarlyStopping:
     epoch: int = 0
 
     def update(self, epoch: int, value: float) -> bool:
-        """Note the fitness of `epoch`; return whether it is the best so far. A tie counts, but is no improvement."""
+        """Note the fitness of `epoch`; return whether it is the best so far. A tie counts, but is no improvement.
+
+        Where nothing can be measured (NaN), the last epoch is the best.
+        """
+        if math.isnan(value):
+            self.epoch = epoch
+            return True
         if value > self.best:
             self.best, self.epoch = value, epoch
         return value == self.best

@@ -9,6 +9,7 @@ from utils.data.config import DataConfig, load_data
 from utils.data.index import Index
 from utils.data.scan import load_index
 from utils.distributed import Ranks, barrier
+from utils.evaluation.evaluate import warn_unmeasurable
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ def open_splits(config: TrainConfig, ranks: Ranks) -> Splits:
     if ranks.first:
         train.report.log()
         val.report.log()
+        warn_unmeasurable(val)
         barrier(ranks)
     train.report.require_boxes()
     return Splits(data, train, val)

@@ -52,7 +52,7 @@ def train_epochs(run: Run, scheduler: CheckpointScheduler, origin: Path | None =
             last, best = epoch + 1 == config.epochs, False
             result = None if config.noval and not last else validate(run, scheduler)
             if result:
-                run.ap = [float(v) for v in result.metrics.ap_per_class]
+                run.ap = [float(v) for v in result.metrics.ap_per_class] if result.metrics.instances else None
                 best = stopping.update(epoch, fitness(result.metrics.ap50, result.metrics.ap))
             early = not last and result is not None and stopping.should_stop(epoch)
             saving = last or early or not config.nosave

@@ -161,12 +161,11 @@ def test_predictions_in_a_crowd_are_no_mistakes() -> None:
 
 
 def test_nothing_to_measure() -> None:
-    m = measure([])
-    assert (m.ap, m.precision, m.instances, m.per_class) == (0, 0, 0, ())
-    assert math.isnan(m.ap_small)
-    assert m.summary()["ap_small"] is None
-    m = measure([(found((0, 0, 9, 9, 0.9, 0)), truth())])
-    assert (m.ap, m.f1, m.yolov5.map) == (0, 0, 0)
+    for images in ([], [(found((0, 0, 9, 9, 0.9, 0)), truth())], [(found(), truth((0, 0, 0, 9, 9), crowd=True))]):
+        m = measure(images)
+        assert (m.instances, m.per_class) == (0, ())
+        assert all(math.isnan(v) for v in (m.ap, m.ap50, m.ap_small, m.precision, m.recall, m.f1, m.yolov5.map50, m.yolov5.map))
+        assert {m.summary()[k] for k in ("ap", "ap50", "ap_small", "precision")} == {None}
     m = measure([(found(), truth((0, 0, 0, 9, 9)))])
     assert (m.ap, m.f1, m.yolov5.map, m.instances) == (0, 0, 0, 1)
 

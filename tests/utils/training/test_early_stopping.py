@@ -1,5 +1,7 @@
 """Fitness and early stopping."""
 
+import math
+
 import pytest
 
 from utils.training.early_stopping import EarlyStopping, fitness
@@ -24,6 +26,12 @@ def test_worse_epochs_are_not_kept_and_patience_0_never_stops():
     stop = EarlyStopping(patience=0)
     assert [stop.update(e, v) for e, v in enumerate([0.3, 0.2, 0.4])] == [True, False, True]
     assert not stop.should_stop(10_000)
+
+
+def test_where_nothing_can_be_measured_the_last_epoch_is_the_best_and_patience_does_not_count():
+    stop = EarlyStopping(patience=1)
+    assert [(stop.update(e, math.nan), stop.should_stop(e)) for e in range(4)] == [(True, False)] * 4
+    assert stop.epoch == 3
 
 
 def test_a_run_that_never_validates_is_not_stopped():
