@@ -26,7 +26,7 @@ from utils.errors import UserError
 CASES = {"model": 1600, "data": 1000, "hyp": 1000, "labels": 2200, "coco": 1200, "voc": 1000, "official": 700, "own": 900, "flags": 1200}
 """How many of each kind; the short form takes a thirtieth."""
 SECONDS = 8.0
-"""A multiple of what the slowest takes: what this catches grows with the square of its input. Exact bounds are counts, in the unit tests."""
+"""Several times what the slowest takes: what it catches grows with the square of its input. Exact bounds are counts, in unit tests."""
 HANG = 30
 GROWTH = 300 << 10
 """kB that the process may have grown in the end: what the kinds load and keep for good."""

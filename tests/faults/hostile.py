@@ -24,7 +24,7 @@ from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.errors import UserError
 
 SECONDS = 8.0
-"""A multiple of what the slowest takes: what this catches grows with the square of its input. Exact bounds are counts, in the unit tests."""
+"""Several times what the slowest takes: what it catches grows with the square of its input. Exact bounds are counts, in unit tests."""
 MEGABYTES = 1000
 
 
