@@ -73,7 +73,9 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
         augment=cfg.augment,
         half=cfg.half,
     )
-    if predictor.shape != predictor.imgsz:
+    if model.fixed_shape and predictor.shape != predictor.imgsz:
+        LOG.info("--imgsz %s is not used: the exported file takes images of %s only", predictor.imgsz, predictor.shape)
+    elif predictor.shape != predictor.imgsz:
         LOG.info("--imgsz %s is rounded up to %s, multiples of the model's stride %d", predictor.imgsz, predictor.shape, model.max_stride)
     return predictor
 
@@ -144,7 +146,8 @@ def explainer(predictor: Predictor, folder: Path, cfg: DetectConfig) -> Attentio
     from models.detector import Detector
     from utils.explain.attention_sheets import AttentionSheets
 
-    assert isinstance(predictor.model, Detector), "the flags allow one file of weights"
+    if not isinstance(predictor.model, Detector):
+        raise UserError(f"--attention: looks into the network, so it needs the .pt that {cfg.weights[0]} was exported from")
     return AttentionSheets(folder, predictor.model, predictor.shape, cfg.attention)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from utils.data.index import Index
     from utils.evaluation.evaluate import Evaluation, Settings
     from utils.evaluation.metrics import Evaluator, Metrics
+    from utils.inference.runtimes.exported import ExportedModel
 
 STUDY_SIZES = range(256, 1537, 128)
 MANY_CLASSES = 50
@@ -43,7 +44,7 @@ class ModelAndData:
     """A model and the split it is evaluated on."""
 
     cfg: ValConfig
-    model: Detector | Ensemble
+    model: Detector | Ensemble | ExportedModel
     data: DataConfig
     index: Index
     split: str
@@ -88,19 +89,24 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> ModelAndData:
 def measure(
     bench: ModelAndData, settings: Settings, *, imgsz: int, rect: bool = True, plots: Path | None = None
 ) -> tuple[Evaluation, Evaluator]:
-    """Evaluate at an image size, rounded up to the model's stride."""
+    """Evaluate at an image size, rounded up to the model's stride; at its own and in squares where an exported file has a fixed one."""
     from utils.data.loading.loader import val_loader
     from utils.evaluation.evaluate import evaluate
     from utils.evaluation.metrics import Evaluator
     from utils.geometry import ceil_to_stride
 
-    cfg, stride = bench.cfg, bench.model.max_stride
-    size = ceil_to_stride(imgsz, stride)
-    if size != imgsz:
+    cfg, stride, fixed = bench.cfg, bench.model.max_stride, bench.model.fixed_shape
+    size = fixed[0] if fixed else ceil_to_stride(imgsz, stride)
+    if fixed and (fixed[1] != size or cfg.task == "study"):
+        found = f"{cfg.weights[0]}: takes images of {fixed[0]} x {fixed[1]} only"
+        raise UserError(f"{found}, --task {cfg.task} needs {'any size' if cfg.task == 'study' else 'squares'}; export with --dynamic")
+    if fixed and size != imgsz:
+        LOG.info("--imgsz %d is not used: the exported file takes images of %d x %d only", imgsz, size, size)
+    elif size != imgsz:
         LOG.info("--imgsz %d is not a multiple of the model's stride %d; using %d", imgsz, stride, size)
     evaluator = Evaluator(bench.index.names)
-    device = next(bench.model.parameters()).device
-    loader = val_loader(bench.index, imgsz=size, batch_size=cfg.batch_size, workers=cfg.workers, rect=rect, stride=stride)
+    device = bench.model.device
+    loader = val_loader(bench.index, imgsz=size, batch_size=cfg.batch_size, workers=cfg.workers, rect=rect and not fixed, stride=stride)
     try:
         return evaluate(bench.model, loader, bench.index, settings, device=device, plots=plots, evaluator=evaluator), evaluator
     finally:
@@ -193,7 +199,7 @@ def speed(cfg: ValConfig) -> None:
     """Time square images at detect.py's thresholds, with half precision on CUDA, for each of the weights."""
     for weights in cfg.weights:
         bench = set_up(cfg, [weights])
-        half = cfg.half or next(bench.model.parameters()).device.type == "cuda"
+        half = cfg.half or bench.model.device.type == "cuda"
         settings = dataclasses.replace(_settings(cfg), conf=0.25, iou=0.45, half=half)
         evaluation, _ = measure(bench, settings, imgsz=cfg.imgsz, rect=False)
         times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in evaluation.speeds.items())

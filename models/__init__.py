@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from models.detector import Detector
     from models.spec.model_spec import ModelSpec
+    from utils.inference.runtimes.exported import ExportedModel
 
 __all__ = ["build_model", "list_modules", "load_model", "load_plugins"]
 
@@ -48,14 +49,18 @@ def build_model(
     return build_detector(cfg, nc, names=names, ch=ch, seed=seed, anchors=anchors)
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bool = True) -> Detector:
-    """Load an official YOLOv5 ``.pt`` or a checkpoint of Attune as a detector in evaluation mode.
+def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bool = True) -> Detector | ExportedModel:
+    """Load an official YOLOv5 ``.pt`` or a checkpoint of Attune as a detector in evaluation mode, or an exported model by its suffix.
 
     Raises:
-        UserError: not there, damaged, or neither of the two.
+        UserError: not there, damaged, or none of these; or the package that runs an exported model is not installed.
     """
     from models.weights.load import load_model as load
+    from utils.device import select_device
+    from utils.inference.runtimes.exported import ExportedModel, runtime_of
 
+    if runtime_of(path):
+        return ExportedModel(path, select_device(device) if isinstance(device, str) else device)
     return load(path, device=device, fuse=fuse)
 
 

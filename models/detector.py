@@ -89,6 +89,15 @@ class Detector(nn.Module):
         return self.head.stride
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.stride.device
+
+    @property
+    def fixed_shape(self) -> None:
+        """None: images may have any height and width."""
+
+    @property
     def max_stride(self) -> int:
         """The maximum stride of any row; the sides of an image must be multiples of it."""
         return self._deepest

@@ -13,6 +13,7 @@ from utils.log import LOG
 
 if TYPE_CHECKING:
     from models.detector import Detector
+    from utils.inference.runtimes.exported import ExportedModel
 
 
 class Ensemble(nn.Module):
@@ -28,7 +29,7 @@ class Ensemble(nn.Module):
         UserError: the models have different numbers of classes.
     """
 
-    def __init__(self, models: Sequence[Detector]) -> None:
+    def __init__(self, models: Sequence[Detector | ExportedModel]) -> None:
         super().__init__()
         assert models
         first = models[0]
@@ -41,7 +42,12 @@ class Ensemble(nn.Module):
                 raise UserError(f"an ensemble needs models of equal channels: model 1 has {first.ch} channels, model {number} {model.ch}")
             if model.names != first.names:
                 LOG.warning("model %d of the ensemble names its classes differently; the names of model 1 are used", number)
+        fixed = {model.fixed_shape for model in models if model.fixed_shape}
+        if len(fixed) > 1:
+            raise UserError(f"an ensemble needs models of the same images; its files are fixed to {' and '.join(map(str, sorted(fixed)))}")
         self.models = nn.ModuleList(models)
+        self.fixed_shape: tuple[int, int] | None = next(iter(fixed), None)
+        self.device: torch.device = first.device
         self.names: dict[int, str] = first.names
         self.nc: int = first.nc
         self.ch: int = first.ch
@@ -55,10 +61,10 @@ class Ensemble(nn.Module):
         """The same with test-time augmentation."""
         return torch.cat([model.augmented(x) for model in self._members()], 1)
 
-    def _members(self) -> list[Detector]:
-        return [cast("Detector", model) for model in self.models]
+    def _members(self) -> list[Detector | ExportedModel]:
+        return [cast("Detector | ExportedModel", model) for model in self.models]
 
 
-def join(models: Sequence[Detector]) -> Detector | Ensemble:
+def join(models: Sequence[Detector | ExportedModel]) -> Detector | ExportedModel | Ensemble:
     """One detector unchanged, several as an `Ensemble`."""
     return models[0] if len(models) == 1 else Ensemble(models)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import load_model
+from models.weights.load import load_model
 from utils.compare.match_store import match_detections
 from utils.compare.resampled_ap import Scores, average_precision
 from utils.compare.run_result import MATCHES

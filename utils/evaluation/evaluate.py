@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from utils.data.index import Index
     from utils.data.loading.loader import Batch, Loader
     from utils.images.letterbox import Letterbox
+    from utils.inference.runtimes.exported import ExportedModel
 
 Criterion = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
 
@@ -72,7 +73,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Detector | Ensemble,
+    model: Detector | Ensemble | ExportedModel,
     loader: Loader,
     index: Index,
     settings: Settings | None = None,
@@ -152,7 +153,9 @@ def _progress(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
 class _BatchDetector:
     """Detects in batches; adds up times and losses."""
 
-    def __init__(self, model: Detector | Ensemble, settings: Settings, device: torch.device, criterion: Criterion | None) -> None:
+    def __init__(
+        self, model: Detector | Ensemble | ExportedModel, settings: Settings, device: torch.device, criterion: Criterion | None
+    ) -> None:
         assert criterion is None or not settings.augment, "test-time augmentation has no raw maps for the loss"
         self.model, self.settings, self.device, self.criterion = model, settings, device, criterion
         self.dtype = torch.float16 if device.type == "cuda" else torch.bfloat16

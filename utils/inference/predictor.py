@@ -48,9 +48,16 @@ class Model(Protocol):
     def max_stride(self) -> int:
         """What the sides of an image must be multiples of."""
 
+    @property
+    def fixed_shape(self) -> tuple[int, int] | None:
+        """The only (height, width) of images that an exported file takes; None where any is."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where images go."""
+
     def __call__(self, x: Tensor) -> Tensor: ...
     def augmented(self, x: Tensor) -> Tensor: ...
-    def parameters(self) -> Iterator[nn.Parameter]: ...
     def modules(self) -> Iterator[nn.Module]: ...
     def eval(self) -> Any: ...
 
@@ -99,16 +106,18 @@ class Predictor:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """`imgsz` rounded up to multiples of the stride."""
+        """`imgsz` rounded up to multiples of the stride, or what an exported file is fixed to."""
+        if self.model.fixed_shape:
+            return self.model.fixed_shape
         height, width = (ceil_to_stride(side, self.model.max_stride) for side in self.imgsz)
         return height, width
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8], path: Path) -> Results:
         """Detect in a (H, W, 3) uint8 BGR image."""
-        device = next(self.model.parameters()).device
+        device = self.model.device
         times = [clock(device)]
-        box = letterbox.fit((image.shape[0], image.shape[1]), self.shape, stride=self.model.max_stride)
+        box = letterbox.fit((image.shape[0], image.shape[1]), self.shape, stride=0 if self.model.fixed_shape else self.model.max_stride)
         pixels = to_tensor(letterbox.apply(image, box), device)
         times.append(clock(device))
         try:

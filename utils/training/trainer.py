@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from models import load_model
 from models.detector import Detector
+from models.weights.load import load_model
 from utils.data.loading.loader import Batch, Loader, val_loader
 from utils.data.loading.sampler import class_counts, image_weights
 from utils.distributed import gather, share

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models import load_model
+from models.weights.load import load_model
 from utils.compare.page.choose_images import SHOWN_CONF, ChosenImage, choose, evenly_spaced
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.provenance import data_digest

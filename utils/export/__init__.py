@@ -1,0 +1,1 @@
+"""Export of a trained detector: one file a format, a registry, and one check that all of them have to pass."""

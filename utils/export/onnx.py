@@ -1,0 +1,72 @@
+"""ONNX files, written by PyTorch's exporters."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.errors import UserError
+from utils.export.format import Format, Job
+from utils.export.onnx_nms import append_nms
+from utils.inference.runtimes.session import FAILURES, reason, require
+
+INSTALL = "pip install onnx onnxscript onnxruntime"
+_NO_SHAPE_INFERENCE_BELOW = 18  # the exporter by torch.export writes this operator set at least
+
+
+def write(job: Job, path: Path) -> None:
+    """Write an ONNX file: input ``images`` (B, 3, H, W), output ``output0``.
+
+    Raises:
+        UserError: neither of PyTorch's two exporters can express the model; or onnxslim fails.
+    """
+    onnx = require("onnx", "ONNX", INSTALL)
+    network, reasons = job.network, []
+    for way, export in (("traced", _traced), ("torch.export", _graph)):  # some operators only one of the two knows
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                export(job, network, path)
+            break
+        except FAILURES as error:
+            reasons.append(f"{way}: {reason(error)}")
+    else:
+        raise UserError("; ".join(reasons))
+    graph = onnx.load(str(path))
+    if job.cfg.simplify:
+        graph = require("onnxslim", "--simplify", "pip install onnxslim").slim(graph)
+    if job.cfg.nms:
+        graph = append_nms(graph, job.cfg, job.model.nc)
+    for key, value in job.metadata.items():
+        graph.metadata_props.add(key=key, value=str(value))
+    onnx.save(graph, str(path))
+
+
+def _traced(job: Job, network: torch.nn.Module, path: Path) -> None:
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "anchors"}} if job.cfg.dynamic else None
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"], "dynamic_axes": axes}
+    torch.onnx.export(network, (job.example,), path, opset_version=job.cfg.opset, dynamo=False, **names)
+
+
+def _graph(job: Job, network: torch.nn.Module, path: Path) -> None:
+    free = torch.export.Dim.DYNAMIC
+    shapes = ({0: free, 2: free, 3: free},) if job.cfg.dynamic else None
+    example = (
+        next(job.images(max(job.cfg.batch_size, 2), *job.cfg.shape[2:])) if job.cfg.dynamic else job.example
+    )  # a 1 would be a constant
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"], "external_data": False}
+    opset = max(job.cfg.opset, _NO_SHAPE_INFERENCE_BELOW)
+    torch.onnx.export(network, (example,), path, opset_version=opset, dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
+
+
+FORMAT = Format(
+    name="onnx",
+    ending=".onnx",
+    packages=("onnx", "onnxruntime"),
+    install=INSTALL,
+    write=write,
+    options=frozenset({"half", "dynamic", "nms"}),
+)

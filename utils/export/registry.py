@@ -1,0 +1,23 @@
+"""All formats, by their name for ``--include``."""
+
+from __future__ import annotations
+
+from utils.errors import UserError, nearest
+from utils.export import onnx, openvino, pt2, torchscript
+from utils.export.format import Format
+
+FORMATS = {entry.name: entry for entry in (onnx.FORMAT, torchscript.FORMAT, openvino.FORMAT, pt2.FORMAT)}
+
+_YOLOV5_NAMES = {"tflite": "litert"}
+
+
+def find_format(name: str) -> Format:
+    """Look up a format; YOLOv5's name of one is known too.
+
+    Raises:
+        UserError: there is none of that name; suggests the nearest.
+    """
+    name = _YOLOV5_NAMES.get(name.lower(), name.lower())
+    if name not in FORMATS:
+        raise UserError(f"--include {name}: no such format{nearest(name, FORMATS)} (there are {', '.join(FORMATS)})")
+    return FORMATS[name]
