@@ -22,7 +22,7 @@ from utils.data.labels.label_report import DataFinding, LabelReport
 from utils.files.atomic import atomic_write
 from utils.log import LOG
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.data.labels.coco_ids import Id, Ids, read_id, read_number, sort_key
 from utils.data.labels.find_files import CocoImage
 from utils.data.labels.image_lists import tails
 from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
@@ -31,7 +31,7 @@ class CocoFile:
 
     path: Path
     images: list[CocoImage]
-    categories: dict[int, str]
+    categories: dict[Id, str]
     findings: FileFindings
 
 
@@ -46,22 +46,17 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     """
     document = _load(path, content)
     findings = FileFindings(path)
-    entries: dict[int | str, dict[str, Any]] = {}
+    entries: dict[Id, dict[str, Any]] = {}
     for entry in _objects(document, "images", path, findings):
-        key, name = entry.get("id"), entry.get("file_name")
-        if not _is_key(key) or not isinstance(name, str) or not name:
-            findings.drop("entry", f"image {key!r}: needs an id and a file_name")
+        key, name = read_id(entry.get("id")), entry.get("file_name")
+        if key is None or not isinstance(name, str) or not name:
+            findings.drop("entry", f"image {entry.get('id')!r}: needs an id and a file_name")
         elif key in entries:
             findings.drop("entry", f"image {key!r}: {name!r} has the id of {entries[key]['file_name']!r}")
         else:
             entries[key] = entry
-    grouped: dict[int | str, list[dict[str, Any]]] = {}
-    for annotation in _objects(document, "annotations", path, findings):
-        key = annotation.get("image_id")
-        if _is_key(key) and key in entries:
-            grouped.setdefault(key, []).append(annotation)
-        else:
-            findings.drop("entry", f"annotation {annotation.get('id')!r}: there is no image with the id {key!r}")
+    categories = category_names(path, document)
+    grouped = _annotations_of_images(document, path, Ids(entries), Ids(categories), findings)
     split = path.stem.rpartition("_")[2]  # instances_train2017 -> train2017
     near = (path.parent, path.parent.parent, root)
     below = ("", f"images/{split}", "images", split)
@@ -69,12 +64,35 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     listings = FolderListings()
     found = []
     for key, entry in entries.items():
-        height, width = (int(side) if _is_number(side) else 0 for side in (entry.get("height"), entry.get("width")))
+        height, width = (int(read_number(entry.get(side)) or 0) for side in ("height", "width"))
         found.append(CocoImage(_locate(entry["file_name"], places, listings), key, (height, width), grouped.get(key, [])))
-    return CocoFile(path, found, category_names(path, document), findings)
+    return CocoFile(path, found, categories, findings)
 
 
-def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[int, int]:
+def _annotations_of_images(
+    document: Mapping[str, Any], path: Path, images: Ids, categories: Ids, findings: FileFindings
+) -> dict[Id, list[dict[str, Any]]]:
+    """Return the annotations by image id, their category ids as the categories have them."""
+    grouped: dict[Id, list[dict[str, Any]]] = {}
+    stray = None
+    for annotation in _objects(document, "annotations", path, findings):
+        key = images.find(annotation.get("image_id"))
+        if key is None:
+            stray = annotation
+            findings.drop("entry", f"annotation {annotation.get('id')!r}: there is no image with the id {annotation.get('image_id')!r}")
+            continue
+        category = categories.find(annotation.get("category_id"))
+        grouped.setdefault(key, []).append(annotation if category is None else annotation | {"category_id": category})
+    first = next(iter(images), None)
+    if stray and first is not None and not grouped:
+        raise UserError(
+            f"{path}: no annotation belongs to an image: the images have ids such as {first!r}, "
+            f"the annotations image_ids such as {stray.get('image_id')!r}"
+        )
+    return grouped
+
+
+def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[Id, int]:
     """Return the class id of each category id, by name.
 
     Raises:
@@ -82,7 +100,7 @@ def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[int, int]:
     """
     numbers = {name: number for number, name in sorted(names.items(), reverse=True)}  # the first of two equal names wins
     categories = (a.get("category_id") for image in file.images for a in image.annotations)
-    used = {key for key in categories if isinstance(key, int)}
+    used = {key for key in categories if isinstance(key, (int, str))}
     lost = [name for key, name in file.categories.items() if key in used and name not in numbers]
     if lost:
         listed = ", ".join(f"{name!r}{nearest(name, numbers)}" for name in lost[:10])
@@ -91,7 +109,7 @@ def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[int, int]:
     return {key: numbers[name] for key, name in file.categories.items() if name in numbers}
 
 
-def coco_annotations(image: CocoImage, file: Path, classes: Mapping[int, int], size: tuple[int, int]) -> ImageAnnotations:
+def coco_annotations(image: CocoImage, file: Path, classes: Mapping[Id, int], size: tuple[int, int]) -> ImageAnnotations:
     """Convert an image's annotations; `size` is the (height, width) of the image file."""
     findings = FileFindings(file)
     kept: list[tuple[dict[str, Any], list[float]]] = []
@@ -113,11 +131,9 @@ def coco_annotations(image: CocoImage, file: Path, classes: Mapping[int, int], s
     for (annotation, box), good in zip(kept, inside, strict=True):
         if not good:
             findings.drop("range", f"annotation {annotation.get('id')!r} ({image.path.name}): the box {box} lies outside the image")
-    stated = [a.get("area") for a, _ in kept]
-    area = np.array([float(value) if _is_number(value) and value > 0 else math.nan for value in stated]) * (
-        size[0] * size[1] / (frame[0] * frame[1])
-    )
-    crowd = np.array([a.get("iscrowd") in (1, True) for a, _ in kept])
+    stated = [read_number(a.get("area")) for a, _ in kept]
+    area = np.array([value if value and value > 0 else math.nan for value in stated]) * (size[0] * size[1] / (frame[0] * frame[1]))
+    crowd = np.array([a.get("iscrowd") is True or read_number(a.get("iscrowd")) == 1 for a, _ in kept])
     polygons = [outline(a.get("segmentation"), scale) for (a, _), good in zip(kept, inside, strict=True) if good]
     return ImageAnnotations(findings, boxes[inside], polygons, area[inside], crowd[inside])
 
@@ -128,33 +144,52 @@ def outline(segmentation: Any, scale: NDArray[np.float64]) -> NDArray[np.float32
     Several parts become one outline that returns to the first point after each of them: the connecting lines overlap, so filling
     it fills the parts only.
     """
-    if not isinstance(segmentation, list):
+    points = _parts(segmentation)
+    if not points:
         return NO_POLYGON
-    parts = [p for p in segmentation if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_is_number, p))]
-    if not parts:
-        return NO_POLYGON
-    points = [np.array(p, np.float64).reshape(-1, 2) for p in parts]
     joined = points[0] if len(points) == 1 else np.concatenate([q for p in points for q in (p, p[:1], points[0][:1])])
     return np.clip(joined / scale, 0, 1).astype(np.float32)
 
 
-def category_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
+def _parts(segmentation: Any) -> list[NDArray[np.float64]]:
+    """Return the (m, 2) points of each part of a polygon; none of a mask (RLE)."""
+    lists = [part for part in segmentation if isinstance(part, list)] if isinstance(segmentation, list) else []
+    if not lists and isinstance(segmentation, list):
+        lists = [segmentation]  # one part without the list around it
+    numbers = [[read_number(value) for value in part] for part in lists if len(part) >= 6 and len(part) % 2 == 0]
+    return [np.array(part, np.float64).reshape(-1, 2) for part in numbers if None not in part]
+
+
+def category_names(path: Path, document: Mapping[str, Any]) -> dict[Id, str]:
     """Return name by category id, in the order of the ids.
 
     Raises:
-        UserError: a category without an integer id or a name, or two with the same.
+        UserError: a category without an id or a name, or two with the same.
     """
-    names: dict[int, str] = {}
-    taken: set[str] = set()
-    for entry in _objects(document, "categories", path):
-        key, name = entry.get("id"), entry.get("name")
-        if not isinstance(key, int) or not isinstance(name, str):
-            raise UserError(f"{path}: a category needs an integer id and a string name, got {entry}")
-        if key in names or name in taken:
+    entries = list(_objects(document, "categories", path))
+    names: dict[Id, str] = {}
+    root = _root_category(entries, document, path)
+    for entry in entries:
+        key, name = read_id(entry.get("id")), entry.get("name")
+        if key is None or not isinstance(name, str):
+            raise UserError(f"{path}: a category needs an id, which is an integer, and a string name, got {entry}")
+        if entry is root:
+            continue
+        if key in names or name in names.values():
             raise UserError(f"{path}: category {key} ({name!r}) is defined twice")
         names[key] = name
-        taken.add(name)
-    return dict(sorted(names.items()))
+    return {key: names[key] for key in sorted(names, key=sort_key)}
+
+
+def _root_category(entries: Sequence[Mapping[str, Any]], document: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+    """Return the category that Roboflow puts before the classes: number 0, the supercategory of all others, and never annotated."""
+    root = next((entry for entry in entries if read_id(entry.get("id")) == 0), None)
+    others = [entry.get("supercategory") for entry in entries if entry is not root]
+    if root is None or root.get("supercategory") not in (None, "", "none") or set(map(str, others)) != {root.get("name")}:
+        return None
+    only = Ids([0])
+    used = any(only.find(annotation.get("category_id")) == 0 for annotation in _objects(document, "annotations", path, FileFindings(path)))
+    return None if used else root
 
 
 def coco_names(path: Path, content: bytes) -> list[str]:
@@ -207,22 +242,27 @@ def _objects(document: Mapping[str, Any], key: str, path: Path, findings: FileFi
             findings.drop("entry", f"{key}[{at}]: {entry!r:.40} is not an object")
 
 
-def _is_key(value: Any) -> TypeGuard[int | str]:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _read_box(annotation: Mapping[str, Any], classes: Mapping[int, int]) -> tuple[list[float], str, str]:
+def _read_box(annotation: Mapping[str, Any], classes: Mapping[Id, int]) -> tuple[list[float], str, str]:
     """Return an annotation's x, y, width, height in pixels, and kind and description of what is wrong with it."""
-    key = annotation.get("category_id")
-    if not isinstance(key, int) or isinstance(key, bool) or key not in classes:
-        return [], "class", f"there is no category with the id {key!r}"
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return [], "number", f"bbox {box!r:.80} is not four numbers x, y, width, height"
+    key = read_id(annotation.get("category_id"))
+    if key is None or key not in classes:
+        return [], "class", f"there is no category with the id {annotation.get('category_id')!r}"
+    given = annotation.get("bbox")
+    numbers = [read_number(value) for value in given] if isinstance(given, list) else []
+    box = [value for value in numbers if value is not None]
+    if not numbers or (len(numbers) == 4 == len(box) and min(box[2:]) <= 0):
+        box = _polygon_box(annotation.get("segmentation")) or box  # a polygon without a box of its own
+    if len(box) != 4 or len(numbers) not in (0, 4):
+        return [], "number", f"bbox {given!r:.80} is not four numbers x, y, width, height"
     if max(map(abs, box)) > _MAX_COORDINATE:
         return [], "range", f"the box {box} lies outside the image"
-    return [float(v) for v in box], *(("", "") if min(box[2:]) > 0 else ("area", f"the box {box} has no area"))
+    return box, *(("", "") if min(box[2:]) > 0 else ("area", f"the box {box} has no area"))
+
+
+def _polygon_box(segmentation: Any) -> list[float]:
+    """Return x, y, width, height of a polygon; nothing of anything else."""
+    parts = _parts(segmentation)
+    if not parts:
+        return []
+    points = np.concatenate(parts)
+    return [*points.min(0).tolist(), *(points.max(0) - points.min(0)).tolist()]

@@ -38,7 +38,7 @@ class ListedImage(NamedTuple):
     label: Path | None
     content: bytes | OSError | None = None
     coco: CocoImage | None = None
-    coco_classes: Mapping[int, int] | None = None
+    coco_classes: Mapping[int | str, int] | None = None
 
 
 def list_images(folder: Path) -> list[Path]:

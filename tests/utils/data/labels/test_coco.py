@@ -52,7 +52,7 @@ def test_an_image_scaled_after_labelling() -> None:
         ({"category_id": 9}, "no category with the id 9"),
         ({"category_id": None}, "no category"),
         ({"bbox": [1, 2, 3]}, "not four numbers"),
-        ({"bbox": [1, 2, "3", 4]}, "not four numbers"),
+        ({"bbox": [1, 2, "3px", 4]}, "not four numbers"),
         ({"bbox": [1, 2, float("nan"), 4]}, "not four numbers"),
         ({"bbox": [1, 2, 0, 4]}, "no area"),
         ({"bbox": [500, 2, 10, 4]}, "outside the image"),
@@ -76,7 +76,7 @@ def test_values_of_any_kind_where_numbers_belong() -> None:
     """JSON may hold anything anywhere: nothing of it ends the reading."""
     images = [{"id": [1], "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg", "height": 10**400, "width": "9"}]
     file = read_coco(Path("x.json"), document(a(category_id={"x": 1}), a(bbox=[10**400, 0, 1, 1]), images=images), None, Path())
-    assert [(image.image_id, image.size) for image in file.images] == [(1, (0, 0))]
+    assert [(image.image_id, image.size) for image in file.images] == [(1, (0, 9))]
     assert "needs an id and a file_name" in str(file.findings.all()[0])
     assert class_map(file, {0: "dog"}) == {7: 0}
     labels = coco_annotations(file.images[0], Path("x.json"), {7: 0}, (100, 200))
@@ -148,7 +148,7 @@ def test_strays_are_counted(tmp_path: Path) -> None:
         (b"[]", "a list, as for detections"),
         (b"{}", "without 'images'"),
         (document(annotations=3), "'annotations' is not a list"),
-        (document(categories=[{"id": "x", "name": "y"}]), "category needs"),
+        (document(categories=[{"id": 1.5, "name": "y"}]), "category needs"),
         (document(categories=[*CATEGORIES, {"id": 8, "name": "dog"}]), "defined twice"),
     ],
 )
@@ -167,3 +167,78 @@ def test_entries_that_contradict_each_other() -> None:
     texts = [finding.text for finding in file.findings.all()]
     assert "image 1: 'b.jpg' has the id of 'a.jpg'" in texts
     assert "annotations[3]: 'x' is not an object" in texts
+
+
+@pytest.mark.parametrize(("stated", "meant"), [("1", 1), (1.0, 1), (1, "1"), (1, "0001"), ("1.0", 1), (1, 1.0)])
+def test_ids_are_the_same_number_in_any_kind(stated: Any, meant: Any) -> None:
+    images = [{"id": meant, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    categories = [{"id": meant, "name": "dog"}, {"id": "x", "name": "cat"}]
+    content = document(a(image_id=stated, category_id=stated), a(image_id=2, category_id="x"), images=images, categories=categories)
+    file = read_coco(Path("x.json"), content, None, Path())
+    classes = class_map(file, {0: "cat", 1: "dog"})
+    read = [coco_annotations(image, Path("x.json"), classes, (100, 200)).annotations for image in file.images]
+    assert [labels[:, 0].tolist() for labels in read] == [[1], [0]]
+    assert file.findings.dropped == 0
+    assert coco_names(Path("x.json"), content) == ["dog", "cat"]
+
+
+def test_the_id_itself_comes_before_one_that_is_the_same_number() -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": "1", "file_name": "b.jpg"}]
+    file = read_coco(Path("x.json"), document(a(image_id=1), a(image_id="1"), a(image_id="01"), images=images), None, Path())
+    assert [len(image.annotations) for image in file.images] == [1, 1]
+    assert [finding.text for finding in file.findings.all()] == ["annotation 5: there is no image with the id '01'"]
+
+
+def test_two_lists_of_different_ids() -> None:
+    with pytest.raises(UserError, match="the images have ids such as 'a', the annotations image_ids such as 1"):
+        read_coco(Path("x.json"), document(a(), images=[{"id": "a", "file_name": "a.jpg"}]), None, Path())
+
+
+def test_numbers_that_are_written_as_text() -> None:
+    labels = labels_of(a(bbox=["10", "20.0", 40, "6e1"], area="1234.5", iscrowd="1"), a(bbox=["1_0", 2, 3, 4]), a(bbox=["nan", 2, 3, 4]))
+    np.testing.assert_allclose(labels.annotations, [[1, 0.15, 0.5, 0.2, 0.6]])
+    assert (labels.area.tolist(), labels.crowd.tolist(), labels.findings.dropped) == ([1234.5], [True], 2)
+
+
+@pytest.mark.parametrize("box", [None, [], [0, 0, 0, 0]])
+@pytest.mark.parametrize("polygon", [[[10, 20, 50, 20, 50, 80]], [10, 20, 50, 20, 50, 80], [["10", "20", "50", "20", "50", "80"]]])
+def test_a_polygon_without_a_box(box: Any, polygon: Any) -> None:
+    labels = labels_of(a(bbox=box, segmentation=polygon))
+    np.testing.assert_allclose(labels.annotations, [[1, 0.15, 0.5, 0.2, 0.6]])
+    np.testing.assert_allclose(labels.polygons[0], [[0.05, 0.2], [0.25, 0.2], [0.25, 0.8]], rtol=1e-6)
+
+
+def roboflow(root: str, **changes: Any) -> bytes:
+    categories = [{"id": 0, "name": root, "supercategory": "none"}]
+    categories += [{"id": number, "name": name, "supercategory": root} for number, name in enumerate(("disc", "block"), 1)]
+    return document(a(category_id=2), categories=categories, **changes)
+
+
+@pytest.mark.parametrize("root", ["disc", "shapes"])
+def test_the_root_category_of_roboflow_is_no_class(root: str) -> None:
+    assert coco_names(Path("x.json"), roboflow(root)) == ["disc", "block"]
+    assert class_map(read_coco(Path("x.json"), roboflow(root), None, Path()), {0: "disc", 1: "block"}) == {1: 0, 2: 1}
+
+
+def test_a_category_that_is_annotated_is_a_class() -> None:
+    assert coco_names(Path("x.json"), roboflow("shapes", annotations=[a(category_id="0")])) == ["shapes", "disc", "block"]
+    categories = [{"id": 0, "name": "animal"}, {"id": 1, "name": "dog", "supercategory": "animal"}, {"id": 2, "name": "car"}]
+    assert coco_names(Path("x.json"), document(categories=categories)) == ["animal", "dog", "car"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/data/upload/1/photo%202.jpg",
+        "images\\photo 2.jpg",
+        "/data/local-files/?d=set%2Fphoto%202.jpg",
+        "train/photo 2.JPG",
+        "photo 2",
+        "photo%202",
+    ],
+)
+def test_names_that_tools_write(tmp_path: Path, name: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/photo 2.jpg").touch()
+    content = document(images=[{"id": 1, "file_name": name}])
+    assert read_coco(tmp_path / "result.json", content, None, tmp_path).images[0].path == tmp_path / "images/photo 2.jpg"
