@@ -167,7 +167,7 @@ def test_names_fit_the_head(official: Official, caplog: pytest.LogCaptureFixture
 
 
 def test_own_checkpoint(tmp_path: Path) -> None:
-    variant = {**TINY, "head": [[-1, 1, "Conv", [64, 1, 1]], [1, 1, "CoordAtt", [32]], [[4, 3], 1, "Detect", ["nc", "anchors"]]]}
+    variant = {**TINY, "head": [[-1, 1, "Conv", [64, 1, 1]], [1, 1, "CoordAtt", [16]], [[4, 3], 1, "Detect", ["nc", "anchors"]]]}
     detector = build_model(variant, names=["x", "y"], seed=3)
     average = {k: v + 1 for k, v in detector.state_dict().items()}
     path = own(tmp_path / "last.pt", detector, ema=average, resume={"step": 7})
