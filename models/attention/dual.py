@@ -19,7 +19,7 @@ class _PositionAttention(nn.Module):
         super().__init__()
         inner = max(channels // 8, 1)
         self.query_conv = nn.Conv2d(channels, inner, 1)
-        self.key_conv = nn.Conv2d(channels, inner, 1)
+        self.key_conv = nn.Conv2d(channels, inner, 1, bias=False)  # it would add the same to a query's logits, which softmax ignores
         self.value_conv = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
@@ -63,7 +63,7 @@ def _conv(c1: int, c2: int) -> nn.Sequential:
 class DualAttention(nn.Module):
     """Dual attention, the head of DANet (arXiv:1809.02983, figure 2): attention over positions and over channels, added.
 
-    Names of members and details are those of the authors' code.
+    Names of members and details are those of the authors' code, but for the bias of the keys, which has no effect.
 
     Args:
         channels: width C of input and output.

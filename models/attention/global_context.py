@@ -29,7 +29,7 @@ class GCBlock(nn.Module):
         super().__init__()
         positive(self, reduction=reduction)
         hidden = max(channels // reduction, 8)
-        self.conv_mask = nn.Conv2d(channels, 1, 1)
+        self.conv_mask = nn.Conv2d(channels, 1, 1, bias=False)  # the softmax ignores a constant
         last = nn.Conv2d(hidden, channels, 1)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
