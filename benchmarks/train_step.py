@@ -67,7 +67,7 @@ def train_state(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = F
     from utils.device import keep_freed_memory
     from utils.training.amp import choose_precision
     from utils.training.ema import ModelEMA
-    from utils.training.losses.loss import DetectionLoss
+    from utils.training.losses.criterion import build_criterion
     from utils.training.optim import Schedule, build_optimizer
     from utils.training.state import TrainState
 
@@ -79,7 +79,7 @@ def train_state(batch: int, imgsz: int, amp: str, steps: int, *, plain: bool = F
         model=model,
         layers=list(model.model),
         wrapped=(lambda images: model(images.contiguous())) if plain else model,
-        criterion=DetectionLoss(model.head, hyp, imgsz, model.nc),
+        criterion=build_criterion(model, hyp, imgsz),
         optimizer=build_optimizer(model, "SGD", hyp, batch),
         schedule=Schedule(hyp, 100, steps, batch),
         ema=ModelEMA(model),

@@ -65,10 +65,18 @@ class Hyp:
     mosaic: float = hyper(1.0, "probability of a mosaic", 0, 1)
     mixup: float = hyper(0.0, "probability of mixing two mosaics", 0, 1)
     copy_paste: float = hyper(0.0, "fraction of the objects with polygons that are pasted mirrored", 0, 1)
+    box_loss: str = option("ciou", "box loss: ciou, eiou, siou, wiou-v3, nwd:0.5+ciou:0.5, ..., see docs/losses.md")
+    cls_loss: str = option("bce", "class loss: bce, focal, quality-focal, varifocal, slide")
+    obj_loss: str = option("bce", "objectness loss: bce, focal, quality-focal, varifocal, slide")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, (low, high) = getattr(self, field.name), field.metadata["range"]
+            value = getattr(self, field.name)
+            if isinstance(field.default, str):
+                if not isinstance(value, str):
+                    raise UserError(f"hyper-parameter {field.name}: {value!r} is not a name")
+                continue
+            low, high = field.metadata["range"]
             if value is None and field.default is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -80,7 +88,7 @@ class Hyp:
 _UNUSED = {"iou_t"}  # in every YOLOv5 file, and read by no code
 
 
-def load_hyp(path: str | Path, overrides: Mapping[str, float] | None = None) -> Hyp:
+def load_hyp(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Hyp:
     """Read a hyper-parameter YAML, `overrides` (the command line's) on top.
 
     Raises:

@@ -103,7 +103,7 @@ def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, ti
 
     from utils.training.amp import choose_precision, verified
     from utils.training.ema import ModelEMA
-    from utils.training.losses.loss import DetectionLoss
+    from utils.training.losses.criterion import build_criterion
     from utils.training.optim import build_optimizer
 
     peak_mb = watch_memory(device)
@@ -111,7 +111,7 @@ def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, ti
     model = _build(plan, variant, device).train()
     side, batch = training_side(flags["imgsz"], model.max_stride), flags["batch_size"]
     precision = verified(choose_precision(flags["amp"], device), model, side)
-    criterion = DetectionLoss(model.head, hyp, side, model.nc, label_smoothing=flags["label_smoothing"])
+    criterion = build_criterion(model, hyp, side, label_smoothing=flags["label_smoothing"])
     optimizer, ema = build_optimizer(model, flags["optimizer"], hyp, batch), ModelEMA(model)
     images = torch.rand(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
     targets = torch.rand(batch * _OBJECTS, 6, device=device) * 0.5 + 0.1

@@ -106,7 +106,7 @@ class StudyPlan:
     weights: str
     weights_digest: str
     flags: Mapping[str, Any]
-    hyp: Mapping[str, float | None]
+    hyp: Mapping[str, float | str | None]
     plugins: Mapping[str, str]
     metric: str
     threads: int

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from models.detector import Detector
 from utils.config import Hyp
 from utils.errors import UserError
 from utils.log import LOG
 from utils.training.amp import Precision
-from utils.training.losses.loss import DetectionLoss
+from utils.training.losses.criterion import Criterion, build_criterion
 
 _SHARE = 0.8
 _TRIED = (1, 2, 4, 8, 16)
 _FALLBACK = 16
 
 
-def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precision: Precision) -> int:
+def fit_batch_size(model: Detector, hyp: Hyp, imgsz: int, precision: Precision) -> int:
     """Measure the memory of training steps with growing batches, and return the batch size that fills 80 % of the free memory.
 
     Args:
         model: the detector, on the GPU; its gradients are cleared, its batch-norm statistics restored.
         hyp: of the loss.
-        nc: number of classes.
         imgsz: the maximum image size of a training batch in pixels.
         precision: as in training.
 
@@ -32,7 +32,7 @@ def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precis
     if precision.device.type != "cuda":
         raise UserError(f"--batch-size -1 measures the memory of a GPU; on {precision.device.type} set a batch size")
     state = {k: v.clone() for k, v in model.state_dict().items()}
-    criterion = DetectionLoss(model.head, hyp, imgsz, nc)  # type: ignore[arg-type]
+    criterion = build_criterion(model, hyp, imgsz)
     free, _ = torch.cuda.mem_get_info(precision.device)
     used: list[tuple[int, int]] = []  # batch and bytes, which lie on a line
     model.train()
@@ -56,7 +56,7 @@ def fit_batch_size(model: torch.nn.Module, hyp: Hyp, nc: int, imgsz: int, precis
     return fitting
 
 
-def _step_memory(model: torch.nn.Module, criterion: DetectionLoss, batch: int, imgsz: int, precision: Precision) -> int:
+def _step_memory(model: torch.nn.Module, criterion: Criterion, batch: int, imgsz: int, precision: Precision) -> int:
     """Peak bytes of a forward and backward pass with 40 boxes per image."""
     device = precision.device
     torch.cuda.reset_peak_memory_stats(device)

@@ -198,6 +198,7 @@ def _payload(run: Run, epoch: int, result: Evaluation | None) -> dict[str, Any]:
             "optimizer": state.optimizer.state_dict(),
             "scaler": state.scaler.state_dict(),
             "updates": state.ema.updates,
+            "box_loss": state.criterion.box_loss.state(),
             "best": run.stopping.best,
             "best_epoch": run.stopping.epoch,
             "ap": run.ap,

@@ -75,6 +75,7 @@ def restore_optimization(state: TrainState, payload: Mapping[str, Any]) -> None:
     state.scaler.load_state_dict(resume["scaler"])
     state.ema.module.load_state_dict(payload["ema"])
     state.ema.updates = resume["updates"]
+    state.criterion.box_loss.restore(resume.get("box_loss", []))
 
 
 @contextlib.contextmanager

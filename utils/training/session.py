@@ -113,7 +113,7 @@ def _train(
         splits = open_splits(config, ranks)
         model = build_stopped(config, splits.names, stopped)
     else:
-        source = read_source(config)
+        source = read_source(config, hyp)
         splits = open_splits(config, ranks)
         model, report = build_new(config, hyp, splits.names, source)
     run = open_run(config, hyp, splits, model, device, ranks, stopped, locks)

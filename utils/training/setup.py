@@ -37,7 +37,7 @@ from utils.training.early_stopping import EarlyStopping
 from utils.training.ema import ModelEMA
 from utils.training.events import Events
 from utils.training.freeze import freeze, frozen_rows
-from utils.training.losses.loss import DetectionLoss
+from utils.training.losses.criterion import build_criterion
 from utils.training.nonfinite import NonFiniteGuard
 from utils.training.optim import Schedule, build_optimizer
 from utils.training.restore import refusing_unfit, restore_newest, restore_run
@@ -50,17 +50,17 @@ Source = tuple[ModelSpec, Weights | None]
 """A model's spec and the weights to start from."""
 
 
-def read_source(config: TrainConfig) -> Source:
-    """Read ``--weights`` and ``--cfg`` and build the model once, so that a wrong name is reported before the dataset is scanned.
+def read_source(config: TrainConfig, hyp: Hyp) -> Source:
+    """Read ``--weights`` and ``--cfg``, and build model and loss once, so that a wrong name is reported before the dataset is scanned.
 
     Raises:
-        UserError: a model or weights that cannot be read or built.
+        UserError: a model, weights or loss that cannot be read or built.
     """
     weights = read_weights(config.weights) if config.weights else None
     spec = ModelSpec.from_yaml(config.cfg) if config.cfg or weights is None else weights.spec
     if spec.ch != 3:
         raise UserError(f"{spec.where}: expects {spec.ch} channels, but images are loaded with 3; set 'ch: 3'")
-    build_model(spec)
+    build_criterion(build_model(spec), hyp, config.imgsz)
     return spec, weights
 
 
@@ -164,7 +164,7 @@ def open_run(
         model=model,
         layers=list(model.model),
         wrapped=_wrapped(config, model, device, ranks),
-        criterion=DetectionLoss(model.head, hyp, config.imgsz, model.nc, label_smoothing=config.label_smoothing, ranks=ranks),
+        criterion=build_criterion(model, hyp, config.imgsz, label_smoothing=config.label_smoothing, ranks=ranks),
         optimizer=build_optimizer(model, config.optimizer, hyp, config.batch_size),
         schedule=Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr),
         ema=ModelEMA(model),
@@ -201,7 +201,7 @@ def _batch_size(config: TrainConfig, hyp: Hyp, model: Detector, precision: Preci
         if ranks.world_size > 1:
             raise UserError("--batch-size -1 measures one GPU; with several give a number")
         side = config.imgsz * 3 // 2 if config.multi_scale else config.imgsz
-        return fit_batch_size(model, hyp, model.nc, whole_strides(side, model.max_stride), precision)
+        return fit_batch_size(model, hyp, whole_strides(side, model.max_stride), precision)
     if config.batch_size % ranks.world_size:
         raise UserError(f"--batch-size {config.batch_size} (of all processes) is not divisible by {ranks.world_size} processes")
     return config.batch_size

@@ -15,7 +15,7 @@ from utils.distributed import SINGLE, Ranks
 from utils.training.amp import Precision
 from utils.training.ema import ModelEMA
 from utils.training.events import Events
-from utils.training.losses.loss import DetectionLoss
+from utils.training.losses.criterion import Criterion
 from utils.training.optim import Schedule
 
 TERMS = ("box", "obj", "cls")
@@ -64,7 +64,7 @@ class TrainState:
     model: nn.Module
     layers: Sequence[nn.Module]
     wrapped: Callable[[Tensor], Sequence[Tensor]]
-    criterion: DetectionLoss
+    criterion: Criterion
     optimizer: Optimizer
     schedule: Schedule
     ema: ModelEMA

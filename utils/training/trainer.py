@@ -21,7 +21,7 @@ from utils.training.checkpointing import CheckpointScheduler, record_unsaved, sa
 from utils.training.early_stopping import fitness
 from utils.training.engine import train_one_epoch
 from utils.training.history import History, row_values
-from utils.training.losses.loss import DetectionLoss
+from utils.training.losses.criterion import build_criterion
 from utils.training.run_state import Run
 from utils.training.state import Position
 
@@ -103,7 +103,8 @@ def validate(run: Run, scheduler: CheckpointScheduler) -> Evaluation:
     share(state.ema.module.state_dict().values(), run.ranks)  # ranks differ in batch-norm statistics
     model = copy.deepcopy(state.ema.module)
     assert isinstance(model, Detector)
-    criterion = DetectionLoss(model.head, run.hyp, config.imgsz, model.nc, label_smoothing=config.label_smoothing)
+    criterion = build_criterion(model, run.hyp, config.imgsz, label_smoothing=config.label_smoothing)
+    criterion.box_loss.restore(state.criterion.box_loss.state())
     return _evaluate(run, scheduler, model.fuse(), half=state.precision.scaled, criterion=criterion)
 
 

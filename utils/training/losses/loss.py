@@ -1,4 +1,4 @@
-"""The detection loss: CIoU of matched boxes, objectness of every cell, classes of matched cells.
+"""The loss of heads with anchors: matched boxes, objectness of every cell, classes of matched cells.
 
 Letters: B images, A anchors, K classes, M matches; a raw map is (B, A, ny, nx, 5 + K), as the head returns it.
 """
@@ -10,16 +10,16 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from utils.boxes import ciou
 from utils.config import Hyp
 from utils.distributed import SINGLE, Ranks, sum_over_ranks
 from utils.training.losses.assigners import Assignment, assign
+from utils.training.losses.box_losses import parse_box_loss
+from utils.training.losses.box_pairs import Pairs
+from utils.training.losses.class_losses import ClassLoss
 
 _BALANCE = {3: (4.0, 1.0, 0.4)}
 _BALANCE_OTHER = (4.0, 1.0, 0.25, 0.06, 0.02)
-_FOCAL_ALPHA = 0.25
 
 Terms = dict[str, Tensor]
 
@@ -29,6 +29,8 @@ class Head(Protocol):
 
     anchors: Tensor
     """(levels, A, 2) in cells."""
+    stride: Tensor
+    """(levels,) pixels per cell."""
 
 
 class DetectionLoss:
@@ -36,7 +38,8 @@ class DetectionLoss:
 
     Args:
         head: the model's head; its anchors are read at each call, as they may move to another device.
-        hyp: gains box, obj and cls (scaled here to levels, classes and image size), positive weights, fl_gamma, anchor_t.
+        hyp: names of the losses, gains box, obj and cls (scaled here to levels, classes and image size), positive weights, fl_gamma,
+            anchor_t.
         imgsz: side of the training images in pixels.
         nc: number of classes K.
         label_smoothing: epsilon; class targets become 1 - epsilon/2 and epsilon/2.
@@ -51,8 +54,9 @@ class DetectionLoss:
         self.box_gain = hyp.box * 3 / levels
         self.obj_gain = hyp.obj * 3 / levels * (imgsz / 640) ** 2
         self.cls_gain = hyp.cls * 3 / levels * nc / 80
-        self.obj_weight, self.cls_weight = hyp.obj_pw, hyp.cls_pw
-        self.gamma, self.limit = hyp.fl_gamma, hyp.anchor_t
+        self.box_loss, self.limit = parse_box_loss(hyp.box_loss), hyp.anchor_t
+        self.obj_loss = ClassLoss(hyp.obj_loss, hyp.obj_pw, hyp.fl_gamma)
+        self.cls_loss = ClassLoss(hyp.cls_loss, hyp.cls_pw, hyp.fl_gamma)
         self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
         self.balance = _BALANCE.get(levels, (*_BALANCE_OTHER, *[_BALANCE_OTHER[-1]] * levels)[:levels])
 
@@ -74,34 +78,27 @@ class DetectionLoss:
             if len(matched):
                 p = matched[:, :4].sigmoid()
                 wh = (p[:, 2:] * 2).square() * self.head.anchors[i][match.anchor].to(p)
-                iou = ciou(torch.cat((p[:, :2] * 2 - 0.5, wh), 1), match.box.to(p))  # of decoded and target boxes, in cells
-                box = box + (1 - iou).sum() / count
-                cls = cls + self._classes(matched[:, 5:], match.cls) / count
-                _write_objectness(target, match, iou.detach().clamp(min=0))
+                decoded = torch.cat((p[:, :2] * 2 - 0.5, wh), 1)
+                size = (float(raw.shape[3]), float(raw.shape[2]))
+                loss, iou = self.box_loss(Pairs(decoded, match.box.to(p), self.head.stride[i], size))
+                box = box + loss.sum() / count
+                cls = cls + self._classes(matched[:, 5:], match.cls, iou) / count
+                _write_objectness(target, match, iou)
             share = images / total_images  # makes the mean over this rank's cells one over all ranks' cells
-            obj = obj + self._bce(logits, target, self.obj_weight).mean() * (share * self.balance[i])
+            obj = obj + self.obj_loss(logits, target).mean() * (share * self.balance[i])
         box, obj, cls = box * self.box_gain, obj * self.obj_gain, cls * self.cls_gain
+        if torch.is_grad_enabled():
+            self.box_loss.step(maps[0].device, self.ranks)
         total = (box + obj + cls) * (total_images * self.ranks.world_size)
         return total, {"box": box.detach(), "obj": obj.detach(), "cls": cls.detach()}
 
-    def _classes(self, logits: Tensor, cls: Tensor) -> Tensor:
-        """Sum over matches of the mean BCE over classes; 0 with a single class."""
+    def _classes(self, logits: Tensor, cls: Tensor, iou: Tensor) -> Tensor:
+        """Sum over matches of the mean class loss over classes; 0 with a single class."""
         if self.nc == 1:
             return logits.new_zeros(())
         target = torch.full_like(logits, self.negative)
         target.scatter_(1, cls[:, None], self.positive)
-        return self._bce(logits, target, self.cls_weight).sum() / self.nc
-
-    def _bce(self, logits: Tensor, target: Tensor, positive_weight: float) -> Tensor:
-        """Element-wise binary cross-entropy, focal (Lin et al., ICCV 2017) where gamma is above 0."""
-        weight = None if positive_weight == 1 else logits.new_tensor(positive_weight)
-        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=weight)
-        if self.gamma > 0:
-            p = logits.sigmoid()
-            error = target * (1 - p) + (1 - target) * p
-            alpha = target * _FOCAL_ALPHA + (1 - target) * (1 - _FOCAL_ALPHA)
-            loss = loss * alpha * error**self.gamma
-        return loss
+        return self.cls_loss(logits, target, iou[:, None]).sum() / self.nc
 
 
 def _write_objectness(target: Tensor, match: Assignment, iou: Tensor) -> None:

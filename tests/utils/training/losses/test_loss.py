@@ -13,7 +13,7 @@ LN2 = math.log(2)
 
 
 def head(levels: int = 3) -> SimpleNamespace:
-    return SimpleNamespace(anchors=torch.ones(levels, 1, 2))
+    return SimpleNamespace(anchors=torch.ones(levels, 1, 2), stride=torch.ones(levels))
 
 
 def maps(levels: int = 3, nc: int = 2, images: int = 1, fill: float = 0.0) -> list[torch.Tensor]:
