@@ -1,0 +1,128 @@
+"""MobileViT blocks (Mehta & Rastegari, ICLR 2022, arXiv:2110.02178; and 2022, arXiv:2206.02680)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.arguments import positive
+from models.layers.conv import Conv
+from models.layers.norm import GroupNorm
+from models.registry import preserve, register
+
+
+class _Layer(nn.Module):
+    """Pre-norm transformer layer: (B, groups, N, d) -> the same, attention within each group."""
+
+    def __init__(self, width: int, heads: int, ratio: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.fc1, self.fc2 = nn.Linear(width, int(width * ratio)), nn.Linear(int(width * ratio), width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.qkv(self.norm1(x)).flatten(0, 1)
+        q, k, v = tokens.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape))
+        return x + self.fc2(F.silu(self.fc1(self.norm2(x))))
+
+
+def _fitted(x: Tensor, patch: int) -> Tensor:
+    """Resize a map bilinearly to the next multiples of the patch; itself where they fit."""
+    height, width = x.shape[2:]
+    return F.interpolate(x, size=(height + -height % patch, width + -width % patch), mode="bilinear", align_corners=False)
+
+
+@register(preserve, example=(16, 1, 2))
+class MobileViTAttention(nn.Module):
+    """MobileViT block (arXiv:2110.02178, section 3.1): 3x3, 1x1, a transformer over patches, 1x1, joined with the input by a 3x3.
+
+    The pixels of all patches at the same place attend to each other. Sizes that the patch does not divide are resized inside, as in the
+    authors' code. Two 3x3 convolutions, one of them from 2C, and the transformer: above 2x a 3x3 convolution's time.
+
+    Args:
+        channels: width C of input and output.
+        dim: width of the transformer; None is C, or the next multiple of the heads.
+        depth: transformer layers.
+        patch_size: side of the patches in pixels.
+        heads: number of heads; as many of them as divide `dim`.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1; memory of the gradient grows with (H * W)^2 / patch_size^2
+    """
+
+    def __init__(self, channels: int, dim: int | None = None, depth: int = 2, patch_size: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        positive(self, dim=dim, depth=depth, patch_size=patch_size, heads=heads)
+        dim = channels if dim is None else dim
+        self.patch_size = patch_size
+        self.local = nn.Sequential(Conv(channels, channels, 3), nn.Conv2d(channels, dim, 1, bias=False))
+        self.layers = nn.Sequential(*(_Layer(dim, math.gcd(dim, heads), 2) for _ in range(depth)), nn.LayerNorm(dim))
+        self.proj = Conv(dim, channels, 1)
+        self.fusion = Conv(2 * channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        p, height, width = self.patch_size, x.shape[2], x.shape[3]
+        y = _fitted(self.local(x), p)
+        rows, columns = y.shape[2] // p, y.shape[3] // p
+        tokens = y.reshape(len(x), -1, rows, p, columns, p).permute(0, 3, 5, 2, 4, 1)  # (B, p, p, rows, columns, d)
+        tokens = self.layers(tokens.reshape(len(x), p * p, rows * columns, -1))
+        y = tokens.reshape(len(x), p, p, rows, columns, -1).permute(0, 5, 3, 1, 4, 2).reshape(len(x), -1, rows * p, columns * p)
+        y = F.interpolate(y, size=(height, width), mode="bilinear", align_corners=False)
+        return self.fusion(torch.cat((x, self.proj(y)), 1))
+
+
+class _SeparableLayer(nn.Module):
+    """Separable self-attention and a feed-forward network, each with a residual and a norm before it: (B, C, p^2, N) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = GroupNorm(1, channels), GroupNorm(1, channels)
+        self.score = nn.Conv2d(channels, 1, 1, bias=False)
+        self.key, self.value, self.out = (nn.Conv2d(channels, channels, 1) for _ in range(3))
+        self.fc1, self.fc2 = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        weights = self.score(y).softmax(3)  # over the patches
+        context = (self.key(y) * weights).sum(3, keepdim=True)
+        x = x + self.out(F.relu(self.value(y)) * context)
+        return x + self.fc2(F.silu(self.fc1(self.norm2(x))))
+
+
+@register(preserve, example=(1, 2))
+class MobileViTv2Attention(nn.Module):
+    """MobileViTv2 block (arXiv:2206.02680, section 3): depthwise 3x3, 1x1, separable self-attention in linear time, 1x1.
+
+    A learned score weighs the patches' keys to one context vector, which gates every value. There is neither the skip nor the fusion of
+    the first version.
+
+    Args:
+        channels: width C of input and output.
+        depth: layers of separable self-attention and feed-forward network.
+        patch_size: side of the patches in pixels.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+    """
+
+    def __init__(self, channels: int, depth: int = 2, patch_size: int = 2) -> None:
+        super().__init__()
+        positive(self, depth=depth, patch_size=patch_size)
+        self.patch_size = patch_size
+        self.local = nn.Sequential(Conv(channels, channels, 3, g=channels), nn.Conv2d(channels, channels, 1, bias=False))
+        self.layers = nn.Sequential(*(_SeparableLayer(channels) for _ in range(depth)), GroupNorm(1, channels))
+        self.proj = Conv(channels, channels, 1, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        p, height, width = self.patch_size, x.shape[2], x.shape[3]
+        y = _fitted(self.local(x), p)
+        rows, columns = y.shape[2] // p, y.shape[3] // p
+        tokens = y.reshape(len(x), -1, rows, p, columns, p).permute(0, 1, 3, 5, 2, 4).reshape(len(x), -1, p * p, rows * columns)
+        y = self.layers(tokens).reshape(len(x), -1, p, p, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        y = y.reshape(len(x), -1, rows * p, columns * p)
+        return self.proj(F.interpolate(y, size=(height, width), mode="bilinear", align_corners=False))
