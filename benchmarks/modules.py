@@ -32,8 +32,9 @@ def contestants(names: list[str], channels: int, side: int) -> dict[str, Any]:
     from models.registry import lookup
 
     modules: dict[str, Any] = {"3x3 convolution": nn.Conv2d(channels, channels, 3, padding=1, bias=False)}
+    every: dict[str, dict[str, Any]] = {"MHSA": {"dim_head": channels // 4, "fmap_size": (side, side)}, "Involution": {"c2": channels}}
     for name in names:
-        settings = {"dim_head": channels // 4, "fmap_size": (side, side)} if name == "MHSA" else {}
+        settings = every.get(name, {})
         modules[name] = lookup(name).build(channels, **settings)
         if name in STRAIGHTFORWARD:
             plain = modules[f"  {name}, straightforward"] = STRAIGHTFORWARD[name](channels, **settings)
@@ -63,11 +64,12 @@ def passes(module: Any, x: Any, *, backward: bool) -> Run:
 
         return forward
 
-    leaf, grad = x.clone().requires_grad_(), torch.randn_like(x)
+    leaf = x.clone().requires_grad_()
 
     def both() -> None:
         module.train()
-        module(leaf).backward(grad)
+        y = module(leaf)
+        y.backward(torch.ones_like(y))
 
     return both
 

@@ -13,6 +13,8 @@ from models.attention.bot import MHSA
 from models.attention.cat import CAB
 from models.attention.cot import CoT
 from models.attention.gnconv import GnConv
+from models.attention.involution import Involution
+from models.necks.carafe import CARAFE
 
 
 class UnfoldedCoT(CoT):
@@ -117,4 +119,33 @@ def _across(attn: torch.nn.Module, patches: Tensor) -> Tensor:
     return out.reshape(batch, channels, count, pixels).permute(0, 1, 3, 2).contiguous()
 
 
-STRAIGHTFORWARD = {"CoT": UnfoldedCoT, "GnConv": UnfoldedGnConv, "MHSA": ExplicitMHSA, "CAB": ExplicitCAB}
+class UnfoldedInvolution(Involution):
+    """Copies all k * k neighbours, as the authors' version without CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.widen(x)
+        kernels = self.kernels(x)
+        batch, groups, taps, height, width = kernels.shape
+        neighbours = F.unfold(x, self.k, padding=self.k // 2, stride=self.s).reshape(batch, groups, -1, taps, height, width)
+        return (neighbours * kernels.unsqueeze(2)).sum(3).flatten(1, 2)
+
+
+class UnfoldedCARAFE(CARAFE):
+    """Copies all k * k neighbours, and a matrix product for each pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        kernels = self.kernels(x).flatten(3).permute(0, 3, 2, 1)  # (B, H * W, k * k, scale * scale)
+        neighbours = F.unfold(x, self.k_up, padding=self.k_up // 2).reshape(batch, channels, self.k_up**2, -1).permute(0, 3, 1, 2)
+        out = (neighbours @ kernels).permute(0, 2, 3, 1).reshape(batch, -1, height, width)
+        return F.pixel_shuffle(out, self.scale)
+
+
+STRAIGHTFORWARD = {
+    "CoT": UnfoldedCoT,
+    "GnConv": UnfoldedGnConv,
+    "MHSA": ExplicitMHSA,
+    "CAB": ExplicitCAB,
+    "Involution": UnfoldedInvolution,
+    "CARAFE": UnfoldedCARAFE,
+}

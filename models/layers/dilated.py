@@ -23,7 +23,7 @@ def _conv(c1: int, c2: int, k: int = 1, d: int = 1) -> nn.Sequential:
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (Chen et al., arXiv:1706.05587, section 3.3): a 1x1, three dilated 3x3, the map's mean, then a 1x1.
 
-    Each has batch norm and ReLU, and the output's width.
+    Each has batch norm and ReLU, and the output's width; the three cost a 3x3 convolution each.
 
     Args:
         c1: input width.

@@ -117,6 +117,9 @@ class _SuccessivePyramid(_Pyramid):
 class SPPCSPC(nn.Module):
     """Spatial pyramid pooling in one branch of a cross-stage-partial block (YOLOv7, Wang et al., CVPR 2023, arXiv:2207.02696).
 
+    Two 3x3 and six 1x1 of the full width and the pools, of which the large ones are slow on a CPU, make it as expensive as six 3x3
+    convolutions; `SPPFCSPC` computes the same in less.
+
     Args:
         c1: input width.
         c2: output width.

