@@ -21,6 +21,13 @@ from utils.images import letterbox
 Image = NDArray[np.uint8]
 FALLBACK_FPS = 30.0
 MIN_FPS, MAX_FPS = 0.01, 1000.0
+COMMON_FPS = 120.0
+"""Above it, a header may state the unit of its time stamps in place of a rate, as browsers' recordings do: the frames decide."""
+MAX_GAP = 60.0
+"""Seconds that a time stamp may lie after the one before; beyond it, it is taken to be damaged."""
+_EVEN = 0.9
+"""Share of even intervals above which a gap in a video without a count of its frames is taken for lost frames."""
+_PEEKED, _HEAD_BYTES = 32, 64 << 10
 MIN_SIDE, MAX_SIDE = 16, 8190  # what the MPEG-4 encoder takes
 
 
@@ -47,10 +54,12 @@ class VideoReader:
     """The frames of a video file, upright.
 
     Attributes:
-        fps: frames per second; 30 where the file does not state it.
-        total: number of frames the file states; 0 where it does not.
+        fps: frames per second; 30 where the file does not state it. Frames need not be evenly spaced: see `time`.
+        total: number of frames, an estimate where the container has no count; 0 where the duration is unknown too.
+        counted: whether the container has a count: otherwise lost frames and pauses of a recording look alike.
+        time: seconds from the start of the video to the frame read last; never decreases.
         read: frames decoded, or skipped by the stride, so far.
-        skipped: frames that could not be decoded; complete once the iteration has ended.
+        skipped: frames that could not be decoded; complete once the iteration has ended. Without a count, 0 where the rate varies.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,9 +76,15 @@ class VideoReader:
         if not self._capture.isOpened():
             raise VideoError(f"{path}: not a video that can be opened (truncated, empty, or an unknown format)")
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        self.fps = sane_fps(self._capture.get(cv2.CAP_PROP_FPS))
-        total = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        stated, total = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        rate = _measured_fps(path) if stated > COMMON_FPS else stated
+        self.fps = sane_fps(rate)
+        self._stamped = self.fps == rate
         self.total = int(total) if 0 < total < 2**31 else 0
+        self.counted = _has_count(path)
+        if not self.counted and stated > 0:  # OpenCV has multiplied the duration by the stated rate
+            self.total = round(self.total / stated * self.fps)
+        self.time, self._even = 0.0, 0
         self.read = self.skipped = 0
 
     def frames(self, stride: int = 1) -> Iterator[tuple[int, Image]]:
@@ -77,6 +92,7 @@ class VideoReader:
         number = 0
         while self._capture.grab():
             number += 1
+            self._advance(first=number == 1)
             if (number - 1) % stride:
                 self.read += 1
                 continue
@@ -89,11 +105,38 @@ class VideoReader:
                 continue
             self.read += 1
             yield number, image.astype(np.uint8, copy=False)
-        self.skipped += max(self.total - number, 0)
+        if self.counted or self._even >= _EVEN * (number - 1):
+            self.skipped += max(self.total - number, 0)
+
+    def _advance(self, *, first: bool) -> None:
+        """Read the time stamp of the frame just grabbed; one that is invalid is replaced by the next of an even rate."""
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._stamped and self.time < stamp <= self.time + MAX_GAP:
+            self._even += abs((stamp - self.time) * self.fps - 1) < 0.1
+            self.time = stamp
+        elif not first:
+            self._even += 1
+            self.time += 1 / self.fps
 
     def close(self) -> None:
         """Release the decoder."""
         self._capture.release()
+
+
+def _measured_fps(path: Path) -> float:
+    """The frame rate by the time stamps of the first frames; 0 where they tell nothing."""
+    capture = cv2.VideoCapture(_opencv_path(path), cv2.CAP_FFMPEG)
+    stamps = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in range(_PEEKED) if capture.grab()]
+    capture.release()
+    intervals = [interval for interval in np.diff(stamps).tolist() if interval > 0]
+    return 1 / float(np.median(intervals)) if intervals else 0.0
+
+
+def _has_count(path: Path) -> bool:
+    """Whether a video's container counts its frames: AVI does, and MP4 where it is not in fragments."""
+    with open_regular(path) as file:
+        head = file.read(_HEAD_BYTES)
+    return head[:4] == b"RIFF" or (head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free") and b"mvex" not in head)
 
 
 class VideoWriter:

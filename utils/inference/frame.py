@@ -26,6 +26,7 @@ class Frame:
         number: of the frame in its video or stream, from 1; 0 for an image.
         fps: frames per second of the video or stream, after the stride; 0 for an image.
         time: when a live frame was taken, in seconds since 1970; 0 for files.
+        position: of a frame in its video file, in seconds from the start; 0 for others.
     """
 
     image: NDArray[np.uint8]
@@ -35,6 +36,7 @@ class Frame:
     number: int = 0
     fps: float = 0.0
     time: float = 0.0
+    position: float = 0.0
 
 
 class Source(Protocol):

@@ -139,23 +139,30 @@ class Outputs:
 
 
 class _Recording:
-    """A video being written. A live one keeps real time: a frame is shown for as long as it was the newest."""
+    """A video being written, whose frames are shown for as long as in the source: until the next is due.
+
+    Of a file's frames that come faster than the rate, some are left out.
+    """
 
     def __init__(self, path: Path, first: Frame, drawn: NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.writer = VideoWriter(path, first.fps, (drawn.shape[0], drawn.shape[1]))
         self._fps = first.fps
-        self._last, self._due = first.time, 0.0
+        self._start, self._last, self._due = first.position, first.time, 0.0
         self._still = drawn
 
     def add(self, frame: Frame, drawn: NDArray[np.uint8]) -> None:
         """Append a frame, after filling the time since the last one with copies of the last."""
         if frame.time:
             self._due += min(max(frame.time - self._last, 0.0), MAX_GAP) * self._fps
-            for _ in range(math.floor(self._due) - self.writer.frames):
-                self.writer.write(self._still)
-            self._last, self._still = frame.time, drawn
-        self.writer.write(drawn)
+            self._last = frame.time
+        else:
+            self._due = round((frame.position - self._start) * self._fps)
+        for _ in range(math.floor(self._due) - self.writer.frames):
+            self.writer.write(self._still)
+        self._still = drawn
+        if frame.time or self.writer.frames <= self._due + 1:
+            self.writer.write(drawn)
 
 
 class _CsvFile:

@@ -110,13 +110,14 @@ class Files:
         try:
             for number, image in video.frames(self._stride):
                 title = f"video {place} ({number}/{total}) {path}"
-                yield Frame(image, path, key, title, number=number, fps=video.fps / self._stride)
+                yield Frame(image, path, key, title, number=number, fps=video.fps / self._stride, position=video.time)
         finally:
             video.close()
         if not video.read:
             raise VideoError(f"{path}: no frame can be decoded")
         if video.skipped:
-            self.notes.append(f"{path}: {video.skipped} of {video.read + video.skipped} frames could not be decoded and were skipped")
+            reason = "and were skipped" if video.counted else "or the recording paused there"
+            self.notes.append(f"{path}: {video.skipped} of {video.read + video.skipped} frames could not be decoded {reason}")
 
     def close(self) -> None:
         """Remove downloaded files."""

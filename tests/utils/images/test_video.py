@@ -155,3 +155,34 @@ def test_a_pipe_is_no_video(tmp_path):
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(VideoError, match=r"a\.mp4: cannot be read \(not a file\)"):
         VideoReader(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "seconds", "fps"),
+    [("browser.webm", 61, 1.98, 30.3), ("camera.ts", 60, 3.9, 30.0)],  # the first states 1000 frames a second
+)
+def test_a_video_without_an_even_rate_is_read_by_its_time_stamps(shared, name, frames, seconds, fps):
+    path = shared.parent / "cases" / "vfr_video" / name
+    if not path.is_file():
+        pytest.skip(f"no file {path}")
+    reader = VideoReader(path)
+    stamps = [reader.time for _ in reader.frames()]
+    assert (len(stamps), reader.read, reader.skipped) == (frames, frames, 0), "the stated rate times the duration is no number of frames"
+    assert stamps[0] == 0
+    assert stamps == sorted(stamps)
+    assert stamps[-1] == pytest.approx(seconds, abs=0.01)
+    assert reader.fps == pytest.approx(fps, abs=0.1)
+
+
+def test_a_cut_off_video_without_a_count_is_measured_by_its_duration(tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(tmp_path / "a.mkv"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(40):
+        writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+    writer.release()
+    whole = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    reader = VideoReader(tmp_path / "cut.mkv")
+    found = len(list(reader.frames()))
+    assert 15 <= found <= 22
+    assert reader.read + reader.skipped == pytest.approx(40, abs=1)

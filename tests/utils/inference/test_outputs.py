@@ -19,7 +19,8 @@ BOX = (10, 10, 20, 20, 0.5, 0)
 
 
 def frame(key="a", path="a.jpg", number=0, fps=0.0, time=0.0, image=IMAGE) -> Frame:
-    return Frame(image, Path(path), key, "title", number=number, fps=fps, time=time)
+    position = (number - 1) / fps if fps and not time else 0.0
+    return Frame(image, Path(path), key, "title", number=number, fps=fps, time=time, position=position)
 
 
 def results(*rows, names=None) -> Results:
@@ -81,10 +82,10 @@ def test_a_second_run_into_the_folder_replaces_and_never_appends(tmp_path):
 def test_video_frames(tmp_path):
     with Outputs(tmp_path, OutputOptions(txt=True)) as outputs:
         for number in (1, 3, 5):
-            outputs.add(frame("sub/v", "v.avi", number, fps=7.5), results(BOX), IMAGE)
+            outputs.add(frame("sub/v", "v.avi", number // 2 + 1, fps=7.5), results(BOX), IMAGE)
         outputs.add(frame("w", "w.avi", 1, fps=10.0), results(), IMAGE)
         assert frame_count(tmp_path / "sub/v.mp4") == 3, "the first video is whole when the second begins"
-    assert tree(tmp_path) == ["labels/sub/v_1.txt", "labels/sub/v_3.txt", "labels/sub/v_5.txt", "sub/v.mp4", "w.mp4"]
+    assert tree(tmp_path) == ["labels/sub/v_1.txt", "labels/sub/v_2.txt", "labels/sub/v_3.txt", "sub/v.mp4", "w.mp4"]
     assert VideoReader(tmp_path / "sub/v.mp4").fps == 7.5
 
 
@@ -95,6 +96,17 @@ def test_live_videos_grow_side_by_side_and_keep_the_clock(tmp_path):
             outputs.add(frame("fast", "fast", i + 1, fps=10.0, time=100 + i * 0.1), results(), IMAGE)
     assert frame_count(tmp_path / "cam.mp4") == 11, "one second at 10 frames a second, and the last frame"
     assert frame_count(tmp_path / "fast.mp4") == 3
+
+
+def test_the_frames_of_a_file_are_shown_for_as_long_as_in_the_source(tmp_path):
+    positions = [5.0, 5.1, 5.2, 5.7, 5.71, 5.72, 5.73, 5.74, 5.8]
+    with Outputs(tmp_path, OutputOptions()) as outputs:
+        for number, position in enumerate(positions, 1):
+            image = np.full((48, 64, 3), 20 * number, np.uint8)
+            outputs.add(Frame(image, Path("v.ts"), "v", "title", number=number, fps=10.0, position=position), results(), image)
+    shown = [round(float(image.mean()) / 20) for _, image in VideoReader(tmp_path / "v.mp4").frames()]
+    assert shown[:8] == [1, 2, 3, 3, 3, 3, 3, 4], "0.5 seconds without a frame are five times the frame before"
+    assert len(shown) == 10, "four frames within 0.04 seconds do not make the video longer by as many"
 
 
 def test_a_long_silence_is_cut_short(tmp_path):
