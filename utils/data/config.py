@@ -15,7 +15,7 @@ from utils.errors import UserError, nearest
 from utils.log import LOG
 
 SPLITS = ("train", "val", "test")
-KEYS = ("path", *SPLITS, "names", "nc", "download", "sha256")
+KEYS = ("path", *SPLITS, "names", "nc", "kpt_shape", "download", "sha256")
 _FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
@@ -30,6 +30,7 @@ class DataConfig:
         splits: the folders, .txt lists and COCO .json files of "train", "val" and "test", as far as they exist.
         partners: the image folder of a .json, or the label folder of a folder or list, where the dataset names one.
         absent: for each missing split that the dataset names, the error message with the paths tried.
+        keypoints: number of columns that key points take in a YOLO label file, after the box; 0 for none.
     """
 
     yaml: Path
@@ -38,6 +39,7 @@ class DataConfig:
     splits: dict[str, tuple[Path, ...]]
     partners: dict[Path, Path] = dataclasses.field(default_factory=dict)
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
+    keypoints: int = 0
 
     @property
     def nc(self) -> int:
@@ -129,7 +131,7 @@ def _from_yaml(path: Path, complete: bool) -> DataConfig:
 
         fetch(content["download"], places[0], content.get("sha256"), path)
         data = _resolve(path, content, places)
-    data = dataclasses.replace(data, names=names)
+    data = dataclasses.replace(data, names=names, keypoints=_keypoint_columns(path, content.get("kpt_shape")))
     if complete:
         data = _with_val(data)
         if "val" in data.absent:
@@ -150,6 +152,15 @@ def _check_keys(path: Path, content: Mapping[str, Any]) -> None:
         foreign.append(str(key))
     if foreign:
         LOG.warning("%s: ignored keys: %s", path, ", ".join(foreign))
+
+
+def _keypoint_columns(path: Path, shape: Any) -> int:
+    """Return the number of columns of ``kpt_shape: [points, 2 or 3]``."""
+    if shape is None:
+        return 0
+    if not isinstance(shape, list) or len(shape) != 2 or any(type(n) is not int for n in shape) or shape[0] < 1 or shape[1] not in (2, 3):
+        raise UserError(f"{path}: kpt_shape: {shape!r} is not [number of key points, 2 or 3 for x, y or x, y, visible]")
+    return int(shape[0] * shape[1])
 
 
 def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> DataConfig:

@@ -112,7 +112,9 @@ class Index:
             crowds=crowds,
             points=self.points[np.repeat(keep, lengths)],
             point_starts=np.concatenate(([0], lengths[keep].cumsum())),
-            report=dataclasses.replace(self.report, boxes=int((~crowds).sum()), crowd=int(crowds.sum()), labelled=labelled),
+            report=dataclasses.replace(
+                self.report, boxes=int((~crowds).sum()), crowd=int(crowds.sum()), labelled=labelled, deselected=int((~keep).sum())
+            ),
         )
 
     def _slice(self, i: int) -> slice:

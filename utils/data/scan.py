@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from utils.data.config import DataConfig
 from utils.data.index import Index
 from utils.data.labels.coco import class_map, coco_annotations, read_coco
-from utils.data.labels.find_files import ListedImage, entry_images, with_labels
+from utils.data.labels.find_files import ListedImage, entry_images, stray_labels, with_labels
 from utils.data.labels.image_lists import read_source
 from utils.data.labels.label_report import DataFinding, FileFindings, ImageAnnotations, LabelReport
 from utils.data.labels.voc import read_voc
@@ -42,10 +42,26 @@ _THREADS = 8
 
 
 class SplitSources(NamedTuple):
-    """The images of folders and lists with their label files, and the COCO files as (path, image folder, content)."""
+    """What the entries of a split name.
+
+    Attributes:
+        images: those of folders and lists, with their label files.
+        jsons: the COCO files as (path, image folder, content).
+        strays: label files in the folders of labels that belong to no image.
+        passed_over: files that hold an image without an image's suffix.
+    """
 
     images: list[ListedImage]
     jsons: list[tuple[Path, Path | None, bytes]]
+    strays: list[str]
+    passed_over: list[str]
+
+    def complete(self, report: LabelReport, split: str) -> LabelReport:
+        """Return a report with what does not follow from the images and labels that are read."""
+        unlabelled = sum(image.label is None for image in self.images)
+        return dataclasses.replace(
+            report, split=split, unlabelled=unlabelled, strays=tuple(self.strays), passed_over=tuple(self.passed_over)
+        )
 
 
 def load_index(
@@ -71,7 +87,8 @@ def load_index(
         raise UserError(f"class {unknown[0]} is outside 0 to {data.nc - 1}, the classes of {data.yaml}")
     index = scan(data, split, cache_dir).index
     if not len(index):
-        first = next(index.report.lines(1), "no image file was found")
+        passed = "".join(f"; {path} has no image's suffix" for path in index.report.passed_over[:1])
+        first = next(index.report.lines(1), f"no image file was found{passed}")
         raise UserError(f"{data.yaml}: split '{split}' has no usable image: {first} ({', '.join(map(str, data.splits[split]))})")
     return index.select(classes, single_cls=single_cls)
 
@@ -89,7 +106,7 @@ def scan(data: DataConfig, split: str, cache_dir: str | Path | None) -> ScanResu
     known = load_scan(file)
     searched = bool(known and sources.jsons and (known.stamps[:, 0] < 0).any())  # one not found may lie in another place by now
     if known and known.digest == digest and not searched and (_stamps(known.files) == known.stamps).all():
-        report = dataclasses.replace(known.index.report, split=split)
+        report = sources.complete(known.index.report, split)
         return dataclasses.replace(known, index=dataclasses.replace(known.index, names=dict(data.names), report=report))
     result = _scan(split, sources, digest, data, known)
     save_scan(file, result)
@@ -110,14 +127,21 @@ def _gather(entries: Iterable[Path], data: DataConfig) -> SplitSources:
     """List the images of folders, lists and COCO files, and read the label files."""
     images: dict[str, ListedImage] = {}
     jsons = []
+    strays: set[str] = set()
+    passed_over: set[str] = set()
     for entry in entries:
         partner = data.partners.get(entry)
         if entry.suffix.lower() == ".json":
             jsons.append((entry, partner, read_source(entry, MAX_JSON_BYTES)))
             continue
-        for source in with_labels(entry_images(entry), partner):
+        files, others = entry_images(entry)
+        listed = list(with_labels(files, partner))
+        strays |= stray_labels(listed, partner)
+        passed_over.update(map(str, others))
+        for source in listed:
             images.setdefault(os.path.normpath(source.path), source)
-    return SplitSources([_with_content(images[key]) for key in sorted(images)], jsons)
+    strays -= {str(source.label) for source in images.values()}
+    return SplitSources([_with_content(images[key]) for key in sorted(images)], jsons, sorted(strays), sorted(passed_over))
 
 
 def _with_content(source: ListedImage) -> ListedImage:
@@ -131,7 +155,7 @@ def _with_content(source: ListedImage) -> ListedImage:
 
 def _sources_digest(sources: SplitSources, data: DataConfig) -> str:
     """Hash what annotations follow from: the readers' version, class names, image lists, contents of the label files."""
-    digest = hashlib.sha256(f"{VERSION} {data.root} {sorted(data.names.items())}".encode())
+    digest = hashlib.sha256(f"{VERSION} {data.root} {sorted(data.names.items())} {data.keypoints}".encode())
     for source in sources.images:
         digest.update(f"\0{source.path}\0{source.label}\0".encode(errors="surrogatepass"))
         digest.update(source.content if isinstance(source.content, bytes) else repr(source.content).encode())
@@ -177,9 +201,9 @@ def _scan(split: str, sources: SplitSources, digest: str, data: DataConfig, know
     frames, faults = _read_headers(files, stamps, known)
     usable = [i for i, file in enumerate(files) if file not in faults]
     classes = {name: number for number, name in sorted(data.names.items(), reverse=True)}
-    annotations = [_read_annotations(images[i], (int(frames[i, 0]), int(frames[i, 1])), classes, data.nc) for i in usable]
+    annotations = [_read_annotations(images[i], (int(frames[i, 0]), int(frames[i, 1])), classes, data) for i in usable]
     absent = {file for file, stamp in zip(files, stamps, strict=True) if stamp[0] < 0}
-    report = _report(split, annotations, faults, absent, coco_findings)
+    report = sources.complete(_report(split, annotations, faults, absent, coco_findings), split)
     counts = [len(found.annotations) for found in annotations]
     boxes = _stack([found.annotations for found in annotations], 5)
     polygons = [polygon for found in annotations for polygon in found.polygons]
@@ -248,7 +272,7 @@ def _read_header(file: str) -> tuple[tuple[int, int], str]:
     return size, ""
 
 
-def _read_annotations(image: ListedImage, size: tuple[int, int], classes: dict[str, int], nc: int) -> ImageAnnotations:
+def _read_annotations(image: ListedImage, size: tuple[int, int], classes: dict[str, int], data: DataConfig) -> ImageAnnotations:
     if image.label is None:
         return ImageAnnotations(FileFindings(image.path))
     if image.coco:
@@ -259,7 +283,7 @@ def _read_annotations(image: ListedImage, size: tuple[int, int], classes: dict[s
         return ImageAnnotations(findings)
     if image.label.suffix.lower() == ".xml":
         return read_voc(image.label, image.content, classes, size)
-    return read_yolo(image.label, image.content, nc)
+    return read_yolo(image.label, image.content, data.nc, data.keypoints)
 
 
 def _report(

@@ -72,6 +72,8 @@ def save_scan(file: Path, result: ScanResult) -> None:
     index = result.index
     texts: dict[str, Any] = {"digest": result.digest, "files": result.files, "faults": result.faults}
     texts |= {"paths": list(map(str, index.paths)), "image_ids": index.image_ids, "report": dataclasses.asdict(index.report)}
+    for name in ("strays", "passed_over"):  # found anew each time
+        del texts["report"][name]
     text = json.dumps({"version": VERSION, **texts}).encode()
     arrays: dict[str, Any] = {name: getattr(result if hasattr(result, name) else index, name) for name in _ARRAYS}
     try:

@@ -84,8 +84,8 @@ def test_a_mistyped_key_is_an_error(tmp_path: Path, key: str, known: str) -> Non
 def test_other_tools_keys_cost_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("attune"), "propagate", True)
     tree(tmp_path, "images")
-    load_data(write(tmp_path / "data.yaml", train="images", val="images", names=["a"], roboflow={"v": 1}, author="x", kpt_shape=[1]))
-    assert [r.getMessage() for r in caplog.records] == [f"{tmp_path / 'data.yaml'}: ignored keys: author, kpt_shape, roboflow"]
+    load_data(write(tmp_path / "data.yaml", train="images", val="images", names=["a"], roboflow={"v": 1}, author="x", flip_idx=[1]))
+    assert [r.getMessage() for r in caplog.records] == [f"{tmp_path / 'data.yaml'}: ignored keys: author, flip_idx, roboflow"]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,18 @@ def test_other_tools_keys_cost_one_line(tmp_path: Path, caplog: pytest.LogCaptur
 def test_wrong_names(content: dict[str, object], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         check_names(Path("d.yaml"), content)
+
+
+@pytest.mark.parametrize("shape", [3, [17], [0, 2], [4, 4], ["4", 2], [True, 2]])
+def test_wrong_key_points(tmp_path: Path, shape: object) -> None:
+    tree(tmp_path, "images")
+    with pytest.raises(UserError, match=r"kpt_shape: .* is not \[number of key points"):
+        load_data(write(tmp_path / "data.yaml", train="images", val="images", names=["a"], kpt_shape=shape))
+
+
+def test_right_key_points(tmp_path: Path) -> None:
+    tree(tmp_path, "images")
+    assert load_data(write(tmp_path / "data.yaml", train="images", val="images", names=["a"], kpt_shape=[17, 3])).keypoints == 51
 
 
 def test_right_names() -> None:

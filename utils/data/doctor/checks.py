@@ -12,16 +12,12 @@ import numpy as np
 from utils.data.config import DataConfig
 from utils.data.doctor.findings import FindingGroup, ScannedSplit, box_pixels
 from utils.data.index import Index
-from utils.data.labels.find_files import LABEL_SUFFIXES, is_image_name, label_folders
 from utils.data.labels.label_report import KINDS
-from utils.data.labels.match_names import FolderListings
+from utils.data.preflight import find_problems
 from utils.geometry import iou
 
 TINY = 3.0
 """Sides in pixels below which a box is called tiny: less than half a cell of the finest feature map."""
-
-_NO_LABELS = {"classes", "obj", "_darknet", "readme", "train", "val", "valid", "test", "trainval", "notes"}
-"""Text files beside label files that hold no labels."""
 
 _ADVICE = {
     "image": "they are left out; replace or remove them",
@@ -36,7 +32,7 @@ _MILD = {"difficult": "note", "repetition": "warning", "frame": "warning"}
 
 def run_checks(data: DataConfig, splits: Sequence[ScannedSplit], imgsz: int) -> list[FindingGroup]:
     """Run every check; groups may be empty."""
-    found = [*_absent(data, splits), *_names(data)]
+    found = [*_absent(data, splits), *_whole(data, splits), *_names(data)]
     uses_zero = any((split.index.annotations[:, 0] == 0).any() for split in splits)
     from_one = not uses_zero and any(split.index.report.kinds.get("class") for split in splits)
     for split in splits:
@@ -106,26 +102,26 @@ def _unlabelled(split: ScannedSplit) -> Iterator[FindingGroup]:
     yield empty
 
 
+def _whole(data: DataConfig, splits: Sequence[ScannedSplit]) -> Iterator[FindingGroup]:
+    """What train, val and compare check too, as far as no other check tells more."""
+    titles = {"box": "splits without a box", "keypoints": "polygons that look like key points", "suffix": "images that are not read"}
+    for problem in find_problems({split.name: split.index for split in splits}):
+        if problem.kind in titles:
+            group = FindingGroup(problem.severity, problem.kind, problem.split, titles[problem.kind])
+            group.add(data.yaml, problem.text)
+            yield group
+
+
 def _strays(splits: Sequence[ScannedSplit]) -> Iterator[FindingGroup]:
     """Label files without an image, in the label folders of the splits; and images that share a label file."""
     stray = FindingGroup("warning", "stray", "", "label files without an image", "they are never read")
     shared = FindingGroup("warning", "stray", "", "images that share a label file", "give them different names")
-    listings = FolderListings()
-    stems: defaultdict[str, set[str]] = defaultdict(set)
     used: defaultdict[str, set[str]] = defaultdict(set)
     for split in splits:
-        for folder in {os.path.dirname(file) for file in split.files}:  # noqa: PTH120
-            names = {os.path.splitext(name)[0] for name in listings.names(folder) if is_image_name(name)}  # noqa: PTH122
-            for place in label_folders(Path(folder)):
-                stems[str(place)] |= names
         for image, (label, _) in split.labels.items():
             used[str(label)].add(os.path.realpath(image))
-            stems[str(label.parent)].add(label.stem)
-    for folder in sorted({os.path.dirname(path) for path in used}):  # noqa: PTH120
-        for name in sorted(listings.names(folder)):
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122
-            if suffix in LABEL_SUFFIXES and stem not in stems[folder] and stem.lower() not in _NO_LABELS:
-                stray.add(os.path.join(folder, name), f"no image is called {stem}")  # noqa: PTH118
+    for path in sorted({path for split in splits for path in split.sources.strays} - used.keys()):
+        stray.add(path, f"no image is called {Path(path).stem}")
     for path, images in used.items():
         if len(images) > 1:
             shared.add(path, f"belongs to {', '.join(sorted(map(os.path.basename, images)))}")

@@ -10,7 +10,7 @@ from utils.data.doctor.diagnosis import Diagnosis
 from utils.data.doctor.findings import SEVERITIES, FindingGroup
 
 _CLASSES = 12
-_COLUMNS = ("images", "labelled", "background", "unusable", "absent", "boxes", "dropped", "boxes_an_image")
+_COLUMNS = ("images", "labelled", "background", "unusable", "absent", "boxes", "crowd", "dropped", "boxes_an_image")
 
 
 def as_json(found: Diagnosis) -> str:
@@ -23,8 +23,9 @@ def as_text(found: Diagnosis, limit: int, *, everything: bool = False) -> Iterat
     names = ", ".join(split.name for split in found.splits)
     yield f"{found.source}: {len(found.names)} classes, {_counted(len(found.splits), 'split')} ({names})"
     yield ""
-    counts = [[split.name, *(str(getattr(split, column)) for column in _COLUMNS)] for split in found.splits]
-    yield from _table([["", *(column.replace("_", " ") for column in _COLUMNS)], *counts])
+    columns = [column for column in _COLUMNS if column != "crowd" or any(split.crowd for split in found.splits)]
+    counts = [[split.name, *(str(getattr(split, column)) for column in columns)] for split in found.splits]
+    yield from _table([["", *(column.replace("_", " ") for column in columns)], *counts])
     yield ""
     for split in found.splits:
         formats = ", ".join(f"{count} {kind}" for kind, count in split.image_formats.items())

@@ -62,7 +62,7 @@ def names_from_labels(
     if jsons:
         names = list(dict.fromkeys(name for path in jsons for name in coco_names(path, read_source(path, _MAX_BYTES))))
     else:
-        images = [image for entry in entries for image in with_labels(entry_images(entry), partners.get(entry))]
+        images = [image for entry in entries for image in with_labels(entry_images(entry)[0], partners.get(entry))]
         labels = [image.label for image in images if image.label]
         names = _from_files(labels, source if source.is_dir() else source.parent, nc)
     if not names:

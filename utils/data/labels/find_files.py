@@ -10,10 +10,20 @@ from typing import Any, NamedTuple
 from utils.data.labels.image_lists import read_list
 from utils.data.labels.match_names import FolderListings
 from utils.errors import UserError
-from utils.images.reading import IMAGE_SUFFIXES
+from utils.files.safe_open import open_regular
+from utils.images.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from utils.log import LOG
 
 LABEL_SUFFIXES = (".txt", ".xml")
+
+_NO_LABELS = {"classes", "labels", "obj", "_darknet", "readme", "train", "val", "valid", "test", "trainval", "notes"}
+"""Text files beside label files that hold no labels."""
+
+_OTHER_SUFFIXES = {".json", ".yaml", ".yml", ".csv", ".md", ".names", ".data", ".cache", ".npy"}
+_KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | _OTHER_SUFFIXES | set(LABEL_SUFFIXES)
+_IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\xff\x0a", b"\0\0\0\x0cJXL ")  # the last two are JPEG XL
+_IMAGE_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"crx ")}
+_TASKS = {"train", "val", "detect", "compare"}
 
 
 class CocoImage(NamedTuple):
@@ -41,17 +51,18 @@ class ListedImage(NamedTuple):
     coco_classes: Mapping[int | str, int] | None = None
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Return the images in `folder` and below, sorted; links to folders are followed, but never in a loop.
+def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images in `folder` and below, and the files that hold an image without an image's suffix, sorted.
 
-    A folder that has an image's name and holds no image is returned as one, so that it is reported. Subfolders that cannot be
-    listed are logged.
+    Links to folders are followed, but never in a loop. A folder that has an image's name and holds no image is returned as one, so that
+    it is reported. Subfolders that cannot be listed, and those that hold the output of runs, are logged and left out.
 
     Raises:
         UserError: the folder itself cannot be listed.
     """
     found: list[str] = []
     folders: list[str] = []
+    others: list[str] = []
     seen: set[str] = set()
 
     def refuse(error: OSError) -> None:
@@ -62,15 +73,36 @@ def list_images(folder: Path) -> list[Path]:
 
     for parent, below, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:
+        if real in seen or (parent != str(folder) and _holds_runs(parent, below, names)):
             below.clear()
             continue
         seen.add(real)
         below.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))  # noqa: PTH114, PTH118 - a folder before links to it
         found += [os.path.join(parent, name) for name in names if is_image_name(name)]  # noqa: PTH118
         folders += [os.path.join(parent, name) for name in below if is_image_name(name)]  # noqa: PTH118
+        others += [os.path.join(parent, name) for name in names if Path(name).suffix.lower() not in _KNOWN_SUFFIXES]  # noqa: PTH118
     found += [name for name in folders if not any(image.startswith(f"{name}{os.sep}") for image in found)]
-    return [Path(name) for name in sorted(found)]
+    return [Path(name) for name in sorted(found)], [Path(name) for name in sorted(others) if _starts_like_image(name)]
+
+
+def _holds_runs(folder: str, below: list[str], names: list[str]) -> bool:
+    """Whether train, val, detect or compare wrote a folder, whose images are no data."""
+    parent, name = os.path.split(folder)
+    written = {"opt.yaml", "hyp.yaml"} <= set(names) or {"metrics.json", "per_class.csv"} <= set(names)
+    only_runs = name in _TASKS and os.path.basename(parent) == "runs" and not names and "images" not in below  # noqa: PTH119
+    if written or only_runs:
+        LOG.warning("%s: holds the output of runs; its images are left out", folder)
+        return True
+    return False
+
+
+def _starts_like_image(file: str) -> bool:
+    try:
+        with open_regular(file) as content:
+            head = content.read(16)
+    except OSError:
+        return False
+    return head.startswith(_IMAGE_STARTS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:12] in _IMAGE_BRANDS
 
 
 def is_image_name(name: str) -> bool:
@@ -78,8 +110,8 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
 
 
-def entry_images(entry: Path) -> list[Path]:
-    """Return the images of an entry of a dataset: a folder, a .txt list, or a single image file.
+def entry_images(entry: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images of an entry of a dataset, a folder, a .txt list, or a single image file; and those passed over, see `list_images`.
 
     Raises:
         UserError: it cannot be read, or is none of these.
@@ -88,10 +120,10 @@ def entry_images(entry: Path) -> list[Path]:
         return list_images(entry)
     suffix = entry.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
-        return [entry]
+        return [entry], []
     if suffix != ".txt":
         raise UserError(f"{entry}: expected a folder of images, a .txt list of them, or a COCO .json")
-    return read_list(entry)
+    return read_list(entry), []
 
 
 def with_labels(images: Iterable[Path], labels: Path | None = None) -> Iterator[ListedImage]:
@@ -133,3 +165,25 @@ def label_folders(folder: Path) -> Iterator[Path]:
     yield folder
     yield folder.parent / "labels"
     yield folder.parent / "Annotations"
+
+
+def stray_labels(images: Iterable[ListedImage], labels: Path | None = None) -> set[str]:
+    """Return the label files that belong to no image, in the folders that hold the labels of `images`; without any, in those searched.
+
+    `labels` is as for `with_labels`.
+    """
+    listings = FolderListings()
+    used = {str(image.label) for image in images if image.label}
+    owners: dict[str, list[str]] = {}
+    for folder in sorted({image.path.parent for image in images}):
+        for path in dict.fromkeys([labels] if labels else label_folders(folder)):
+            owners.setdefault(str(path), []).append(str(folder))
+    holding = {os.path.dirname(label) for label in used} or owners.keys()  # noqa: PTH120
+    stray = set()
+    for place in holding:
+        for name in listings.names(place):
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122
+            known = suffix.lower() not in LABEL_SUFFIXES or stem.lower() in _NO_LABELS or f"{place}/{name}" in used
+            if not known and not any(listings.find_stem(folder, stem) for folder in owners.get(place, ())):
+                stray.add(f"{place}/{name}")
+    return stray

@@ -116,6 +116,10 @@ class LabelReport:
         crowd: annotations that only the metrics use; `boxes` does not count them.
         dropped: annotations left out.
         kinds: number of findings of each of `KINDS`.
+        unlabelled: images without a label file, where there is one for each image.
+        strays: label files in the folders of the labels that belong to no image.
+        passed_over: files that hold an image, but have no image's suffix.
+        deselected: annotations of classes that were not chosen.
     """
 
     split: str
@@ -128,6 +132,10 @@ class LabelReport:
     dropped: int
     findings: tuple[DataFinding, ...]
     kinds: dict[str, int] = dataclasses.field(default_factory=dict)
+    unlabelled: int = 0
+    strays: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    deselected: int = 0
 
     def summary(self) -> str:
         """Return the counts in one line."""
@@ -149,9 +157,26 @@ class LabelReport:
         for line in self.lines(limit):
             LOG.warning("  %s", line)
 
+    def why_no_box(self) -> str:
+        """Return why there is no box, and what to do."""
+        if self.deselected:
+            return f"none of its {self.deselected} annotations is of the chosen classes (--classes)"
+        if self.crowd:
+            return (
+                f"all {self.crowd} annotations are crowds (iscrowd 1, as CVAT writes masks), which are never trained on and do not count "
+                "for AP; export boxes or polygons, or set iscrowd to 0 in the JSON"
+            )
+        if self.dropped:
+            return f"all {self.dropped} annotations were dropped: {next(self.lines(1))}"
+        if self.strays:
+            return (
+                f"{len(self.strays)} label files belong to no image (the first is {self.strays[0]}); label files are named as their image"
+            )
+        if self.unlabelled:
+            return "no label file was found as labels/NAME.txt parallel to images/, nor as NAME.txt or NAME.xml beside the image"
+        return "its label files have no annotations"
+
     def require_boxes(self, *, why: str = "to train on") -> None:
         """Raise a `UserError` when there is no box."""
         if not self.boxes:
-            where = "labels/NAME.txt parallel to images/, or NAME.txt or NAME.xml beside the image"
-            first = next(self.lines(1), f"Label files are searched as {where}")
-            raise UserError(f"{self.summary()}: there is nothing {why}. {first}")
+            raise UserError(f"{self.summary()}: there is nothing {why}: {self.why_no_box()}")

@@ -1,7 +1,7 @@
 """YOLO label files: one object a line, ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``, coordinates in 0..1.
 
-Each line is read by itself: five columns are a box, seven or any larger odd number a polygon. An invalid line is dropped
-and reported; it never costs the image.
+Each line is read by itself: five columns are a box, seven or any larger odd number a polygon. Where the dataset has key points, they
+follow the box's five columns and are not read. An invalid line is dropped and reported; it never costs the image.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ SLACK = 1e-3
 """Coordinates this far outside 0..1 are rounding errors and are clipped; farther ones are errors."""
 
 
-def read_yolo(path: Path, content: bytes, nc: int) -> ImageAnnotations:
-    """Read the `content` of the label file `path`; classes are 0 to nc - 1."""
+def read_yolo(path: Path, content: bytes, nc: int, keypoints: int = 0) -> ImageAnnotations:
+    """Read the `content` of the label file `path`.
+
+    Args:
+        nc: classes are 0 to nc - 1.
+        keypoints: number of columns that key points take after a box; 0 for none.
+    """
     findings = FileFindings(path)
     text = _text(content)
     lines = (_COMMENT.sub("", text) if "#" in text else text).splitlines()
-    boxes = _read_boxes(lines)
+    boxes = _read_boxes(lines, keypoints)
     if boxes is not None and _all_valid(boxes, nc):
         return ImageAnnotations(findings, boxes)
-    return _read_lines(lines, nc, findings)
+    return _read_lines(lines, nc, keypoints, findings)
 
 
 def count_classes(content: bytes) -> int:
@@ -50,15 +55,15 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8-sig", errors="replace")
 
 
-def _read_boxes(lines: list[str]) -> NDArray[np.float64] | None:
+def _read_boxes(lines: list[str], keypoints: int) -> NDArray[np.float64] | None:
     """Read a file of boxes only at once: (k, 5), or None when it is anything else."""
     numbers: list[float] = []
     try:
         for line in lines:
             cells = line.split()
-            if len(cells) not in (0, 5):
+            if len(cells) not in (0, 5, 5 + keypoints):
                 return None
-            numbers += map(_number, cells)
+            numbers += map(_number, cells[:5])
     except ValueError:
         return None
     return np.array(numbers).reshape(-1, 5)
@@ -73,7 +78,7 @@ def _all_valid(boxes: NDArray[np.float64], nc: int) -> bool:
     return len(set(map(tuple, boxes.tolist()))) == len(boxes)
 
 
-def _read_lines(lines: list[str], nc: int, findings: FileFindings) -> ImageAnnotations:
+def _read_lines(lines: list[str], nc: int, keypoints: int, findings: FileFindings) -> ImageAnnotations:
     boxes: list[tuple[float, ...]] = []
     polygons: list[NDArray[np.float32]] = []
     seen: set[tuple[float, ...]] = set()
@@ -81,7 +86,7 @@ def _read_lines(lines: list[str], nc: int, findings: FileFindings) -> ImageAnnot
         cells = line.split()
         if not cells:
             continue
-        values, fault = _parse(cells, nc)
+        values, fault = _parse(cells, nc, keypoints)
         key = tuple(values)
         if not fault and key in seen:
             fault = "repetition", "a repetition of an earlier line"
@@ -95,14 +100,18 @@ def _read_lines(lines: list[str], nc: int, findings: FileFindings) -> ImageAnnot
     return ImageAnnotations(findings, np.array(boxes, np.float64).reshape(-1, 5), polygons)
 
 
-def _parse(cells: list[str], nc: int) -> tuple[list[float], Fault | None]:
+def _parse(cells: list[str], nc: int, keypoints: int) -> tuple[list[float], Fault | None]:
     """Return a line's numbers, clipped, and what is wrong with it."""
+    if keypoints:
+        if len(cells) not in (5, 5 + keypoints):
+            return [], ("columns", f"{len(cells)} columns; with this kpt_shape a line has {5 + keypoints}, or 5 without key points")
+        cells = cells[:5]
     count = len(cells)
     if count < 5 or count % 2 == 0:
-        hint = "; label files have no sixth column such as a confidence" if count == 6 else ""
-        if count == 1 and cells[0].count(",") + cells[0].count(";") >= 4:
-            hint = "; columns are separated by spaces, not commas"
-        return [], ("columns", f"{count} columns; a box has 5 (class, centre x, centre y, width, height), a polygon 7, 9, 11, ...{hint}")
+        return [], (
+            "columns",
+            f"{count} columns; a box has 5 (class, centre x, centre y, width, height), a polygon 7, 9, 11, ...{_hint(cells)}",
+        )
     try:
         values = [_number(cell) for cell in cells]
     except ValueError as error:
@@ -113,11 +122,23 @@ def _parse(cells: list[str], nc: int) -> tuple[list[float], Fault | None]:
         return [], ("class", f"class {values[0]:.15g} is outside 0 to {nc - 1} (the dataset has nc = {nc})")
     for value in values[1:]:
         if not -SLACK <= value <= 1 + SLACK:  # True for NaN too
-            hint = "; pixels? coordinates are fractions of the width and height" if value > 2 else ""
+            hint = "; pixels? coordinates are fractions of the width and height" if value > 2 else _hint(cells) if value == 2 else ""
             return [], ("range", f"coordinate {value:g} is outside 0 to 1{hint}")
     values[1:] = [min(max(v, 0.0), 1.0) for v in values[1:]]
     sides = _bounding_box(np.array(values[1:]).reshape(-1, 2))[2:] if count > 5 else values[3:]
     return values, None if min(sides) > 0 else ("area", "the box has no area")
+
+
+def _hint(cells: list[str]) -> str:
+    """Return what a line that cannot be read may be."""
+    count = len(cells)
+    if count == 6:
+        return "; label files have no sixth column such as a confidence"
+    if count == 1 and cells[0].count(",") + cells[0].count(";") >= 4:
+        return "; columns are separated by spaces, not commas"
+    if count > 6 and (count - 5) % 3 == 0:
+        return f"; key points with their visibility? then the data YAML needs 'kpt_shape: [{(count - 5) // 3}, 3]'"
+    return ""
 
 
 def _number(cell: str) -> float:

@@ -130,6 +130,31 @@ def test_labels_images_and_classes(root: Path) -> None:
     assert seen["unlabelled", "train"].findings[0].path == f"{root}/images/train/2.jpg"
 
 
+def test_what_train_would_refuse(root: Path) -> None:
+    """Crowds only: an error, with their number beside that of the boxes."""
+    annotations = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [9, 9, 40, 40], "iscrowd": 1} for n in range(8)]
+    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": annotations, "categories": [{"id": 1, "name": "x"}]}
+    (root / "images/train/all.json").write_text(json.dumps(content))
+    found = examine(root / "images/train/all.json")
+    text = "\n".join(as_text(found, 5))
+    assert (found.clean, found.splits[0].crowd) == (False, 8)
+    assert "ERROR   all: splits without a box: 1" in text
+    assert "'all' has no box to train on: all 8 annotations are crowds" in text
+    assert text.splitlines()[2].split() == [
+        "images",
+        "labelled",
+        "background",
+        "unusable",
+        "absent",
+        "boxes",
+        "crowd",
+        "dropped",
+        "boxes",
+        "an",
+        "image",
+    ]
+
+
 def test_classes(root: Path) -> None:
     label(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames: [a, b, 'A ', d]\n")
     label(root / "labels/train/1.txt", "2 .5 .5 .1 .1")

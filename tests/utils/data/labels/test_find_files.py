@@ -24,26 +24,26 @@ def label_of(root: Path, image: str) -> str | None:
 
 def test_folders_are_searched_below_and_sorted(tmp_path: Path) -> None:
     touch(tmp_path, "b.jpg", "a.PNG", "sub/deep/c.jpeg", "notes.txt", "movie.mp4", "d.jpg.bak")
-    assert [str(p.relative_to(tmp_path)) for p in list_images(tmp_path)] == ["a.PNG", "b.jpg", "sub/deep/c.jpeg"]
+    assert [str(p.relative_to(tmp_path)) for p in list_images(tmp_path)[0]] == ["a.PNG", "b.jpg", "sub/deep/c.jpeg"]
 
 
 def test_links_to_folders_are_followed_but_not_in_a_loop(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.jpg", "elsewhere/b.jpg")
     (tmp_path / "images/loop").symlink_to(tmp_path / "images")
     (tmp_path / "images/more").symlink_to(tmp_path / "elsewhere")
-    assert [p.name for p in list_images(tmp_path / "images")] == ["a.jpg", "b.jpg"]
+    assert [p.name for p in list_images(tmp_path / "images")[0]] == ["a.jpg", "b.jpg"]
 
 
 def test_a_folder_comes_before_links_to_it(tmp_path: Path) -> None:
     touch(tmp_path, "images/z/a.jpg")
     (tmp_path / "images/b").symlink_to(tmp_path / "images/z")
-    assert list_images(tmp_path / "images") == [tmp_path / "images/z/a.jpg"]
+    assert list_images(tmp_path / "images")[0] == [tmp_path / "images/z/a.jpg"]
 
 
 def test_a_folder_called_like_an_image(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "clip.gif/1.jpg")
     (tmp_path / "b.jpg").mkdir()
-    assert [str(p.relative_to(tmp_path)) for p in list_images(tmp_path)] == ["a.jpg", "b.jpg", "clip.gif/1.jpg"]
+    assert [str(p.relative_to(tmp_path)) for p in list_images(tmp_path)[0]] == ["a.jpg", "b.jpg", "clip.gif/1.jpg"]
 
 
 def test_a_folder_below_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -56,7 +56,7 @@ def test_a_folder_below_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytes
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    assert [p.name for p in list_images(tmp_path)] == ["a.jpg"]
+    assert [p.name for p in list_images(tmp_path)[0]] == ["a.jpg"]
     assert "shut: this folder cannot be listed (Permission denied)" in caplog.text
 
 
@@ -72,19 +72,19 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = f"\ufeff./images/a.jpg\r\n\nb.jpg\n{tmp_path}/data/images/a.jpg\nimages/missing.jpg\n"
     (tmp_path / "data/list.txt").write_text(lines, encoding="utf-8")
     a = tmp_path / "data/images/a.jpg"
-    assert entry_images(tmp_path / "data/list.txt") == [a, tmp_path / "work/b.jpg", a, tmp_path / "data/images/missing.jpg"]
+    assert entry_images(tmp_path / "data/list.txt")[0] == [a, tmp_path / "work/b.jpg", a, tmp_path / "data/images/missing.jpg"]
 
 
 def test_a_list_of_bytes_that_are_no_names(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"a\0b.jpg\n\xff\xfe.jpg\n" + b"x" * 400 + b".jpg\n")
-    items = list(with_labels(entry_images(tmp_path / "list.txt")))
+    items = list(with_labels(entry_images(tmp_path / "list.txt")[0]))
     assert [item.label for item in items] == [None] * 3
 
 
 def test_voc_image_sets(tmp_path: Path) -> None:
     touch(tmp_path, "VOC2007/JPEGImages/000005.jpg", "VOC2007/Annotations/000005.xml", "VOC2007/ImageSets/Main/train.txt")
     (tmp_path / "VOC2007/ImageSets/Main/train.txt").write_text("000005 -1\n")
-    (item,) = with_labels(entry_images(tmp_path / "VOC2007/ImageSets/Main/train.txt"))
+    (item,) = with_labels(entry_images(tmp_path / "VOC2007/ImageSets/Main/train.txt")[0])
     assert item.path == tmp_path / "VOC2007/JPEGImages/000005.jpg"
     assert item.label == tmp_path / "VOC2007/Annotations/000005.xml"
 

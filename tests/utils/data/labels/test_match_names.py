@@ -52,7 +52,7 @@ def test_the_nearest_spelling_wins_and_a_tie_is_no_match(tmp_path: Path) -> None
 
 
 def labels(root: Path) -> dict[str, str | None]:
-    return {item.path.name: item.label and item.label.name for item in with_labels(entry_images(root))}
+    return {item.path.name: item.label and item.label.name for item in with_labels(entry_images(root)[0])}
 
 
 def test_label_files(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_list_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lines = ["data/obj_train_data/a.jpg", "/content/x/images/train/b%20c.jpg", r"C:\work\d.jpg", "elsewhere/e.jpg"]
     (tmp_path / "set/train.txt").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
-    found = [str(path.relative_to(tmp_path / "set")) for path in entry_images(tmp_path / "set/train.txt")]
+    found = [str(path.relative_to(tmp_path / "set")) for path in entry_images(tmp_path / "set/train.txt")[0]]
     assert found == ["obj_train_data/a.jpg", "images/train/b c.jpg", "d.jpg", "elsewhere/e.jpg"]
 
 
@@ -93,7 +93,7 @@ def test_a_list_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_voc_identifiers(tmp_path: Path, image: str, line: str) -> None:
     touch(tmp_path, f"JPEGImages/{image}", f"Annotations/{image.rpartition('.')[0]}.xml", "ImageSets/Main/train.txt")
     (tmp_path / "ImageSets/Main/train.txt").write_text(f"{line}\nmissing -1\n")
-    first, missing = with_labels(entry_images(tmp_path / "ImageSets/Main/train.txt"))
+    first, missing = with_labels(entry_images(tmp_path / "ImageSets/Main/train.txt")[0])
     assert first.path == tmp_path / "JPEGImages" / image
     assert first.label == tmp_path / f"Annotations/{image.rpartition('.')[0]}.xml"
     assert (missing.path, missing.label) == (tmp_path / "JPEGImages/missing.jpg", None)

@@ -40,7 +40,8 @@ def test_polygons_and_boxes_in_one_file() -> None:
     [
         ("0 0.5 0.5 0.2", "4 columns"),
         ("0 0.5 0.5 0.2 0.4 0.99", "6 columns.*confidence"),
-        ("0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", "8 columns"),
+        ("0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", "8 columns.*key points.*'kpt_shape: \\[1, 3\\]'"),
+        ("0 0.5 0.5 0.2 0.2 0.5 0.5 2 0.4 0.4 2", "coordinate 2 is outside.*'kpt_shape: \\[2, 3\\]'"),
         ("0 nan 0.5 0.2 0.4", "nan is outside"),
         ("0 inf 0.5 0.2 0.4", "inf is outside"),
         ("0 -0.5 0.5 0.2 0.4", "-0.5 is outside 0 to 1$"),
@@ -151,3 +152,13 @@ def test_a_million_lines(ending: str) -> None:
 def test_count_classes() -> None:
     assert count_classes(b"0 a\n7 b\nx 1\n99999999999999 1\n") == 8
     assert count_classes(b"") == 0
+
+
+def test_key_points_are_not_read() -> None:
+    rows = [f"{GOOD} 0.4 0.4 2 0 0 0", "1 0.5 0.5 0.2 0.4", "2 0.1 0.2 0.5 0.2 0.3 0.8"]
+    labels = read_yolo(Path("a.txt"), "\n".join(rows).encode(), 3, keypoints=6)
+    assert labels.annotations.tolist() == [[0, 0.5, 0.5, 0.2, 0.4], [1, 0.5, 0.5, 0.2, 0.4]]
+    assert [polygon.shape for polygon in labels.polygons] == [(0, 2)] * 2
+    assert [finding.text for finding in labels.findings.all()] == ["7 columns; with this kpt_shape a line has 11, or 5 without key points"]
+    whole = read_yolo(Path("a.txt"), "\n".join(rows[:2]).encode(), 3, keypoints=6)
+    assert whole.annotations.tolist() == labels.annotations.tolist()
