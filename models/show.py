@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     config, _ = cli.parse(ShowConfig, argv, description=__doc__ or "")
     from models import build_model, list_modules, load_plugins
+    from models.spec.rows import unread
     from models.yoloair import differences
 
     start_log()
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     (_show_cost if config.cost else _show)(config, model, side)
     for line in differences(model.spec.rows):
         LOG.info(line)
+    if dead := unread(model.spec.rows):
+        LOG.warning("%s: %s", model.spec.where, dead)
 
 
 def _show(config: ShowConfig, model: Detector, side: int) -> None:

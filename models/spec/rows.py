@@ -31,6 +31,18 @@ def parse_table(rows: object, where: str) -> tuple[Row, ...]:
     return tuple(table)
 
 
+def unread(rows: Sequence[Row]) -> str:
+    """Say which rows lead to no output of the last row, the head; ``""`` if all do."""
+    needed = {rows[-1].index}
+    for row in reversed(rows):
+        needed |= set(row.sources) if row.index in needed else set()
+    dead = [f"{row.index} ({row.name})" for row in rows if row.index not in needed]
+    if not dead:
+        return ""
+    subject = f"row {dead[0]} is" if len(dead) == 1 else f"rows {', '.join(dead)} are"
+    return f"{subject} read by no row that leads to the head; were rows inserted without renumbering the head?"
+
+
 def parse_module(row: Sequence[Any], place: str) -> tuple[int, str, tuple[Any, ...], dict[str, Any]]:
     """Check ``[repeats, module, args]``; args may be a mapping of names to values. Returns repeats, name, args, keywords."""
     repeats, name, args = row

@@ -92,3 +92,11 @@ def test_a_bad_table_is_one_line_and_status_2(tmp_path: Path) -> None:
 def test_a_spec_needs_no_torch() -> None:
     code = "import sys, models, models.spec.model_spec, models.show; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_row_that_nothing_reads_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "models" / "yolov5n.yaml").read_text()
+    cfg = tmp_path / "inserted.yaml"
+    line = next(line for line in text.splitlines() if "SPPF" in line)
+    cfg.write_text(text.replace(line, f"{line.replace('SPPF, [1024, 5]', 'CBAM, [1024]')}\n{line}"))
+    assert "row 24 (C3) is read by no row" in shown(caplog, monkeypatch, str(cfg), "--nc", "3", "--imgsz", "64")[-1]

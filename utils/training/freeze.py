@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from models.weights.transfer import TransferReport
 from utils.errors import UserError
 
 
@@ -24,6 +25,13 @@ def frozen_rows(freeze: Sequence[int], rows: int) -> frozenset[int]:
     if chosen == rest:
         raise UserError(f"--freeze: all {rows} rows are frozen, nothing is left to train")
     return chosen
+
+
+def untrained(frozen: Iterable[int], report: TransferReport | None) -> list[int]:
+    """Those of the `frozen` rows that have new weights, which stay as random as they are: all of them without pretrained weights."""
+    if report is None:
+        return sorted(frozen)
+    return sorted(row.index for row in report.rows if row.index in frozen and (row.new or row.misfits))
 
 
 def freeze(layers: Sequence[nn.Module], rows: Iterable[int]) -> None:

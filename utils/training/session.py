@@ -22,6 +22,7 @@ from utils.training.artifacts import draw_labels
 from utils.training.checkpoint import LAST
 from utils.training.checkpointing import CheckpointScheduler
 from utils.training.restore import note_changes, restore_best
+from utils.training.freeze import untrained
 from utils.training.resume import StoppedRun, asks_for_new_folder, locate, read_stopped, run_folder
 from utils.training.run_state import Run
 from utils.training.setup import build_new, build_stopped, open_run, read_source, write_settings
@@ -120,6 +121,8 @@ def _train(
     try:
         if report:
             LOG.info("%s", report.summary())
+        if not stopped and (random := untrained(run.state.frozen, report)):
+            LOG.warning("--freeze: rows %s have new weights and are never trained: they stay random", ", ".join(map(str, random)))
         LOG.info("%s: training on %s, %s", run.folder, device, run.state.precision.dtype or torch.float32)
         if ranks.first:
             mark_folder(run.folder, config, os.environ)

@@ -16,6 +16,7 @@ from torch import nn
 from models import build_model
 from models.detector import Detector
 from models.spec.model_spec import ModelSpec
+from models.spec.rows import unread
 from models.weights.load import Weights, read_weights
 from models.weights.transfer import TransferReport, transfer
 from models.yoloair import differences
@@ -75,6 +76,8 @@ def build_new(config: TrainConfig, hyp: Hyp, names: dict[int, str], source: Sour
     model = build_model(spec, len(names), names=names, seed=config.seed, anchors=anchors)
     for difference in differences(spec.rows):
         LOG.info(difference)
+    if dead := unread(spec.rows):
+        LOG.warning("%s: %s", spec.where, dead)
     if weights is None:
         return model, None
     report = transfer(model, weights, keep_anchors=anchors is None and spec.anchors == weights.spec.anchors)

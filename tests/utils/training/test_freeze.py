@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.weights.transfer import RowReport, TransferReport
 from utils.errors import UserError
-from utils.training.freeze import freeze, frozen_rows, train_mode
+from utils.training.freeze import freeze, frozen_rows, train_mode, untrained
 
 
 def test_rows():
@@ -18,6 +19,14 @@ def test_rows():
 def test_wrong_rows(rows, message):
     with pytest.raises(UserError, match=message):
         frozen_rows(rows, 5)
+
+
+def test_frozen_rows_with_new_weights_are_named():
+    rows = (RowReport(0, 0, "Conv", 6, 0, ()), RowReport(1, None, "CBAM", 0, 3, ()), RowReport(2, 1, "C3", 4, 0, ("width 8 -> 16",)))
+    report = TransferReport(10, 12, rows, 0, "w.pt")
+    assert untrained({0, 1, 2}, report) == [1, 2]
+    assert untrained({0}, report) == []
+    assert untrained({1, 0}, None) == [0, 1], "without pretrained weights"
 
 
 def test_frozen_statistics_stay():
