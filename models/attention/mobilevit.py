@@ -31,10 +31,16 @@ class _Layer(nn.Module):
         return x + self.fc2(F.silu(self.fc1(self.norm2(x))))
 
 
+def _resized(x: Tensor, height: int, width: int) -> Tensor:
+    """Resize a map bilinearly; itself at its own size, but for a trace, which has to hold at others."""
+    if x.shape[2:] == (height, width) and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return x
+    return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+
+
 def _fitted(x: Tensor, patch: int) -> Tensor:
-    """Resize a map bilinearly to the next multiples of the patch; itself where they fit."""
-    height, width = x.shape[2:]
-    return F.interpolate(x, size=(height + -height % patch, width + -width % patch), mode="bilinear", align_corners=False)
+    """Resize a map to the next multiples of the patch."""
+    return _resized(x, x.shape[2] + -x.shape[2] % patch, x.shape[3] + -x.shape[3] % patch)
 
 
 @register(preserve, example=(16, 1, 2))
@@ -72,8 +78,7 @@ class MobileViTAttention(nn.Module):
         tokens = y.reshape(len(x), -1, rows, p, columns, p).permute(0, 3, 5, 2, 4, 1)  # (B, p, p, rows, columns, d)
         tokens = self.layers(tokens.reshape(len(x), p * p, rows * columns, -1))
         y = tokens.reshape(len(x), p, p, rows, columns, -1).permute(0, 5, 3, 1, 4, 2).reshape(len(x), -1, rows * p, columns * p)
-        y = F.interpolate(y, size=(height, width), mode="bilinear", align_corners=False)
-        return self.fusion(torch.cat((x, self.proj(y)), 1))
+        return self.fusion(torch.cat((x, self.proj(_resized(y, height, width))), 1))
 
 
 class _SeparableLayer(nn.Module):
@@ -99,7 +104,7 @@ class MobileViTv2Attention(nn.Module):
     """MobileViTv2 block (arXiv:2206.02680, section 3): depthwise 3x3, 1x1, separable self-attention in linear time, 1x1.
 
     A learned score weighs the patches' keys to one context vector, which gates every value. There is neither the skip nor the fusion of
-    the first version.
+    the first version. Two layers have 16 C^2 weights a pixel, a 3x3 convolution 9, and norms over the whole map.
 
     Args:
         channels: width C of input and output.
@@ -125,4 +130,4 @@ class MobileViTv2Attention(nn.Module):
         tokens = y.reshape(len(x), -1, rows, p, columns, p).permute(0, 1, 3, 5, 2, 4).reshape(len(x), -1, p * p, rows * columns)
         y = self.layers(tokens).reshape(len(x), -1, p, p, rows, columns).permute(0, 1, 4, 2, 5, 3)
         y = y.reshape(len(x), -1, rows * p, columns * p)
-        return self.proj(F.interpolate(y, size=(height, width), mode="bilinear", align_corners=False))
+        return self.proj(_resized(y, height, width))

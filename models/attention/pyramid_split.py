@@ -16,7 +16,8 @@ from models.registry import preserve, register
 class PyramidSplitAttention(nn.Module):
     """Pyramid split attention of EPSANet (arXiv:2105.14447, section 3.2): kernels of 3, 5, 7 and 9 side by side, weighed by their SE.
 
-    Each kernel gives a quarter of the channels; one SE, shared, describes each quarter, and a softmax over the four weighs them.
+    Each kernel gives a quarter of the channels; one SE, shared, describes each quarter, and a softmax over the four weighs them. It
+    multiplies less often than a 3x3 convolution; CPUs have slow kernels for groups and large sides, and take more than 2x its time.
 
     Args:
         channels: width C of input and output, a multiple of 4.
