@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from models.arguments import odd, positive
 from models.layers.conv import Conv
+from models.layers.residual import init_resnet_weights
 from models.registry import project, register
 
 
@@ -14,7 +15,8 @@ from models.registry import project, register
 class Involution(nn.Module):
     """Involution: each pixel's channels predict its own k x k kernels, one for a group of channels (arXiv:2103.06255, eq. 5 and 6).
 
-    It keeps the width; where a row names another one, `Conv` 1x1 goes before it, as in the authors' bottleneck.
+    It keeps the width; where a row names another one, `Conv` 1x1 goes before it, as in the authors' bottleneck. Weights start
+    Kaiming-normal (fan out), biases at zero, as the authors'.
 
     Args:
         c1: input width.
@@ -41,6 +43,9 @@ class Involution(nn.Module):
         self.widen = Conv(c1, c2) if c1 != c2 else nn.Identity()
         self.reduce = nn.Sequential(nn.Conv2d(c2, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU())
         self.span = nn.Conv2d(inner, k * k * self.groups, 1)
+        init_resnet_weights(self)
+        assert self.span.bias is not None
+        nn.init.zeros_(self.span.bias)
 
     def kernels(self, x: Tensor) -> Tensor:
         """The kernels of each output pixel, (B, groups, k * k, H', W'), taps row-major."""

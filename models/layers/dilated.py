@@ -12,6 +12,7 @@ from models.arguments import positive
 from models.layers.conv import batch_norm, fold_members
 from models.layers.csp import C3
 from models.layers.norm import PooledBatchNorm
+from models.layers.residual import init_resnet_weights
 from models.registry import project, register, stack
 
 
@@ -52,7 +53,7 @@ class BasicRFB(nn.Module):
     """Receptive field block (Liu et al., ECCV 2018, arXiv:1711.07767, figure 4a): branches of growing kernel and dilation, and a shortcut.
 
     The branches see 3x3, 5x5 and 7x7 pixels before their last, dilated convolution, which has no activation. Joined, projected and scaled
-    they are added to a 1x1 of the input.
+    they are added to a 1x1 of the input. Weights start Kaiming-normal (fan out), as the authors'.
 
     Args:
         c1: input width; a quarter of it is each branch's.
@@ -77,6 +78,7 @@ class BasicRFB(nn.Module):
         self.branch2 = nn.Sequential(*_rfb(c1, inner), *_rfb(inner, middle, 3), *_rfb(middle, wide, 3, s), *last)
         self.project = nn.Sequential(*_rfb(3 * wide, c2, act=False))
         self.shortcut = nn.Sequential(*_rfb(c1, c2, 1, s, act=False))
+        init_resnet_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         branches = torch.cat((self.branch0(x), self.branch1(x), self.branch2(x)), 1)

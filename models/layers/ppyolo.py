@@ -73,11 +73,11 @@ class DropBlock(nn.Module):
     """In training, zero blocks of pixels, and scale the rest to the same sum of ones (Ghiasi et al., NeurIPS 2018, arXiv:1810.12890).
 
     Args:
-        size: side of a block, odd.
-        probability: share of pixels that are dropped, about.
+        size: side of a block.
+        probability: share of the pixels that are dropped, about.
 
     Shape:
-        (B, C, H, W) -> (B, C, H, W), any H, W >= 1
+        (B, C, H, W) -> (B, C, H, W); unchanged where a block does not fit
     """
 
     def __init__(self, size: int = 3, probability: float = 0.1) -> None:
@@ -85,13 +85,13 @@ class DropBlock(nn.Module):
         self.size, self.probability = size, probability
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.probability == 0:
+        B, C, H, W = x.shape
+        inside = H - self.size + 1, W - self.size + 1  # where a block's corner may lie
+        if not self.training or min(inside) < 1:
             return x
-        rate = self.probability / self.size**2  # eq. 1: centres, of which those near the border reach over it
-        for side in x.shape[2:]:
-            rate *= side / max(side - self.size + 1, 1)
-        centres = torch.empty_like(x).bernoulli_(min(rate, 1.0))
-        keep = 1 - F.max_pool2d(centres, self.size, 1, self.size // 2)
+        rate = self.probability / self.size**2 * (H * W) / (inside[0] * inside[1])  # eq. 1
+        corners = x.new_empty(B, C, *inside).bernoulli_(min(rate, 1.0))
+        keep = 1 - F.max_pool2d(F.pad(corners, [self.size - 1] * 4), self.size, 1)
         return x * keep * (keep.numel() / keep.sum(dtype=torch.float32).clamp(min=1)).to(x.dtype)
 
 

@@ -32,6 +32,13 @@ def test_at_stride_two_kernels_come_from_the_mean_of_four_pixels() -> None:
     torch.testing.assert_close(block.kernels(x).flatten(1, 2), block.span(block.reduce(mean)))
 
 
+def test_weights_start_as_the_authors() -> None:
+    block = Involution(256, 256, 7)
+    assert block.reduce[0].weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.03)
+    assert block.span.weight.std().item() == pytest.approx((2 / (49 * 16)) ** 0.5, rel=0.03)
+    assert not block.span.bias.any()
+
+
 def test_groups_divide_the_width_and_another_width_is_made_before() -> None:
     assert [Involution(c, c).groups for c in (16, 24, 40, 64, 7)] == [1, 2, 4, 4, 1]
     block = Involution(8, 12, 3, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -45,6 +46,12 @@ def test_rfb_branches_see_as_far_as_in_the_paper() -> None:
     torch.testing.assert_close(block(x), F.relu(0.1 * block.project(joined) + block.shortcut(x)))
     assert BasicRFB(64, 32, 2)(x).shape == (2, 32, 5, 5)
     assert [BasicRFB(8, 8, 1, 1.0, 2).branch2[-2].dilation, BasicRFB(8, 8, 1, 1.0, 2).branch1[-2].dilation] == [(5, 5), (3, 3)]
+
+
+def test_weights_of_rfb_start_as_the_authors() -> None:
+    block = BasicRFB(256, 256)
+    assert block.branch1[3].weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.03)
+    assert block.shortcut[0].weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.03)
 
 
 def test_rfem_shares_its_weights_between_dilations() -> None:
