@@ -11,12 +11,13 @@ from typing import Any
 
 from utils.config import ROOT, find_yaml, read_yaml
 from utils.data.labels.class_names import check_names, names_from_labels
+from utils.data.layouts import SPLITS, folder_splits, foreign_labels, has_labels
 from utils.errors import UserError, nearest
 from utils.log import LOG
 
-SPLITS = ("train", "val", "test")
 KEYS = ("path", *SPLITS, "names", "nc", "kpt_shape", "download", "sha256")
-_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+_HOLD_OUT = "hold some of those to train on out with: python -m utils.data.holdout DATA"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,8 +68,7 @@ def load_data(source: str | Path, *, complete: bool = True) -> DataConfig:
 
     Args:
         source: a data YAML (also looked for in the repository's data/), a COCO .json, which then serves as every split, or a folder:
-            with one YAML in it, which is read; else with train, val (or valid) and test below it; else its images serve as every split.
-            Without val, test serves as val.
+            with one YAML in it, which is read; else in a layout of `folder_splits`. Without val, test serves as val.
         complete: False takes the dataset as it is: nothing is downloaded, no split replaces another, and any may be missing.
 
     Raises:
@@ -90,16 +90,13 @@ def load_data(source: str | Path, *, complete: bool = True) -> DataConfig:
 
 
 def _from_folder(path: Path, complete: bool) -> DataConfig:
-    """Find splits by subfolder names, ``train/`` as well as ``images/train/``."""
-    splits: dict[str, tuple[Path, ...]] = {}
-    for split, names in _FOLDERS.items():
-        there = [folder for name in names for folder in (path / name, path / "images" / name) if is_dir(folder)]
-        if there:
-            splits[split] = (there[0],)
-    if not splits:
-        splits = dict.fromkeys(SPLITS, (path,))
-    data = DataConfig(path, path, {}, splits)
-    return _named(_with_val(data) if complete else data)
+    data = DataConfig(path, path, {}, folder_splits(path))
+    try:
+        return _named(_with_val(data) if complete else data)
+    except UserError as error:
+        if hint := foreign_labels(path):
+            raise UserError(f"{error}; {hint}") from error
+        raise
 
 
 def _with_val(data: DataConfig) -> DataConfig:
@@ -107,7 +104,7 @@ def _with_val(data: DataConfig) -> DataConfig:
     if "val" in data.splits or "val" in data.absent:
         return data
     if "test" not in data.splits:
-        raise UserError(data.absent.get("test") or f"{data.yaml}: needs 'val' (or 'test'): the images to validate on")
+        raise UserError(data.absent.get("test") or f"{data.yaml}: needs 'val' (or 'test'): the images to validate on; {_HOLD_OUT}")
     LOG.info("%s: no val split; test serves as val", data.yaml)
     return dataclasses.replace(data, splits={**data.splits, "val": data.splits["test"]})
 
@@ -177,6 +174,9 @@ def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> Data
         for main, partner in _split_entries(path, split, content[split]):
             here, tried = _find(main, bases)
             beside, tried_too = _find(partner, bases) if partner else (None, [])
+            if here is None and beside and content.get("names") and main.lower().endswith(".json") and has_labels(beside):
+                LOG.info("%s: %s: %s is not there; the label files of %s are read instead", path, split, main, beside)
+                here, beside, partner = beside, None, None
             if here is None or (partner and beside is None):
                 missed, places_tried = (main, tried) if here is None else (partner, tried_too)
                 absent[split] = f"{path}: {split}: {missed} not found; tried {', '.join(map(str, places_tried))}"

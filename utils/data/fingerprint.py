@@ -22,9 +22,9 @@ def data_fingerprint(index: Index) -> Fingerprint:
 
     Images are represented by name and size; their folder does not matter.
     """
-    files = hashlib.sha256("\0".join(path.name for path in index.paths).encode(errors="surrogateescape"))
+    files = hashlib.sha256("\0".join(path.name for path in index.paths).encode(errors="surrogatepass"))
     files.update(index.sizes.tobytes())
-    labels = hashlib.sha256("\0".join(index.names[c] for c in sorted(index.names)).encode(errors="surrogateescape"))
+    labels = hashlib.sha256("\0".join(index.names[c] for c in sorted(index.names)).encode(errors="surrogatepass"))
     for array in (index.annotations, index.starts, index.areas, index.crowds, index.points, index.point_starts):
         labels.update(array.tobytes())
     return {"images": len(index), "boxes": len(index.annotations), "files": files.hexdigest(), "labels": labels.hexdigest()}

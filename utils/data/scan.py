@@ -155,7 +155,7 @@ def _with_content(source: ListedImage) -> ListedImage:
 
 def _sources_digest(sources: SplitSources, data: DataConfig) -> str:
     """Hash what annotations follow from: the readers' version, class names, image lists, contents of the label files."""
-    digest = hashlib.sha256(f"{VERSION} {data.root} {sorted(data.names.items())} {data.keypoints}".encode())
+    digest = hashlib.sha256(f"{VERSION} {data.root} {sorted(data.names.items())} {data.keypoints}".encode(errors="surrogatepass"))
     for source in sources.images:
         digest.update(f"\0{source.path}\0{source.label}\0".encode(errors="surrogatepass"))
         digest.update(source.content if isinstance(source.content, bytes) else repr(source.content).encode())

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.config import SPLITS, DataConfig, load_data
+from utils.data.config import DataConfig, load_data
 from utils.data.doctor.checks import run_checks
 from utils.data.doctor.duplicates import duplicate_groups
 from utils.data.doctor.findings import SEVERITIES, FindingGroup, ScannedSplit, box_pixels
 from utils.data.doctor.image_hash import decode_all
 from utils.data.labels.label_report import DataFinding
+from utils.data.layouts import SPLITS
 from utils.data.scan import scan_uncached
 from utils.errors import UserError
 

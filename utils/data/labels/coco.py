@@ -59,7 +59,7 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     grouped = _annotations_of_images(document, path, Ids(entries), Ids(categories), findings)
     split = path.stem.rpartition("_")[2]  # instances_train2017 -> train2017
     near = (path.parent, path.parent.parent, root)
-    below = ("", f"images/{split}", "images", split)
+    below = ("", f"images/{split}", "images", split, "data", "JPEGImages")
     places = [images] if images else list(dict.fromkeys(base / sub for base in near for sub in below))
     listings = FolderListings()
     found = []
