@@ -160,10 +160,16 @@ def predict(
     """
     sides = tuple(imgsz) if isinstance(imgsz, Iterable) else (imgsz,)
     predictor = Predictor(model=model, imgsz=sides * 2 if len(sides) == 1 else sides, **settings)
+    with evaluating(model):
+        return [predictor(image, path) for path, image in read_sources(sources)]
+
+
+def read_sources(sources: ImageSource | Sequence[ImageSource]) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    """The path and the (H, W, 3) uint8 BGR pixels of each image of `sources`, see `predict`."""
     single = isinstance(sources, (str, Path, np.ndarray, Image.Image)) or not isinstance(sources, Iterable)
     listed: Sequence[ImageSource] = [sources] if single else sources  # type: ignore[assignment, list-item]
-    with evaluating(model):
-        return [predictor(image, path) for i, source in enumerate(listed) for path, image in _images(source, i)]
+    for i, source in enumerate(listed):
+        yield from _images(source, i)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.errors import UserError
 from utils.log import printable
 
 if TYPE_CHECKING:
@@ -123,6 +125,28 @@ class Results:
         ]
         return {"path": str(self.path), "height": height, "width": width, "detections": found}
 
+    def to_supervision(self) -> Any:
+        """As ``supervision.Detections``, with the class names as ``data["class_name"]``.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        names = np.array([self.name(c) for c in self.cls.tolist()], dtype=object).astype(str)
+        build = _package("supervision").Detections
+        return build(xyxy=self.xyxy.copy(), confidence=self.conf.copy(), class_id=self.cls.copy(), data={"class_name": names})
+
+    def to_fiftyone(self) -> Any:
+        """As ``fiftyone.Detections``, whose boxes are left, top, width, height in 0..1.
+
+        Raises:
+            UserError: fiftyone is not installed.
+        """
+        fiftyone = _package("fiftyone")
+        corners = self.xyxyn.astype(float)
+        found = zip(self.cls.tolist(), corners[:, :2].tolist(), (corners[:, 2:] - corners[:, :2]).tolist(), self.conf.tolist(), strict=True)
+        one = fiftyone.Detection
+        return fiftyone.Detections(detections=[one(label=self.name(c), bounding_box=at + size, confidence=p) for c, at, size, p in found])
+
     def crops(self) -> list[Crop]:
         """Cut out each box, slightly enlarged, from the image without drawings."""
         height, width = self.image.shape[:2]
@@ -164,6 +188,13 @@ class Results:
         path = Path(path)
         write_image(path, self.plot(**drawing))
         return path
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"results.to_{name}() needs {name}: pip install {name}") from error
 
 
 def _plural(noun: str) -> str:

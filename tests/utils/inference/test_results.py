@@ -1,4 +1,6 @@
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -91,3 +93,29 @@ def test_save(tmp_path):
 
 def test_an_unnamed_class_shows_its_number():
     assert results(((0, 0, 5, 5, 0.5, 7),)).summary() == "1 7"
+
+
+@pytest.mark.parametrize("rows", [(), ((10, 20, 30, 60, 0.9, 0), (0, 0, 200, 100, 0.5, 2))])
+def test_boxes_handed_to_supervision_come_back_equal(rows):
+    pytest.importorskip("supervision")
+    r = results(rows)
+    handed = r.to_supervision()
+    assert np.array_equal(handed.xyxy, r.xyxy)
+    assert np.array_equal(handed.confidence, r.conf)
+    assert handed.class_id.tolist() == r.cls.tolist()
+    assert handed.data["class_name"].tolist() == [r.name(c) for c in r.cls]
+
+
+def test_boxes_in_fiftyones_form(monkeypatch):
+    """FiftyOne is not needed for the form: a stand-in records what its classes are given."""
+    kinds = SimpleNamespace(Detection=lambda **fields: fields, Detections=lambda detections: detections)
+    monkeypatch.setitem(sys.modules, "fiftyone", kinds)
+    first, second = results(((10, 20, 30, 60, 0.5, 0), (0, 0, 200, 100, 0.25, 2))).to_fiftyone()
+    assert first == {"label": "person", "bounding_box": pytest.approx([0.05, 0.2, 0.1, 0.4]), "confidence": 0.5}
+    assert second == {"label": "bus", "bounding_box": [0, 0, 1, 1], "confidence": 0.25}
+
+
+def test_a_library_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match="pip install supervision"):
+        results().to_supervision()
