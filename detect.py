@@ -67,6 +67,7 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
         imgsz=(cfg.imgsz[0], cfg.imgsz[-1]),
         conf=cfg.conf_thres,
         iou=cfg.iou_thres,
+        nms=cfg.nms,
         classes=cfg.classes,
         agnostic=cfg.agnostic_nms,
         max_det=cfg.max_det,

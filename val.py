@@ -119,6 +119,7 @@ def _settings(cfg: ValConfig) -> Settings:
     return Settings(
         conf=cfg.conf_thres,
         iou=cfg.iou_thres,
+        nms=cfg.nms,
         max_det=cfg.max_det,
         classes=cfg.classes,
         single_cls=cfg.single_cls,

@@ -46,6 +46,7 @@ class Ensemble(nn.Module):
         if len(fixed) > 1:
             raise UserError(f"an ensemble needs models of the same images; its files are fixed to {' and '.join(map(str, sorted(fixed)))}")
         self.models = nn.ModuleList(models)
+        self.members = len(models)
         self.fixed_shape: tuple[int, int] | None = next(iter(fixed), None)
         self.device: torch.device = first.device
         self.names: dict[int, str] = first.names

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 """The repository, with the shipped YAML files in models/ and data/."""
 
 IMGSZ = ("--img", "--img-size")
+SUPPRESSIONS = ("hard", "soft-linear", "soft-gaussian", "diou", "cluster", "matrix", "merge", "wbf")
+"""Names of `utils.inference.suppression`, repeated here so that ``--help`` loads no torch."""
 MAX_IMGSZ = 16384
 MAX_YAML_BYTES = 512 << 10
 """YAML is parsed at 100 kB per second; the names of 10 000 classes take 200 kB."""
@@ -224,6 +226,7 @@ class ValConfig:
     imgsz: int = option(640, "side of the images in pixels", *IMGSZ)
     conf_thres: float = option(0.001, "minimum confidence of a detection")
     iou_thres: float = option(0.6, "IoU above which NMS drops the weaker of two boxes")
+    nms: str = option("hard", "suppression: hard, soft-linear, soft-gaussian, diou, cluster, matrix, merge, wbf", choices=SUPPRESSIONS)
     max_det: int = option(300, "maximum number of detections per image")
     task: str = option("val", "split to evaluate, or speed, or study", choices=("val", "train", "test", "speed", "study"))
     device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
@@ -263,6 +266,7 @@ class DetectConfig:
     imgsz: tuple[int, ...] = option((640,), "height and width in pixels, or one number for both", *IMGSZ, nargs="+", type=int)
     conf_thres: float = option(0.25, "minimum confidence of a detection")
     iou_thres: float = option(0.45, "IoU above which NMS drops the weaker of two boxes")
+    nms: str = option("hard", "suppression: hard, soft-linear, soft-gaussian, diou, cluster, matrix, merge, wbf", choices=SUPPRESSIONS)
     max_det: int = option(1000, "maximum number of detections per image")
     device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
     view_img: bool = option(False, "show the images in a window")

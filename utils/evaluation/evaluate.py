@@ -46,6 +46,7 @@ class Settings:
     Attributes:
         conf: minimum confidence.
         iou: IoU above which NMS drops the less confident of two boxes.
+        nms: the suppression, a name of `utils.inference.suppression`.
         max_det: maximum number of detections per image.
         classes: keep these only; load the index with the same.
         single_cls: assign every prediction class 0; load the index with the same.
@@ -56,6 +57,7 @@ class Settings:
 
     conf: float = 0.001
     iou: float = 0.6
+    nms: str = "hard"
     max_det: int = 300
     classes: Sequence[int] | None = None
     single_cls: bool = False
@@ -200,7 +202,16 @@ class _BatchDetector:
         s = self.settings
         classes = None if pred.shape[2] == 6 else s.classes  # a model of one class has the selected ones merged
         found = non_max_suppression(
-            pred, s.conf, s.iou, classes=classes, agnostic=s.single_cls, multi_label=True, max_det=s.max_det, prior=prior
+            pred,
+            s.conf,
+            s.iou,
+            classes=classes,
+            agnostic=s.single_cls,
+            multi_label=True,
+            max_det=s.max_det,
+            prior=prior,
+            method=s.nms,
+            models=getattr(self.model, "members", 1),
         )
         if s.single_cls:
             for detections in found:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from utils.boxes import cxcywh_to_xyxy
+from utils.inference.suppression import SUPPRESSIONS, Candidates
 
 MAX_CANDIDATES = 30_000
 """Boxes of an image that enter the suppression at most, the most confident first (as in YOLOv5)."""
@@ -40,8 +41,10 @@ def non_max_suppression(
     multi_label: bool = False,
     max_det: int = 300,
     prior: Sequence[Tensor] | None = None,
+    method: str = "hard",
+    models: int = 1,
 ) -> list[Tensor]:
-    """Keep the boxes that no more confident box of the same class overlaps by more than `iou`.
+    """Keep the boxes that no more confident box of the same class overlaps by more than `iou`, or what another `method` makes of them.
 
     Args:
         pred: (B, N, 5 + nc) decoded predictions: cx, cy, w, h in pixels, objectness, class probabilities.
@@ -52,6 +55,8 @@ def non_max_suppression(
         multi_label: a box yields a detection for each class above `conf`, not for its best class only.
         max_det: maximum number of detections per image.
         prior: for each image a (k, 5) tensor of class id and xyxy pixels; these enter the suppression with confidence 1.
+        method: ``hard``, or a name of `SUPPRESSIONS`, some of which change boxes or confidences.
+        models: how many models of an ensemble the predictions come from, for ``wbf``.
 
     Returns:
         For each image a (k, 6) float32 tensor of xyxy pixels, confidence, class id; most confident first, ties in the order of `pred`.
@@ -68,7 +73,10 @@ def non_max_suppression(
         if prior is not None:
             given = prior[i].to(found)
             found = torch.cat((torch.cat((given[:, 1:5], torch.ones_like(given[:, :1]), given[:, :1]), 1), found))
-        out.append(_suppress(found, iou, max_det, agnostic))
+        if method == "hard":
+            out.append(_suppress(found, iou, max_det, agnostic))
+        else:
+            out.append(_suppress_by(method, found, iou, conf, max_det, agnostic, models))
     return out
 
 
@@ -95,9 +103,7 @@ def _suppress(found: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor
     """
     order = found[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
     boxes, scores = found[:, :4].double(), found[order, 4].double()
-    if not agnostic and len(found):  # in float32 the offset of a high class id would round the boxes to a sixteenth of a pixel
-        boxes = boxes + found[:, 5:6].double() * (boxes.max() - boxes.min() + 1)
-    boxes = boxes[order]
+    boxes = (boxes + _offsets(found, agnostic))[order]
     part = torch.zeros_like(scores) if agnostic else found[order, 5] % _PARTS
     kept, first, size = order[:0], 0, _FIRST_GROUP
     while first < len(order) and len(kept) < max_det:
@@ -106,3 +112,20 @@ def _suppress(found: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor
         kept = torch.cat([some[nms(boxes[some], scores[some], iou)] for some in parts]).sort().values[:max_det]
         first, size = first + size, size * 2
     return found[order[kept]]
+
+
+def _offsets(found: Tensor, agnostic: bool) -> Tensor:
+    """(k, 6) -> (k, 1) float64 pixels by which the boxes of each class are shifted away from those of the others."""
+    if agnostic or not len(found):
+        return found.new_zeros((len(found), 1), dtype=torch.float64)
+    boxes = found[:, :4].double()  # in float32 the offset of a high class id would round the boxes to a sixteenth of a pixel
+    return found[:, 5:6].double() * (boxes.max() - boxes.min() + 1)
+
+
+def _suppress_by(method: str, found: Tensor, iou: float, conf: float, max_det: int, agnostic: bool, models: int) -> Tensor:
+    """Suppression by another method than hard, over (k, 6) xyxy, confidence, class id."""
+    order = found[:, 4].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]
+    found, shift = found[order], _offsets(found, agnostic)[order]
+    kept = SUPPRESSIONS[method](Candidates(found[:, :4].double() + shift, found[:, 4].double(), iou, conf, max_det, models))
+    out = torch.cat((kept.boxes - shift[kept.index], kept.scores[:, None], found[kept.index, 5:].double()), 1).float()
+    return out[out[:, 4].sort(descending=True, stable=True).indices]

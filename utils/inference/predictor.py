@@ -24,6 +24,7 @@ from utils.images.reading import ImageError
 from utils.inference.nms import non_max_suppression
 from utils.inference.results import Results
 from utils.inference.sources import Files, is_video, open_source
+from utils.inference.suppression import check_suppression
 from utils.log import LOG
 
 ImageSource = str | Path | NDArray[np.uint8] | Image.Image
@@ -76,6 +77,7 @@ class Predictor:
         max_det: maximum number of detections per image.
         augment: test-time augmentation.
         half: fp16 on CUDA, bf16 elsewhere.
+        nms: the suppression, a name of `utils.inference.suppression`.
     """
 
     model: Model
@@ -87,11 +89,13 @@ class Predictor:
     max_det: int = 1000
     augment: bool = False
     half: bool = False
+    nms: str = "hard"
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must be in 0..1, got {getattr(self, name)}")
+        check_suppression(self.nms)
         if self.max_det < 1:
             raise UserError(f"max_det must be >= 1, got {self.max_det}")
         if len(self.imgsz) != 2 or not all(isinstance(side, Integral) and 1 <= side <= MAX_IMGSZ for side in self.imgsz):
@@ -127,7 +131,16 @@ class Predictor:
             size = " x ".join(map(str, pixels.shape[2:]))
             raise UserError(f"the device's memory cannot hold an image of {size}; use a smaller imgsz, half, or the CPU") from error
         times.append(clock(device))
-        (detections,) = non_max_suppression(pred, self.conf, self.iou, classes=self.classes, agnostic=self.agnostic, max_det=self.max_det)
+        (detections,) = non_max_suppression(
+            pred,
+            self.conf,
+            self.iou,
+            classes=self.classes,
+            agnostic=self.agnostic,
+            max_det=self.max_det,
+            method=self.nms,
+            models=getattr(self.model, "members", 1),
+        )
         found = detections.float().cpu().numpy()
         times.append(clock(device))
         speed = {name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(("pre-process", "inference", "NMS"))}
@@ -150,7 +163,7 @@ def predict(
         sources: an image file, a folder, a glob, a .txt list or an http(s) URL of an image; a (H, W, 3) uint8 array in
             BGR order, as OpenCV reads it, or (H, W) in grey; a PIL image; or a list of these.
         imgsz: side of the square, or (height, width) of the rectangle, that an image is fitted into, in pixels.
-        settings: conf, iou, classes, agnostic, max_det, augment and half, as in `Predictor`.
+        settings: conf, iou, classes, agnostic, max_det, augment, half and nms, as in `Predictor`.
 
     Returns:
         The results in the order of the sources; a folder, glob or list of files gives one for each readable image.
