@@ -22,10 +22,12 @@ from utils.errors import UserError
 
 # Functions stand for one size of a network each; its class is registered small, and they are tested beside it.
 NAMES = [name for name in list_modules() if isinstance(lookup(name).build, type)]
+FIRST = {lookup(name).build: name for name in reversed(NAMES)}  # a class of several names is checked under one of them in every run
+ONCE = [pytest.param(name, marks=() if FIRST[lookup(name).build] == name else pytest.mark.slow) for name in NAMES]
 QUICK = [name for name in CHECKS if name not in {"ONNX export", "cost"}]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONCE)
 def test_a_module_conforms(name: str) -> None:
     it = subject(name)
     findings = [run_check(check, it) for check in QUICK]
