@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Parse the flags, open the source, load the weights, detect, and report."""
-    cfg, _ = parse(DetectConfig, description=__doc__ or "")
+    cfg, given = parse(DetectConfig, description=__doc__ or "")
     if cfg.view_img and not has_display():
         raise UserError("--view-img: this machine has no display (DISPLAY is not set); omit the flag, the images are saved anyway")
     from utils.inference.sources import open_source
 
     start_log()
-    source = open_source(cfg.source, vid_stride=cfg.vid_stride)
+    place = cfg.source if "source" in given else str(ROOT / cfg.source)  # the pictures shipped with the repository
+    source = open_source(place, vid_stride=cfg.vid_stride)
     try:
         predictor = load_predictor(cfg)
         folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)

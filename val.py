@@ -62,9 +62,9 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> ModelAndData:
     from models.ensemble import join
     from models.plugins import load_plugins
     from utils.data.config import load_data
+    from utils.data.preflight import check
     from utils.data.scan import load_index
     from utils.device import keep_freed_memory, select_device
-    from utils.evaluation.evaluate import warn_unmeasurable
 
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)
@@ -82,7 +82,7 @@ def set_up(cfg: ValConfig, weights: Sequence[str]) -> ModelAndData:
     split = cfg.task if cfg.task in ("train", "val", "test") else "val"
     index = load_index(data, split, single_cls=cfg.single_cls, classes=cfg.classes)
     index.report.log()
-    warn_unmeasurable(index)
+    check(data, {split: index})
     return ModelAndData(cfg, model.to(memory_format=torch.channels_last), data, index, split)
 
 

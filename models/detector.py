@@ -116,6 +116,8 @@ class Detector(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> Any:
+        if not isinstance(x, Tensor):
+            raise UserError(f"a model takes a tensor (B, {self.ch}, H, W), not {type(x).__name__}; for images: model.predict('a.jpg')")
         maps = self.maps(x)
         return maps if self.training else self.head.decode(maps)
 

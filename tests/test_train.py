@@ -155,7 +155,7 @@ def test_a_val_split_without_objects_leaves_the_last_epoch_as_the_best(cfg, tiny
     shutil.copytree(tiny_dataset.parent, data)
     shutil.rmtree(data / "labels" / "val")
     folder = start(cfg, data / tiny_dataset.name, tmp_path / "runs", "--epochs", "2", "--patience", "1")
-    assert "val: no labelled object, so nothing can be measured" in capsys.readouterr().out
+    assert "'val' has no box to measure, so AP will be NaN" in capsys.readouterr().out
     assert [row["metrics/mAP_0.5"] for row in rows(folder)] == ["nan", "nan"]
     assert load_checkpoint(folder / "weights" / "best.pt")["epoch"] == 1
     assert json.loads((folder / "metrics.json").read_text())["ap"] is None

@@ -63,7 +63,7 @@ def test_a_split_without_objects_is_not_measured(
     (tmp_path / "bare.yaml").write_text(yaml.safe_dump({"train": "images", "val": "images", "names": content["names"]}))
     main(flags(weights, tmp_path / "bare.yaml", tmp_path / "runs"))
     out = capsys.readouterr().out
-    assert "val: no labelled object, so nothing can be measured" in out
+    assert "'val' has no box to measure, so AP will be NaN" in out
     assert "AP nan, AP50 nan" in out
     metrics = json.loads((tmp_path / "runs" / "exp" / "metrics.json").read_text())
     assert (metrics["ap"], metrics["precision"], metrics["yolov5"]["map50"]) == (None, None, None)

@@ -242,7 +242,7 @@ class ValConfig:
     project: str = option("runs/val", "folder of the runs")
     name: str = option("exp", "name of the run")
     exist_ok: bool = option(False, "write into an existing run folder")
-    half: bool = option(False, "half precision: fp16 on CUDA, bf16 on the CPU")
+    half: bool = option(False, "half precision: fp16 on CUDA, bf16 on a CPU that has it")
     metric: str = option("coco", "'yolov5' also prints AP as YOLOv5 computes it", choices=("coco", "yolov5"))
     noplots: bool = option(False, "draw no plots")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
@@ -287,7 +287,7 @@ class DetectConfig:
     line_thickness: int = option(3, "line width of the boxes in pixels")
     hide_labels: bool = option(False, "draw no class names")
     hide_conf: bool = option(False, "draw no confidences")
-    half: bool = option(False, "half precision: fp16 on CUDA, bf16 on the CPU")
+    half: bool = option(False, "half precision: fp16 on CUDA, bf16 on a CPU that has it")
     vid_stride: int = option(1, "use every k-th frame of a video")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
+from utils.log import LOG
 
 if TYPE_CHECKING:
     import torch  # which counting CPUs does not need
@@ -45,6 +47,35 @@ def select_device(text: str = "", *, local_rank: int = -1) -> torch.device:
 def cpu_count() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware, and PyTorch may use it; emulated, it would be slower than float32."""
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # or limited to it by ATEN_CPU_CAPABILITY
+        return False
+    # Not public; where PyTorch has neither, assume no support.
+    tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(test() for test in tests if test is not None)
+
+
+def half_precision(device: torch.device, *, wanted: bool) -> torch.autocast:
+    """The context for inference in half precision, if `wanted`: fp16 on CUDA, bf16 elsewhere.
+
+    On a CPU that would emulate it, at a ninth of the speed, it is float32, and a warning says so once.
+    """
+    import torch
+
+    if wanted and device.type == "cpu" and not cpu_has_bf16():
+        _warn_slow_half()
+        wanted = False
+    return torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16, enabled=wanted)
+
+
+@functools.cache
+def _warn_slow_half() -> None:
+    LOG.warning("--half: this CPU computes neither fp16 nor bf16 in hardware; using float32, which is faster here")
 
 
 def keep_freed_memory() -> None:

@@ -261,3 +261,8 @@ def test_a_row_deeper_than_the_head_counts_for_the_size_of_an_image() -> None:
     model = build_model("yolov5-p34", nc=1).eval()
     assert (model.stride.tolist(), model.max_stride) == ([8, 16], 32)
     assert len(model.predict(np.zeros((100, 260, 3), np.uint8), imgsz=256)) == 1
+
+
+def test_a_model_called_with_an_image_names_predict():
+    with pytest.raises(UserError, match=r"takes a tensor \(B, 3, H, W\), not str; for images: model.predict"):
+        build_model("yolov5n.yaml")("a.jpg")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from utils import device
 
 SCRIPT = """
 import ctypes, sys, torch
@@ -32,3 +36,19 @@ def test_a_large_tensor_has_no_pages_of_its_own() -> None:
     before, after = map(int, done.stdout.split())
     assert before >= 16_000_000
     assert after < 16_000_000
+
+
+@pytest.mark.parametrize("has_units", [False, True])
+def test_half_precision_falls_back_where_a_cpu_would_emulate_it(
+    has_units: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("attune"), "propagate", True)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: has_units)
+    device._warn_slow_half.cache_clear()
+    x = torch.ones(2, 2)
+    for _ in range(2):
+        with device.half_precision(torch.device("cpu"), wanted=True):
+            assert (x @ x).dtype is (torch.bfloat16 if has_units else torch.float32)
+    assert [record.message.partition(":")[0] for record in caplog.records] == ([] if has_units else ["--half"])
+    with device.half_precision(torch.device("cpu"), wanted=False):
+        assert (x @ x).dtype is torch.float32

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from utils.boxes import cxcywh_to_xyxy
-from utils.device import clock
+from utils.device import clock, half_precision
 from utils.distributed import SINGLE, Ranks, gather, sum_over_ranks
 from utils.evaluation.metrics import Evaluator, Metrics
 from utils.images.tensors import to_float
@@ -50,7 +50,7 @@ class Settings:
         max_det: maximum number of detections per image.
         classes: keep these only; load the index with the same.
         single_cls: assign every prediction class 0; load the index with the same.
-        half: fp16 on CUDA, bf16 elsewhere.
+        half: fp16 on CUDA, bf16 where the hardware has it.
         augment: test-time augmentation.
         hybrid: add the targets to NMS with confidence 1, which inflates every metric.
     """
@@ -125,15 +125,6 @@ def evaluate(
     return Evaluation(metrics, detect.mean_loss(ranks), detect.speeds())
 
 
-def warn_unmeasurable(index: Index) -> None:
-    """Warn of a split without objects, on which no metric is defined."""
-    if not index.report.boxes:
-        LOG.warning(
-            "%s: no labelled object, so nothing can be measured: P, R and mAP are nan, and the last epoch of a training counts as its best",
-            index.report.split,
-        )
-
-
 def log_row(name: str, images: int, instances: int, *figures: float) -> None:
     """Print a line under `HEADER`."""
     LOG.info("%22s%11d%11d" + "%11.3g" * len(figures), name[:22], images, instances, *figures)
@@ -160,7 +151,6 @@ class _BatchDetector:
     ) -> None:
         assert criterion is None or not settings.augment, "test-time augmentation has no raw maps for the loss"
         self.model, self.settings, self.device, self.criterion = model, settings, device, criterion
-        self.dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
         self.seconds = [0.0, 0.0, 0.0]
         self.images = self.batches = 0
         self.loss: dict[str, Tensor] = {}
@@ -191,7 +181,7 @@ class _BatchDetector:
 
     def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Decoded predictions, and the raw maps when there is a loss to compute."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.settings.half):
+        with half_precision(self.device, wanted=self.settings.half):
             if self.criterion is None:
                 return (self.model.augmented(images) if self.settings.augment else self.model(images)).float(), []
             detector = cast("Detector", self.model)  # no loss is defined for an ensemble

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from utils.config import MAX_IMGSZ
-from utils.device import clock
+from utils.device import clock, half_precision
 from utils.errors import UserError
 from utils.geometry import ceil_to_stride
 from utils.images import letterbox
@@ -76,7 +76,7 @@ class Predictor:
         agnostic: boxes of different classes suppress each other too.
         max_det: maximum number of detections per image.
         augment: test-time augmentation.
-        half: fp16 on CUDA, bf16 elsewhere.
+        half: fp16 on CUDA, bf16 where the hardware has it.
         nms: the suppression, a name of `utils.inference.suppression`.
     """
 
@@ -125,7 +125,7 @@ class Predictor:
         pixels = to_tensor(letterbox.apply(image, box), device)
         times.append(clock(device))
         try:
-            with torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16, enabled=self.half):
+            with half_precision(device, wanted=self.half):
                 pred = (self.model.augmented(pixels) if self.augment else self.model(pixels)).float()
         except torch.OutOfMemoryError as error:
             size = " x ".join(map(str, pixels.shape[2:]))
@@ -209,7 +209,10 @@ def _images(source: ImageSource, index: int) -> Iterator[tuple[Path, NDArray[np.
 
 
 def _from_files(text: str) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    source = open_source(text)
+    try:
+        source = open_source(text)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("--source ")) from error  # no flag is involved here
     try:
         if not isinstance(source, Files) or any(is_video(file) for file in source.files):
             raise UserError(f"{text}: a video or live source; predict() takes images (use detect.py, or pass the frames as arrays)")

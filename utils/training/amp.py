@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from utils.device import cpu_has_bf16
 from utils.errors import UserError
 from utils.log import LOG
 
@@ -45,7 +46,7 @@ def choose_precision(mode: str, device: torch.device) -> Precision:
     """
     kind = device.type
     if mode == "auto":
-        return Precision(device, {"cuda": torch.float16, "cpu": torch.bfloat16 if _cpu_has_bf16() else None}.get(kind))
+        return Precision(device, {"cuda": torch.float16, "cpu": torch.bfloat16 if cpu_has_bf16() else None}.get(kind))
     if mode == "bf16" and kind in ("cuda", "cpu"):
         return Precision(device, torch.bfloat16)
     if mode == "fp16" and kind == "cuda":
@@ -53,15 +54,6 @@ def choose_precision(mode: str, device: torch.device) -> Precision:
     if mode == "off":
         return Precision(device)
     raise UserError(f"--amp {mode}: not supported on {kind}; use --amp auto")
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware, and PyTorch may use it; emulated, it would be slower than float32."""
-    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # or limited to it by ATEN_CPU_CAPABILITY
-        return False
-    # Not public; where PyTorch has neither, assume no support.
-    tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return any(test() for test in tests if test is not None)
 
 
 @torch.no_grad()

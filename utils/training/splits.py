@@ -7,9 +7,9 @@ import dataclasses
 from utils.config import TrainConfig
 from utils.data.config import DataConfig, load_data
 from utils.data.index import Index
+from utils.data.preflight import check
 from utils.data.scan import load_index
 from utils.distributed import Ranks, barrier
-from utils.evaluation.evaluate import warn_unmeasurable
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def open_splits(config: TrainConfig, ranks: Ranks) -> Splits:
     if ranks.first:
         train.report.log()
         val.report.log()
-        warn_unmeasurable(val)
         barrier(ranks)
-    train.report.require_boxes()
+        check(data, {"train": train, "val": val})
+    train.report.require_boxes()  # the other ranks, which do not check
     return Splits(data, train, val)

@@ -122,7 +122,7 @@ def test_the_model_keeps_its_modes(image):
         (np.zeros((3, 5, 5), np.uint8), "expected an array"),
         (np.zeros((0, 5, 3), np.uint8), "expected an array"),
         (7, "or a PIL image, got int"),
-        ("nowhere.jpg", "no such file"),
+        ("nowhere.jpg", "^nowhere.jpg: no such file"),
         (Image.new("I;16", (4, 4)), "more than 8 bits"),
     ],
 )

@@ -25,7 +25,7 @@ def index(tiny_dataset: Path) -> Index:
     return load_index(load_data(tiny_dataset), "train")
 
 
-@pytest.mark.parametrize("name", ["scratch-low", "scratch-med", "scratch-high", "no-aug", "VOC", "Objects365"])
+@pytest.mark.parametrize("name", ["scratch-low", "scratch-med", "scratch-high", "no-augmentation", "VOC", "Objects365"])
 def test_shipped_hyper_parameters_load(name: str) -> None:
     load_hyp(ROOT / "data" / "hyps" / f"hyp.{name}.yaml")
 
@@ -35,7 +35,7 @@ def test_hyper_parameters_of_the_files() -> None:
     high = load_hyp("hyp.scratch-high.yaml")
     assert (high.lrf, high.cls, high.obj, high.scale, high.mixup, high.copy_paste) == (0.1, 0.3, 0.7, 0.9, 0.1, 0.1)
     assert load_hyp("hyp.VOC.yaml").anchors == 3.412
-    none = load_hyp("hyp.no-aug.yaml")
+    none = load_hyp("hyp.no-augmentation.yaml")
     assert (none.hsv_h, none.translate, none.scale, none.fliplr, none.mosaic, none.mixup) == (0,) * 6
 
 
