@@ -59,6 +59,8 @@ def test_flags_and_files_of_a_command_exist(page: str, command: str) -> None:
         assert all(name.startswith("my") or find_model(Path(name)) for name in study.cfgs)
     elif script in ("val.py", "detect.py"):
         parse(config.ValConfig if script == "val.py" else config.DetectConfig, argv)
+    elif words[:3] == ["python", "-m", "pytest"]:
+        assert all((ROOT / file).is_file() for file in words[3:])
     elif words[:2] == ["python", "-m"]:
         module = ROOT / words[2].replace(".", "/")
         assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file()
