@@ -2,6 +2,7 @@
 
 from models.attention import (  # noqa: F401  importing them registers their modules
     acmix,
+    area,
     axial,
     bam,
     bot,
@@ -15,7 +16,9 @@ from models.attention import (  # noqa: F401  importing them registers their mod
     dual,
     eca,
     effective_se,
+    efficient,
     external,
+    frequency,
     gam,
     gather_excite,
     global_context,
@@ -32,6 +35,7 @@ from models.attention import (  # noqa: F401  importing them registers their mod
     parnet,
     polarized,
     position,
+    position_sensitive,
     prior,
     pyramid_split,
     routing,

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.fft import dctn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attention.bam import BAM
 from models.attention.effective_se import EffectiveSE
+from models.attention.frequency import FCA
 from models.attention.gam import GAM
 from models.attention.mixed_local import MLCA
 from models.attention.multi_scale import EMA
@@ -245,6 +247,17 @@ def test_efficient_multi_scale_attention() -> None:
         torch.testing.assert_close(block(x)[:, 3 * g : 3 * g + 3], part * joint.sigmoid()[:, None])
 
 
+def test_frequency_attention_against_scipys_transform() -> None:
+    block, x = opened(FCA(32, 4)), maps(32, 14, 21)
+    pooled = x.unflatten(3, (7, 3)).unflatten(2, (7, 2)).mean((3, 5))
+    spectrum = torch.from_numpy(dctn(pooled.numpy(), axes=(2, 3), norm="ortho"))
+    best = [(0, 0), (0, 1), (6, 0), (0, 5), (0, 2), (1, 0), (1, 2), (4, 0), (5, 0), (1, 6), (3, 0), (0, 4), (0, 6), (0, 3), (3, 5), (2, 2)]
+    expected = torch.stack([spectrum[:, c, u, v] for c, (u, v) in zip(range(32), [f for f in best for _ in range(2)], strict=True)], 1)
+    torch.testing.assert_close(block.components(x), expected, rtol=1e-5, atol=1e-6)
+    gate = (F.relu(expected @ block.fc[0].weight.T) @ block.fc[2].weight.T).sigmoid()
+    torch.testing.assert_close(block(x), x * gate[..., None, None], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -253,6 +266,7 @@ def test_efficient_multi_scale_attention() -> None:
         (lambda: MultiSEAM(8, patch_sizes=()), "patch_sizes must be at least 1, not 0"),
         (lambda: MultiSEAM(8, kernel_size=2), "kernel_size must be odd, not 2"),
         (lambda: MLCA(8, local_weight=1.5), "local_weight must be 0 to 1, not 1.5"),
+        (lambda: FCA(8, size=10), "size must be a multiple of 7, not 10; 7 or 14 would fit"),
         (lambda: SOCA(8, iterations=0), "iterations must be at least 1, not 0"),
     ],
 )
