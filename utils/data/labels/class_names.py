@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from utils.data.labels.coco import coco_names
+from utils.data.labels.encodings import decode_text
 from utils.data.labels.find_files import entry_images, with_labels
 from utils.data.labels.image_lists import read_source
 from utils.data.labels.voc import class_names
 from utils.data.labels.yolo import count_classes
 from utils.errors import UserError
 from utils.files.safe_open import read_regular
+from utils.log import LOG
 
 MAX_CLASSES = 65536
 """Bounds the memory that a mistyped nc takes."""
-_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
+_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
 """Files in which labelling tools write the names, one a line."""
 
 _MAX_BYTES = 8 << 30
@@ -82,10 +84,21 @@ def _from_files(labels: list[Path], root: Path, nc: int | None) -> list[str]:
     for folder in dict.fromkeys([root, *(label.parent for label in labels)]):
         for name in _LISTS:
             if (folder / name).is_file():
-                lines = read_source(folder / name, _MAX_BYTES).decode("utf-8-sig", errors="replace").splitlines()
-                return [line.strip() for line in lines if line.strip()]
+                return read_names(folder / name)
     count = nc or max((count_classes(_read_lenient(label)) for label in labels), default=0)
     return [str(number) for number in range(count)]
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the names in a list, one a line.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    text, encoding = decode_text(read_source(path, _MAX_BYTES))
+    if not encoding.startswith("UTF"):
+        LOG.warning("%s: is not UTF-8 and is read as %s; save it as UTF-8 if names are wrong", path, encoding)
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _read_lenient(label: Path) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.labels.coco_ids import Id, Ids, read_id, read_number, sort_key
+from utils.data.labels.encodings import decode_text
 from utils.data.labels.find_files import CocoImage
 from utils.data.labels.image_lists import tails
 from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
@@ -221,7 +222,10 @@ def _locate(name: str, places: Sequence[Path], listings: FolderListings) -> Path
 
 def _load(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(content)
+        try:
+            document = json.loads(content)
+        except UnicodeDecodeError:
+            document = json.loads(decode_text(content)[0])
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(document, dict) or "images" not in document:

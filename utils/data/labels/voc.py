@@ -7,12 +7,14 @@ VOC counts pixels from 1 and includes the last one, so a box covers xmin - 1 to 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
+from utils.data.labels.encodings import decode_text
 from utils.data.labels.label_report import FileFindings, ImageAnnotations
 from utils.errors import nearest
 
@@ -87,7 +89,12 @@ def _parse(content: bytes, findings: FileFindings) -> ElementTree.Element | None
         findings.drop("file", "refused: it has a document type declaration, which no label file needs")
         return None
     try:
-        root = ElementTree.fromstring(content)  # noqa: S314 - see above
+        try:
+            root = ElementTree.fromstring(content)  # noqa: S314 - see above
+        except ElementTree.ParseError:
+            if b"encoding=" in content[:200] or not content.strip():
+                raise
+            root = ElementTree.fromstring(decode_text(content)[0])  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         findings.drop("file", f"not valid XML ({error})")
         return None
@@ -102,9 +109,22 @@ def _read_object(item: ElementTree.Element) -> tuple[list[float], str, str, str]
     if (item.findtext("difficult") or "0").strip() not in ("0", "false", "False", "Unspecified", ""):
         return [], name, "difficult", "marked difficult"
     try:
-        box = [float(item.findtext(f"bndbox/{side}") or "") for side in _SIDES]
+        box = [float(item.findtext(f"bndbox/{side}") or "") for side in _SIDES] if item.find("bndbox") is not None else _polygon_box(item)
     except ValueError:
         return [], name, "number", f"no bndbox with the numbers {', '.join(_SIDES)}"
     if not all(map(math.isfinite, box)) or box[2] < box[0] or box[3] < box[1]:
         return [], name, "area", f"the box {box} ends before it begins"
     return box, name, "", ""
+
+
+def _polygon_box(item: ElementTree.Element) -> list[float]:
+    """Return the box of an object that has a polygon only: ``<x1> <y1> <x2> ...`` (Roboflow), or ``<pt><x> <y></pt>`` (LabelMe's site).
+
+    Raises:
+        ValueError: it has none.
+    """
+    corners = [node for node in item.iterfind("polygon//*") if re.fullmatch(r"[xy]\d*", node.tag)]
+    x, y = ([float(node.text or "") for node in corners if node.tag[0] == side] for side in "xy")
+    if len(x) < 3 or len(x) != len(y):
+        raise ValueError
+    return [min(x), min(y), max(x), max(y)]

@@ -92,3 +92,26 @@ def test_what_is_no_xml(text: str) -> None:
 
 def test_class_names() -> None:
     assert class_names(xml(thing("kiwi"), thing(" fig "), thing("kiwi")).encode()) == {"kiwi", "fig"}
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        "<x1>11</x1><y1>21</y1><x2>60</x2><y2>21</y2><x3>60</x3><y3>70</y3>",
+        "<username>x</username><pt><x>11</x><y>21</y></pt><pt><x>60</x><y>70</y></pt><pt><x>30</x><y>50</y></pt>",
+    ],
+)
+def test_a_polygon_without_a_box(polygon: str) -> None:
+    labels = read(xml(f"<object><name>apple</name><polygon>{polygon}</polygon></object>"))
+    np.testing.assert_allclose(labels.annotations, [[0, 35 / 200, 45 / 100, 50 / 200, 50 / 100]])
+
+
+@pytest.mark.parametrize("polygon", ["", "<x1>11</x1><y1>21</y1>", "<x1>a</x1><y1>2</y1><x2>6</x2><y2>1</y2><x3>0</x3><y3>7</y3>"])
+def test_neither_a_box_nor_a_polygon(polygon: str) -> None:
+    labels = read(xml(f"<object><name>apple</name><polygon>{polygon}</polygon></object>", thing()))
+    assert (len(labels.annotations), labels.findings.kinds) == (1, {"number": 1})
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("Äpfel", "cp1252"), ("苹果", "gb18030"), ("Äpfel", "utf-16"), ("苹果", "utf-8")])
+def test_names_in_other_encodings(name: str, encoding: str) -> None:
+    assert class_names(xml(thing(name)).encode(encoding)) == {name}
