@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from models.arguments import multiple, positive
@@ -40,10 +39,8 @@ class GSConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)
-        z = self.cv2(y)
-        if y.shape[1] % 2:  # an even channel of the second half is odd in the whole
-            return torch.cat((y[:, ::2], z[:, 1::2], y[:, 1::2], z[:, ::2]), 1)
-        return torch.cat((y[:, ::2], z[:, ::2], y[:, 1::2], z[:, 1::2]), 1)
+        y = join(y, self.cv2(y))
+        return join(y[:, ::2], y[:, 1::2])
 
 
 class GSBottleneck(nn.Module):

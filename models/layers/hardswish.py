@@ -84,9 +84,8 @@ register(project, name="DWConvblock", example=(48, 5, 2))(DepthSepConv)
 
 def _stride_first(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     """``[width, stride, kernel, se]``."""
-    width, *rest = row.args or ((),)
-    swapped = (width, *rest[1::-1], *rest[2:]) if len(rest) > 1 else (width, 3, *rest)
-    return project(dataclasses.replace(row, args=swapped), inputs, scale)
+    args = row.args if len(row.args) != 2 else (*row.args, 3)
+    return project(dataclasses.replace(row, args=(*args[:1], *args[2:3], *args[1:2], *args[3:])), inputs, scale)
 
 
 register(_stride_first, name="LC_Block", example=(48, 2, 5, True))(DepthSepConv)

@@ -19,6 +19,7 @@ from models.layers.ppyolo import ConvBNLayer, CoordConv, PPConvBlock, ResSPP
 from models.necks.carafe import CARAFE
 from models.necks.fusion import Concat_bifpn
 from models.spec.model_spec import ModelSpec
+from models.yoloair import differences
 from utils.errors import UserError
 
 
@@ -131,6 +132,7 @@ def test_what_the_numbers_of_a_row_mean() -> None:
     assert (block.depthwise.conv.stride, block.depthwise.conv.kernel_size) == ((2, 2), (5, 5))
     assert not isinstance(block.se, nn.Identity)
     assert row("LC_Block", [64], 32)[0].depthwise.conv.kernel_size == (3, 3)
+    assert row("LC_Block", [64, 2], 32)[0].depthwise.conv.stride == (2, 2)
     conv = row("conv_bn_hswish", [16, 2], 3)[0]
     assert isinstance(conv, CBH)
     assert (conv.conv.kernel_size, conv.conv.stride) == ((3, 3), (2, 2))
@@ -177,3 +179,14 @@ def test_sums_take_maps_of_one_width() -> None:
 def test_a_row_that_a_module_cannot_mean_is_refused(name: str, args: list[Any], ch: int, says: str) -> None:
     with pytest.raises(UserError, match=f"row 1 \\({name}\\): .*{says}"):
         row(name, args, ch)
+
+
+def test_the_report_says_what_a_stand_in_is() -> None:
+    backbone = [[-1, 1, "RTRM", [64]], [-1, 1, "SimConv", [64, 128, 1, 1]], [-1, 1, "C3", [64]]]
+    content = {"nc": 1, "backbone": backbone, "head": [[[2], 1, "Detect", ["nc", "anchors"]]]}
+    stand_in, pair = differences(ModelSpec.from_dict(content, "x").rows)
+    assert stand_in == (
+        "RTRM (row 0) is not YOLOAir's copy: neither YOLOAir nor a paper defines it; what is built is a stand-in: "
+        "YOLOv7's ELAN, which it replaces"
+    )
+    assert pair.startswith("SimConv (row 1) is not YOLOAir's copy: [in, out, ...] at one size of the model, at others with the same ratio")
