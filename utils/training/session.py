@@ -21,8 +21,8 @@ from utils.signals import StopRequest, stop_requests
 from utils.training.artifacts import draw_labels
 from utils.training.checkpoint import LAST
 from utils.training.checkpointing import CheckpointScheduler
-from utils.training.restore import note_changes, restore_best
 from utils.training.freeze import untrained
+from utils.training.restore import note_changes, restore_best
 from utils.training.resume import StoppedRun, asks_for_new_folder, locate, read_stopped, run_folder
 from utils.training.run_state import Run
 from utils.training.setup import build_new, build_stopped, open_run, read_source, write_settings
