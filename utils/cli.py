@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from utils.errors import StopError, UserError, nearest
-from utils.log import escaped
+from utils.foreign_flags import IGNORED, REFUSED, without_ignored
+from utils.log import LOG, escaped
 from utils.signals import ignore_signals
 
 C = TypeVar("C")
@@ -60,7 +61,7 @@ def parse(config: Callable[..., C], argv: Sequence[str] | None = None, *, descri
         The frozen settings, and the names of the fields given on the command line.
 
     Raises:
-        UserError: for an unknown flag (with the nearest known one) or a value of the wrong type.
+        UserError: for an unknown flag (with the nearest known one, or what replaces a flag of YOLOv5) or a value of the wrong type.
     """
     values = _parsed([config], argv, description)
     return config(**values), _given(values)
@@ -90,9 +91,14 @@ def _parsed(configs: Sequence[Callable[..., Any]], argv: Sequence[str] | None, d
     # --batch_size is --batch-size; values are unchanged
     arguments = [re.sub(r"^--[^=]*", lambda flag: flag[0].replace("_", "-"), a) for a in (sys.argv[1:] if argv is None else argv)]
     known, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        flag, flags = unknown[0].partition("=")[0], (f for action in parser._actions for f in action.option_strings)
-        raise UserError(f"unknown argument {flag!r}{nearest(flag, flags)} (--help lists every flag)")
+    left, ignored = without_ignored(unknown)
+    for flag in ignored:
+        LOG.warning("%s is ignored: %s", flag, IGNORED[flag])
+    if left and (reason := REFUSED.get(left[0])):
+        raise UserError(f"{left[0]} is not supported: {reason}")
+    if left:
+        flags = (f for action in parser._actions for f in action.option_strings)
+        raise UserError(f"unknown argument {left[0]!r}{nearest(left[0], flags)} (--help lists every flag)")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
 
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def find_yaml(name: str | Path, *folders: Path) -> Path:
-    """Find a YAML file: the path itself, then its name in each of `folders`.
+def find_yaml(name: str | Path, *folders: Path, hints: Callable[[str], str] = str) -> Path:
+    """Find a YAML file: the path itself, then its name in each of `folders`; `hints` gives the name by which another file is suggested.
 
     Raises:
         UserError: not found; lists every path tried and the nearest name.
@@ -137,7 +137,7 @@ def find_yaml(name: str | Path, *folders: Path) -> Path:
     for path in tried:
         if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
             return path
-    there = [p.name for folder in folders for p in folder.glob("*.yaml")]
+    there = [hints(p.name) for folder in folders for p in folder.glob("*.yaml")]
     places = ", ".join(str(p) for p in dict.fromkeys(tried))
     raise UserError(f"no file {str(name)!r}{nearest(Path(name).name, there)} (tried {places})")
 

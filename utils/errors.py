@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -19,12 +20,20 @@ class StopError(Exception):
 
 
 _MAX_LENGTH = 100  # the comparison takes quadratic time
+_CUTOFF = 0.65
+_SIZE = re.compile(r"yolov5([nsmlx]6?)(?![a-z])")
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or ``""`` when none is close."""
+    """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or ``""`` when none is close.
+
+    A model of another size is never meant.
+    """
     if len(str(name)) > _MAX_LENGTH:
         return ""
+    wanted = str(name).lower()
     spelling = {str(k).lower(): str(k) for k in known}
-    close = difflib.get_close_matches(str(name).lower(), spelling, n=1, cutoff=0.6)
+    if size := _SIZE.match(wanted):
+        spelling = {k: v for k, v in spelling.items() if not (other := _SIZE.match(k)) or other[1] == size[1]}
+    close = difflib.get_close_matches(wanted, spelling, n=1, cutoff=_CUTOFF)
     return f"; did you mean '{spelling[close[0]]}'?" if close else ""

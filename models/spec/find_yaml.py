@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,12 @@ def find_model(name: Path, folder: Path = Path()) -> tuple[Path, str | None]:
             for place in folders:
                 if os.path.isfile(place / sibling):  # noqa: PTH113
                     return place / sibling, match["letter"]
-    return find_yaml(name, folder, *_FOLDERS), None
+    return find_yaml(name, folder, *_FOLDERS, hints=partial(_sized, match["letter"] if match else "")), None
+
+
+def _sized(letter: str, name: str) -> str:
+    """The name of the same model in another size, where both have one."""
+    return re.sub(r"^yolov5[nsmlx](?![a-z])", f"yolov5{letter}", name) if letter else name
 
 
 def resize(content: dict[str, Any], letter: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 
 import pytest
 
-from utils.cli import run
+from utils.cli import parse, run
+from utils.config import DetectConfig, TrainConfig
 from utils.errors import StopError, UserError
 
 
@@ -35,3 +37,41 @@ def test_status(error, status, message, capsys):
     assert ended.value.code == status
     assert capsys.readouterr().err == message
     assert found == ({signal.SIG_IGN} if status == 75 else set(before.values()))  # what comes on the way out does not change the status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--evolve"], "--evolve is not supported: hyper-parameters are not evolved; set them with --hyp"),
+        (["--evolve", "300"], "--evolve is not supported"),
+        (["--evolve_population=data/hyps"], "--evolve-population is not supported"),
+        (["--entity", "me", "--quad"], "--quad is not supported: .*--multi-scale"),
+        (["--nosav-e"], "unknown argument '--nosav-e'; did you mean '--nosave'"),
+        (["--zzz"], r"unknown argument '--zzz' \(--help lists every flag\)"),
+        (["--entity", "me", "you"], "unknown argument 'you'"),
+    ],
+)
+def test_flags_of_yolov5_are_answered_with_what_to_do(arguments, message):
+    with pytest.raises(UserError, match=message):
+        parse(TrainConfig, arguments)
+
+
+def test_flags_of_loggers_are_ignored_with_a_line(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("attune"), "propagate", True)
+    flags = [
+        "--entity",
+        "me",
+        "--upload_dataset",
+        "--bbox_interval",
+        "-1",
+        "--artifact_alias=latest",
+        "--upload_dataset",
+        "val",
+        "--epochs",
+        "3",
+    ]
+    config, given = parse(TrainConfig, flags)
+    assert (config.epochs, given) == (3, {"epochs"})
+    named = [record.message.partition(" is ignored: ")[0] for record in caplog.records]
+    assert named == ["--entity", "--upload-dataset", "--bbox-interval", "--artifact-alias", "--upload-dataset"]
+    assert parse(DetectConfig, ["--update"])[0] == DetectConfig()
