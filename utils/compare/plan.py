@@ -12,11 +12,13 @@ from models.weights.load import read_weights
 from utils.compare.capacity_control import controls
 from utils.compare.checksummed_json import file_digest
 from utils.compare.config import CompareConfig, parse_seeds, result_flags
-from utils.compare.provenance import data_digest, image_digest, versions
+from utils.compare.provenance import data_digest, versions
 from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
 from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
 from utils.data.config import load_data
+from utils.data.fingerprint import file_digests
+from utils.data.preflight import check
 from utils.data.scan import load_index
 from utils.device import cpu_count
 from utils.errors import UserError
@@ -64,15 +66,15 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
     own_test = "test" in data.splits and data.splits["test"] != data.splits.get("val")
     splits = ("train", "val", "test") if own_test else ("train", "val")
     indices = {s: load_index(data, s, single_cls=config.single_cls, classes=config.classes) for s in splits}
-    for split, index in indices.items():
+    for index in indices.values():
         index.report.log()
-        index.report.require_boxes(why="to train on" if split == "train" else "to measure on")
+    check(data, indices, must_measure=True)
     measured = "test" if own_test else "val"
     train = indices["train"].paths
-    paths, content = {p.resolve() for p in train}, {image_digest(p) for p in train}
-    overlap = sum(p.resolve() in paths or image_digest(p) in content for p in indices[measured].paths)
+    content = set(file_digests(train))
+    overlap = sum(digest in content for digest in file_digests(indices[measured].paths))
     if overlap:
-        LOG.warning("%s: %d images of the %s split are also trained on; no gain can be claimed on them", config.data, overlap, measured)
+        LOG.warning("%s: %d images of '%s' or their copies are trained on; no gain can be claimed on them", config.data, overlap, measured)
     names = indices["train"].names
     plan = DataPlan(
         source=str(data.yaml.resolve()),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.config import ROOT
-from utils.data.fingerprint import data_fingerprint
-from utils.errors import UserError
+from utils.data.fingerprint import data_fingerprint, file_digests
 from utils.versions import library_versions, source_digest, source_files
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from utils.data.index import Index
 
-_EDGE = 4096  # bytes read from both ends of an image file: enough to tell one encoding from another, and fast for a large dataset
 _LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "faster-coco-eval", "pycocotools")
 _COMPARE = ROOT / "utils" / "compare"
 _IN_A_RUN = ("match_store", "resampled_ap", "run_worker", "evaluate_run")
@@ -41,32 +38,15 @@ def code_digest() -> str:
 
 
 def data_digest(index: Index) -> str:
-    """Digest of a split: names and order of its images, their size and both ends, annotations and classes.
+    """Digest of a split: names and order of its images, their content, annotations and classes.
 
     Raises:
         UserError: an image cannot be read.
     """
     total = hashlib.sha256(json.dumps(data_fingerprint(index), sort_keys=True).encode())
-    for path in index.paths:
-        total.update(image_digest(path))
+    for digest in file_digests(index.paths):
+        total.update(digest)
     return total.hexdigest()[:16]
-
-
-def image_digest(path: Path) -> bytes:
-    """SHA-256 over an image file's size and both ends.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            head = file.read(_EDGE)
-            file.seek(max(size - _EDGE, 0))
-            return hashlib.sha256(f"{size}\0".encode() + head + file.read(_EDGE)).digest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def device_name(device: torch.device) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 
 import numpy as np
 import pytest
 
 from utils.data.config import load_data
-from utils.data.fingerprint import data_changes, data_fingerprint, run_fingerprint, versions
+from utils.data.fingerprint import data_changes, data_fingerprint, file_digests, run_fingerprint, versions
 from utils.data.scan import load_index
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -68,3 +70,14 @@ def test_versions_are_plain_text():
     assert set(versions()) == {"attune", "torch", "numpy", "opencv"}
     assert {type(v) for v in versions().values()} == {str}
     assert versions() == versions()
+
+
+def test_files_that_differ_in_their_middle_only(tmp_path):
+    content = bytes(1 << 17)
+    for name, data in (("a", content), ("b", content), ("c", content[:70_000] + b"1" + content[70_001:])):
+        (tmp_path / name).write_bytes(data)
+    a, b, c = file_digests([tmp_path / name for name in "abc"])
+    assert a == b != c
+    assert a == hashlib.sha256(content).digest()
+    with pytest.raises(UserError, match="none: cannot be read"):
+        file_digests([tmp_path / "none"])
