@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.attention.acmix import ACmix
 from models.attention.bot import MHSA
 from models.attention.cat import CAB
 from models.attention.cot import CoT
 from models.attention.gnconv import GnConv
 from models.attention.involution import Involution
+from models.attention.mixed_local import MLCA
+from models.attention.outlook import OutlookAttention
 from models.necks.carafe import CARAFE
 
 
@@ -141,6 +144,52 @@ class UnfoldedCARAFE(CARAFE):
         return F.pixel_shuffle(out, self.scale)
 
 
+class UnfoldedACmix(ACmix):
+    """The windows of keys, positions and values by unfold of the mirrored maps."""
+
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        batch, channels, height, width = q.shape
+        size, edge = self.kernel_att, self.kernel_att // 2
+        q, k, v = (t.reshape(batch * self.head, -1, height, width) for t in (q, k, v))
+        rows = torch.linspace(-1, 1, height).to(q)[:, None].expand(height, width)
+        columns = torch.linspace(-1, 1, width).to(q).expand(height, width)
+        position = F.conv2d(torch.stack((columns, rows))[None], self.conv_p.weight)
+
+        def windows(t: Tensor) -> Tensor:
+            near = F.unfold(F.pad(t, [edge] * 4, mode="reflect"), size)
+            return near.reshape(len(t), -1, size * size, height, width)
+
+        near = windows(k) + position[:, :, None] - windows(position)
+        weights = (q[:, :, None] * q.shape[1] ** -0.5 * near).sum(1).softmax(1)
+        return (windows(v) * weights[:, None]).sum(2).reshape(batch, channels, height, width)
+
+
+class FoldedOutlook(OutlookAttention):
+    """unfold, a product, fold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        size, taps = self.kernel_size, self.kernel_size**2
+        values = F.unfold(self.v(x), size, padding=size // 2)
+        values = values.reshape(batch, self.heads, -1, taps, height * width).permute(0, 1, 4, 3, 2)
+        logits = self.attn(x).reshape(batch, self.heads, taps, taps, height * width).permute(0, 1, 4, 2, 3)
+        mixed = (logits * (channels // self.heads) ** -0.5).softmax(4) @ values
+        mixed = mixed.permute(0, 1, 4, 3, 2).reshape(batch, -1, height * width)
+        return self.proj(F.fold(mixed, (height, width), size, padding=size // 2))
+
+
+class PooledMLCA(MLCA):
+    """Adaptive pools in both directions."""
+
+    def attention(self, x: Tensor) -> Tensor:
+        batch, channels, size = len(x), x.shape[1], self.local_size
+        local = F.adaptive_avg_pool2d(x, size)
+        line = local.permute(0, 2, 3, 1).reshape(batch, 1, -1)
+        patches = self.conv_local(line).sigmoid().reshape(batch, size, size, channels).permute(0, 3, 1, 2)
+        whole = self.conv(local.mean((2, 3))[:, None]).sigmoid().reshape(batch, channels, 1, 1)
+        return F.adaptive_avg_pool2d(whole * (1 - self.local_weight) + patches * self.local_weight, x.shape[2:])
+
+
 STRAIGHTFORWARD = {
     "CoT": UnfoldedCoT,
     "GnConv": UnfoldedGnConv,
@@ -148,4 +197,7 @@ STRAIGHTFORWARD = {
     "CAB": ExplicitCAB,
     "Involution": UnfoldedInvolution,
     "CARAFE": UnfoldedCARAFE,
+    "ACmix": UnfoldedACmix,
+    "OutlookAttention": FoldedOutlook,
+    "MLCA": PooledMLCA,
 }
