@@ -27,9 +27,9 @@ def start_log(*, quiet: bool = False) -> None:
     LOG.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def escaped(text: str) -> str:
-    """Escape what could control a terminal, as names of files and classes are untrusted; line breaks and tabs are kept."""
-    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+def escaped(text: str, *, keep: str = "\n\t") -> str:
+    """Escape what could control a terminal or is no text at all, as names of files and classes are untrusted, except what to `keep`."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 def abbreviated(names: Iterable[str]) -> str:

@@ -11,6 +11,10 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.files import atomic
+from utils.files.safe_open import open_regular, read_regular
+
+MAX_BYTES = 1 << 26
+"""Of a JSON or CSV file of a study."""
 
 
 def finite(data: Any) -> Any:
@@ -43,7 +47,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read what `write_json` wrote; None if missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        content = json.loads(read_regular(path, MAX_BYTES).decode("utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict):
@@ -72,7 +76,7 @@ def file_digest(path: Path) -> str:
         UserError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from utils.data.loading.loader import val_loader
 from utils.data.scan import load_index
 from utils.evaluation.evaluate import Settings, evaluate
 from utils.evaluation.metrics import Evaluator
+from utils.files.atomic import atomic_write
 from utils.geometry import training_side
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def measure(plan: StudyPlan, folder: Path, index: Index, device: torch.device, w
     scores: dict[str, Scores] = {}
     for which, file in MATCHES.items():
         if which == "best" and same:
-            shutil.copyfile(folder / MATCHES["last"], folder / file)
+            with atomic_write(folder / file) as out:
+                out.write((folder / MATCHES["last"]).read_bytes())
             scores[which] = scores["last"]
             continue
         model = load_model(folder / "weights" / f"{which}.pt", device=device)

@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from utils.compare.study import run_folder
 from utils.config import ROOT
 from utils.errors import UserError
+from utils.files.atomic import open_append
 
 _GRACE = 120.0  # seconds a process has to finish its step, save and exit
 
@@ -125,7 +126,7 @@ class LocalExecutor:
         device = self._free.pop(0)
         try:
             task.log.parent.mkdir(parents=True, exist_ok=True)
-            with task.log.open("ab") as log:
+            with open_append(task.log) as log:
                 self._running[task] = (launch(command(task, self._flags, device), log), device)
         except OSError as error:
             why = f"its process cannot be started ({error.strerror or error}: {error.filename or task.log})"

@@ -12,6 +12,7 @@ from typing import Any
 
 from utils.compare.executors import Exit, Task, command, end, environment, launch
 from utils.errors import UserError
+from utils.files.atomic import open_append
 
 _RETRIES = 20
 """How often Ray restarts a task that was lost with its worker."""
@@ -20,7 +21,7 @@ _RETRIES = 20
 def carry_out(task: Task, flags: Mapping[str, Any], device: str) -> int:
     """In a Ray worker: run the task's process, which ends when this worker does; return its exit status."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    with task.log.open("ab") as log:
+    with open_append(task.log) as log:
         process = launch(command(task, flags, device), log)
     try:
         return process.wait()

@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from utils.cli import option, parse, run
-from utils.compare.checksummed_json import digest, file_digest, read_json, write_json
+from utils.compare.checksummed_json import MAX_BYTES, digest, file_digest, read_json, write_json
 from utils.compare.config import local_flags
 from utils.compare.plan_io import read_plan
 from utils.compare.run_result import RESULT, read_run_result, write_run_result
 from utils.compare.study import RunResult, StudyPlan, Variant, model_file, run_folder
 from utils.errors import UserError
 from utils.files.lock import folder_lock
+from utils.files.run_folders import refuse_links
+from utils.files.safe_open import read_regular
 from utils.log import LOG, start_log
 
 USAGE = "parts.json"
@@ -90,6 +92,7 @@ def set_threads(count: int) -> None:
 @contextlib.contextmanager
 def _claim(study: Path, variant: str, seed: int) -> Iterator[None]:
     """Hold a run exclusively. An earlier process whose parent was killed may still be saving: wait for it."""
+    refuse_links(study)
     folder = study / "claims" / variant / f"seed{seed}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +173,7 @@ class Worker:
         (self.folder / RESULT).unlink(missing_ok=True)
         measured, last_epoch = self.plan.data.measured, int(payload["epoch"])
         scores = measure(self.plan, self.folder, splits[measured], device, self.config.workers, same=best_epoch == last_epoch)
-        usage = read_json(self.folder / USAGE) or {}
+        usage = self._usage()
         self.notes += [f"{count} x {kind}" for kind, count in sorted(_event_counts(self.folder).items())]
         return dataclasses.replace(
             missing,
@@ -181,8 +184,8 @@ class Worker:
             last=scores["last"],
             best=scores["best"],
             best_epoch=best_epoch,
-            train_seconds=float(usage.get("seconds", 0.0)),
-            train_memory_mb=float(usage.get("memory_mb", 0.0)),
+            train_seconds=usage["seconds"],
+            train_memory_mb=usage["memory_mb"],
             made_with=made_with,
         )
 
@@ -208,13 +211,21 @@ class Worker:
         assert path is not None, "training ended without a checkpoint"
         return load_checkpoint(path)
 
+    def _usage(self) -> dict[str, Any]:
+        """What the processes before took, and the code they began with; this code if that is not known."""
+        from utils.compare.provenance import code_digest
+
+        start = {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
+        known = read_json(self.folder / USAGE) or start
+        return known if {k: type(v) for k, v in known.items()} == {"seconds": float, "memory_mb": float, "code": str} else start
+
     def _restart_reason(self, payload: dict[str, Any]) -> str:
         """Why resuming the checkpoint would mix what is not comparable, or ""."""
         from utils.compare.provenance import code_digest
         from utils.files.checksum import has_valid_checksum
         from utils.training.resume import is_finished
 
-        begun, now = (read_json(self.folder / USAGE) or {}).get("code", code_digest()), code_digest()
+        begun, now = self._usage()["code"], code_digest()
         best = self.folder / "weights" / "best.pt"
         if begun != now:
             return f"begun with another version of Attune's code ({begun}, now {now})"
@@ -224,12 +235,11 @@ class Worker:
 
     def _train(self, *, resume: bool) -> None:
         """Train, and record time and memory even if the training fails."""
-        from utils.compare.provenance import code_digest
         from utils.config import Hyp, TrainConfig
         from utils.device import peak_memory_mb
         from utils.training.session import train
 
-        earlier = read_json(self.folder / USAGE) or {"seconds": 0.0, "memory_mb": 0.0, "code": code_digest()}
+        earlier = self._usage()
         write_json(self.folder / USAGE, earlier)
         local = local_flags(self.config)
         own: dict[str, Any] = {"cfg": str(model_file(self.study, self.variant.name)), "seed": self.config.seed, "exist_ok": True}
@@ -250,7 +260,7 @@ def _event_counts(folder: Path) -> Counter[str]:
     """How often each kind of fault occurred in training and was recovered from."""
     kinds: Counter[str] = Counter()
     with contextlib.suppress(OSError):
-        for line in (folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_regular(folder / "events.jsonl", MAX_BYTES).decode(errors="replace").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a line truncated by a kill
                 kinds[str(json.loads(line)["event"])] += 1
     return kinds

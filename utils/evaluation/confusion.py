@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from utils.evaluation.image_result import ImageResult
 from utils.evaluation.matching import in_crowd, pair
+from utils.files.atomic import open_new
 from utils.files.csv_cells import cell
 
 CONFIDENCE = 0.25
@@ -38,7 +39,7 @@ def confusion_matrix(images: Iterable[ImageResult], nc: int) -> NDArray[np.int64
 def write_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
     """Write the counts as CSV, with the classes and 'background' as header and first column."""
     titles = [*map(cell, names), "background"]
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with open_new(path) as file:
         writer = csv.writer(file)
         writer.writerow(["predicted \\ true", *titles])
         writer.writerows([title, *row.tolist()] for title, row in zip(titles, matrix, strict=True))

@@ -16,6 +16,7 @@ from utils.evaluation.coco_ap import coco_ap
 from utils.evaluation.confusion import confusion_matrix
 from utils.evaluation.image_result import ImageResult
 from utils.evaluation.pr_curves import Curves, compute_curves
+from utils.files.atomic import open_new
 from utils.files.csv_cells import cell
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def plain_numbers(values: Mapping[str, float | int]) -> dict[str, float | int | 
 
 def write_per_class(path: Path, metrics: Metrics) -> None:
     """Write a CSV with a line per class that has objects."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with open_new(path) as file:
         writer = csv.writer(file)
         writer.writerow([f.name for f in dataclasses.fields(ClassMetrics)])
         for row in metrics.per_class:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.evaluation.coco_ap import to_xywh
+from utils.files.atomic import write_text
 
 if TYPE_CHECKING:
     from utils.data.index import Index
@@ -57,7 +58,7 @@ def write_json(path: Path, found: Detections, index: Index, ids: Mapping[int, in
             bbox = [round(v, 3) for v in box]
             entry = {"image_id": image_ids[i], "category_id": ids[cls], "bbox": bbox, "score": round(score, 5)}
             entries.append(entry | {"file_name": Path(names[i]).with_name(index.paths[i].name).as_posix()})
-    path.write_text(json.dumps(entries), encoding="utf-8")
+    write_text(path, json.dumps(entries))
 
 
 def write_txt(folder: Path, found: Detections, index: Index, *, confidence: bool) -> None:
@@ -73,7 +74,7 @@ def write_txt(folder: Path, found: Detections, index: Index, *, confidence: bool
         lines = [" ".join((str(int(c)), *(f"{v:g}" for v in row))) for c, row in zip(detections[:, 5], columns.tolist(), strict=True)]
         file = folder / places[i]
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        write_text(file, "\n".join([*lines, ""]), durable=False)
 
 
 def label_files(paths: Sequence[Path]) -> list[Path]:

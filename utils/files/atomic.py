@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -14,7 +15,7 @@ from typing import IO
 def atomic_write(path: Path, *, previous: Path | None = None, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a file for writing and reading that replaces `path` once the block has ended without an error.
 
-    At every instant `path` or `previous` is whole.
+    At every instant `path` or `previous` is whole. Where `path` is a link, the link is replaced, and what it leads to is not touched.
 
     Args:
         path: of the file; an existing one keeps its permissions.
@@ -28,10 +29,11 @@ def atomic_write(path: Path, *, previous: Path | None = None, durable: bool = Tr
     # A fixed name: what a killed process leaves behind, the next writer overwrites.
     temporary = _temporary(path) if durable else path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("w+b") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x+b") as file:  # created, so that it is no link to another file
             yield file
             file.flush()
-            if path.exists():
+            if path.is_file() and not path.is_symlink():
                 temporary.chmod(path.stat().st_mode & 0o777)
             if durable:
                 os.fsync(file.fileno())
@@ -49,14 +51,45 @@ def atomic_write(path: Path, *, previous: Path | None = None, durable: bool = Tr
             os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step.
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a UTF-8 text file in one step; bytes of a file name that are no text are written as they are.
 
     Raises:
         OSError: the file cannot be written; what was there before still is.
     """
-    with atomic_write(path) as file:
-        file.write(text.encode(errors="surrogateescape"))
+    try:
+        content = text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        content = text.encode(errors="backslashreplace")
+    with atomic_write(path, durable=durable) as file:
+        file.write(content)
+
+
+def open_new(path: Path) -> IO[str]:
+    """Open a UTF-8 text file for writing in place of the file or link that has its name.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    path.unlink(missing_ok=True)
+    return path.open("x", encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def open_append(path: Path) -> IO[bytes]:
+    """Open a file to append to. A link is replaced by a file, and one with further names (hard links) by a copy of its own.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        there = path.lstat()
+        if not stat.S_ISREG(there.st_mode):
+            path.unlink()
+        elif there.st_nlink > 1:
+            content = path.read_bytes()
+            with atomic_write(path) as file:
+                file.write(content)
+    return path.open("ab")
 
 
 def remove_leftovers(folder: Path) -> None:

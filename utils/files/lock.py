@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
 import os
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from utils.errors import UserError
+from utils.files.run_folders import refuse_links
 from utils.log import LOG
 
 try:
@@ -30,11 +32,15 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Where there is no `flock` (Windows, some network file systems), nothing is locked and a warning is logged.
 
     Raises:
-        UserError: it is held already, by this process or another, or the lock file cannot be written.
+        UserError: it is held already, by this process or another, the folder contains links, or the lock file cannot be written.
     """
+    refuse_links(folder)
     path = folder / NAME
     try:
         file = path.open("a+b", buffering=0)  # "w" would erase who holds the lock
+        if os.fstat(file.fileno()).st_nlink > 1:  # what is written here would be written into the other file too
+            file.close()
+            raise OSError(errno.EMLINK, "it is a hard link; remove it if no other process uses the folder")
     except OSError as error:
         raise UserError(f"{folder}: cannot be locked, {path} cannot be written ({error.strerror or error})") from error
     with file:

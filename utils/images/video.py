@@ -162,6 +162,7 @@ class VideoWriter:
         self._padded = tuple(max(side + side % 2, MIN_SIDE) for side in self.size)
         self.frames = 0
         try:
+            self._part.unlink(missing_ok=True)
             codes = ("avc1", "mp4v") if h264_works(path.parent) else ("mp4v",)
         except OSError as error:
             raise VideoError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.files.atomic import open_new, write_text
 from utils.files.csv_cells import cell
 from utils.images.video import VideoWriter
 from utils.images.writing import WRITABLE, write_image
@@ -83,7 +84,7 @@ class Outputs:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(results.to_txt(conf=self.options.conf, corners=self.options.corners))
+        write_text(path, results.to_txt(conf=self.options.conf, corners=self.options.corners), durable=False)
         self.labels += 1
 
     def _add_crops(self, name: str, results: Results) -> None:
@@ -200,7 +201,7 @@ class _JsonList:
 
 def _create(path: Path) -> IO[str]:
     try:
-        return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        return open_new(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 

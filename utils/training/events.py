@@ -6,6 +6,7 @@ import datetime
 import json
 from pathlib import Path
 
+from utils.files.atomic import open_append
 from utils.log import LOG
 
 
@@ -30,7 +31,7 @@ class Events:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         line = json.dumps({"time": now, "event": kind, **facts, "message": message})
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            with open_append(self._path) as file:
+                file.write(f"{line}\n".encode())
         except OSError as error:
             LOG.warning("%s: cannot write (%s)", self._path, error.strerror or error)

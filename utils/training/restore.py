@@ -13,8 +13,9 @@ import torch
 from utils.data.fingerprint import data_changes
 from utils.distributed import gather
 from utils.errors import UserError
+from utils.files.atomic import atomic_write, open_append
 from utils.files.checksum import has_valid_checksum
-from utils.log import LOG
+from utils.log import LOG, escaped
 from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from utils.training.checkpointing import ema_only
 from utils.training.resume import StoppedRun, newest_checkpoint
@@ -117,8 +118,8 @@ def note_changes(folder: Path, stopped: StoppedRun) -> None:
     if stopped.changes:
         batch = stopped.payload["resume"].get("batch", 0)
         lines = [f"epoch {stopped.epoch}, batch {batch}: resumed from {stopped.path} although", *(f"  {c}" for c in stopped.changes)]
-        with (folder / "resumed.txt").open("a", encoding="utf-8") as file:
-            file.write("\n".join([*lines, ""]))
+        with open_append(folder / "resumed.txt") as file:
+            file.write(escaped("\n".join([*lines, ""])).encode())
         LOG.warning("%s", "\n".join(lines))
 
 
@@ -141,7 +142,8 @@ def _recover_best(run: Run, stopped: StoppedRun) -> bool:
     """Bring best.pt into the run folder; return whether that worked."""
     path = run.folder / "weights" / "best.pt"
     if stopped.moved and stopped.origin and (best := stopped.origin / "weights" / "best.pt").is_file():
-        shutil.copyfile(best, path)
+        with best.open("rb") as source, atomic_write(path) as file:
+            shutil.copyfileobj(source, file)
     if run.stopping.best < 0 or (path.is_file() and has_valid_checksum(path)):
         return True
     payload = stopped.payload

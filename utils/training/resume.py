@@ -10,17 +10,20 @@ from typing import Any
 from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
 from utils.files.checksum import has_valid_checksum
+from utils.files.plain_data import typed
 from utils.log import LOG
 from utils.training.checkpoint import LAST, PREVIOUS, is_checkpoint, load_checkpoint
 from utils.training.early_stopping import EarlyStopping
 
 CHANGEABLE = frozenset(
     {
-        *("epochs", "data", "device", "workers", "project", "name", "exist_ok", "cache", "patience"),
+        *("epochs", "data", "device", "workers", "cache", "patience"),
         *("save_period", "save_interval", "noplots", "rank_timeout"),
     }
 )
 """Flags that may differ from the stopped run's: none changes what a training step computes."""
+PLACE = frozenset({"project", "name", "exist_ok"})
+"""Flags that say where the run writes. Those of the checkpoint, which may come from someone else, never count."""
 FIXED = frozenset({"weights", "cfg", "optimizer", "freeze", "single_cls", "classes"})
 """Flags that may never differ: the stopped run's state would not fit."""
 
@@ -94,7 +97,9 @@ def locate(config: TrainConfig) -> Path:
         UserError: there is no such file, or no run below ``--project``.
     """
     if config.resume == "newest":
-        found = [p for name in (LAST, PREVIOUS) for p in Path(config.project).glob(f"**/weights/{name}")]
+        # "**" follows no link to a folder, and a run may have been moved to another disk
+        patterns = [f"{place}/weights/{name}" for name in (LAST, PREVIOUS) for place in ("**", "*", "*/*")]
+        found = [p for pattern in patterns for p in Path(config.project).glob(pattern)]
         if not found:
             raise UserError(f"--resume: no weights/{LAST} below {config.project}; name the checkpoint")
         return max(found, key=lambda p: p.stat().st_mtime_ns).parent.parent
@@ -144,26 +149,36 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     if unnamed := [plugin for plugin in old.plugins if plugin not in config.plugins]:
         raise UserError(f"{path}: its run used plug-ins, which are programs; if you trust them, name them: --plugins {' '.join(unnamed)}")
     names = {f.name for f in dataclasses.fields(Hyp)} if "hyp" in given else set(flags)
-    new = {k: getattr(config, k) for k in given - {"resume", "resume_anyway", "hyp"} if (k, getattr(config, k)) != ("batch_size", -1)}
+    kept = {"resume", "resume_anyway", "hyp", *PLACE}
+    new = {k: getattr(config, k) for k in given - kept if (k, getattr(config, k)) != ("batch_size", -1)}
     new_hyp = {k: getattr(hyp, k) for k in names}
     changes = [*_changes(old, {k: v for k, v in new.items() if k not in CHANGEABLE}), *_changes(old_hyp, new_hyp)]
     fixed = [k for k in new if k in FIXED and new[k] != getattr(old, k)]
     if changes and (fixed or not config.resume_anyway):
-        allowed = ", ".join(_flag(k) for k in sorted(CHANGEABLE))
+        allowed = ", ".join(_flag(k) for k in sorted(CHANGEABLE | PLACE))
         advice = f"Omit them, or add --resume-anyway to accept the changes; {allowed} may change freely"
         if fixed:
             advice = f"{_flag(min(fixed))} cannot change when a run is resumed; start a new run with --weights {path}"
         raise UserError(f"{path}: settings differ from the run's: {'; '.join(changes)}. {advice}")
-    merged = dataclasses.replace(old, **new, resume=str(path), resume_anyway=config.resume_anyway)
+    changed = bool(_changes(old, new) or _changes(old_hyp, new_hyp))
+    origin = run_folder(path)
+    merged = dataclasses.replace(old, **new, **_place(config, given, origin), resume=str(path), resume_anyway=config.resume_anyway)
     merged_hyp = dataclasses.replace(old_hyp, **new_hyp)
-    changed = bool(_changes(old, new) or merged_hyp != old_hyp)
-    stopped = StoppedRun(path, merged, merged_hyp, payload, run_folder(path), asks_for_new_folder(config, given), changes, changed)
+    stopped = StoppedRun(path, merged, merged_hyp, payload, origin, asks_for_new_folder(config, given), changes, changed)
     if stopped.finished and not (stopped.folder and not (stopped.folder / "metrics.json").is_file()):
         done = stopped.epoch
         if done >= merged.epochs:
             raise UserError(f"{path}: all {done} epochs are done, nothing to resume; for more give --epochs above {done}")
         raise UserError(f"{path}: stopped early after epoch {done - 1}, nothing to resume; for more give a larger --patience, or 0")
     return stopped
+
+
+def _place(config: TrainConfig, given: frozenset[str], origin: Path | None) -> dict[str, Any]:
+    """The flags that say where to write: those of the command line, and for what it does not name, the folder of the given checkpoint."""
+    origin = origin.resolve() if origin and origin.name in ("", "..") else origin
+    project = config.project if "project" in given or origin is None else str(origin.parent)
+    name = config.name if "name" in given or origin is None else origin.name
+    return {"project": project, "name": name, "exist_ok": config.exist_ok}
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
@@ -192,14 +207,10 @@ def _checkpoint(place: Path) -> Path:
 
 
 def _restored(kind: type[Any], values: Mapping[str, Any], path: Path | str) -> Any:
-    known = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    known = {f.name for f in dataclasses.fields(kind)}
     try:
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-        for name, value in given.items():
-            if not _is_of(known[name], value):
-                raise TypeError(f"{name} is {value!r:.100}")
-        return kind(**given)
-    except (TypeError, AttributeError) as error:
+        return typed(kind, {k: v for k, v in values.items() if k in known})  # an older or newer version has other settings
+    except (TypeError, AttributeError, UserError) as error:
         raise UserError(f"{path}: invalid settings ({error}); start from it with --weights {path}") from error
 
 
@@ -209,21 +220,15 @@ def _invalid_field(payload: Mapping[str, Any]) -> str:
     numbers = {"epoch": payload.get("epoch"), "best epoch": state.get("best_epoch"), "batch": state.get("batch", 0)}
     numbers |= {name: state.get(name, 0) for name in ("updates", "steps")}
     parts = {name: payload.get(name) for name in ("config", "hyp", "resume")}
+    ap, versions = state.get("ap"), state.get("versions", {})
     kinds = {
         **{name: type(part) is dict for name, part in parts.items()},
         **{name: type(number) is int and -1 <= number < 1 << 31 for name, number in numbers.items()},
         "best": type(state.get("best")) in (int, float),
+        "ap": ap is None or (type(ap) is list and all(type(value) is float for value in ap)),
+        "versions": type(versions) is dict and all(type(text) is str for text in (*versions, *versions.values())),
     }
     return next((name for name, good in kinds.items() if not good), "")
-
-
-def _is_of(kind: str, value: object) -> bool:
-    """Whether a value is of a field's type: an untrusted checkpoint may hold anything."""
-    if isinstance(value, tuple):
-        items = [option.partition("[")[2].partition(",")[0] for option in kind.split(" | ") if option.startswith("tuple[")]
-        return bool(items) and all(type(item).__name__ == items[0] for item in value)
-    name = "None" if value is None else type(value).__name__
-    return name in kind.split(" | ") or (name == "int" and "float" in kind)
 
 
 def _changes(old: object, new: Mapping[str, Any]) -> list[str]:

@@ -14,9 +14,9 @@ from utils.config import Hyp, TrainConfig
 from utils.device import keep_freed_memory, select_device
 from utils.distributed import Ranks, await_ranks, barrier, join, leave, rank_is_lost, ranks_from, silent_ranks
 from utils.errors import StorageError, UserError
-from utils.files.atomic import remove_leftovers
+from utils.files.atomic import remove_leftovers, write_text
 from utils.files.lock import folder_lock
-from utils.log import LOG, start_log
+from utils.log import LOG, escaped, start_log
 from utils.signals import StopRequest, stop_requests
 from utils.training.artifacts import draw_labels
 from utils.training.checkpoint import LAST
@@ -151,9 +151,9 @@ def _write_first_files(run: Run, report: TransferReport | None, stopped: Stopped
         (folder / "metrics.json").unlink(missing_ok=True)  # it marks a run as finished
     write_settings(folder, run.config, run.hyp)
     if findings := [line for index in (run.splits.train, run.splits.val) for line in index.report.lines()]:
-        (folder / "findings.txt").write_text("\n".join([*findings, ""]), encoding="utf-8")
+        write_text(folder / "findings.txt", "\n".join([*(escaped(line, keep="") for line in findings), ""]))
     if report:
-        (folder / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
+        write_text(folder / "transfer.txt", escaped(f"{report}\n"))
     if stopped:
         note_changes(folder, stopped)
     elif run.plots:

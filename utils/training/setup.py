@@ -116,7 +116,7 @@ def open_folder(config: TrainConfig, ranks: Ranks, locks: ExitStack) -> Path:
     Raises:
         UserError: no folder can be made, or another process trains in it.
     """
-    name = Path(config.cfg or config.weights).stem if config.name == "cfg" else config.name
+    name = Path(config.cfg or config.weights).stem.strip(". ") or "exp" if config.name == "cfg" else config.name
     try:
         made = new_run_folder(config.project, name, exist_ok=config.exist_ok) if ranks.first else None
         if made:

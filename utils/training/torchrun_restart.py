@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from utils.config import TrainConfig
+from utils.files.atomic import write_text
+from utils.files.safe_open import read_regular
 from utils.log import LOG
 from utils.training.resume import newest_checkpoint
 
@@ -52,7 +54,7 @@ def mark_folder(folder: Path, config: TrainConfig, environment: Mapping[str, str
         return
     for path in _marks(config, key):
         path.unlink(missing_ok=True)
-    (folder / MARK).write_text(key, encoding="utf-8")
+    write_text(folder / MARK, key)
 
 
 def unmark_folder(folder: Path) -> None:
@@ -67,6 +69,6 @@ def _marks(config: TrainConfig, key: str) -> list[Path]:
     found = []
     for path in places:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            if path.read_text(encoding="utf-8") == key:
+            if read_regular(path, 1 << 16).decode() == key:
                 found.append(path)
     return found

@@ -137,7 +137,7 @@ def test_cells_are_no_formulas(tmp_path):
         for name in ('=HYPERLINK("x")', "+1", "-1", "@a", "\tx", 'say "hi", you'):
             outputs.add(frame("=a", "=a.jpg"), results(BOX, names={0: name}), None)
     rows = cells(tmp_path)[1:]
-    assert [row[1] for row in rows] == ['\'=HYPERLINK("x")', "'+1", "'-1", "'@a", "'\tx", 'say "hi", you']
+    assert [row[1] for row in rows] == ['\'=HYPERLINK("x")', "'+1", "'-1", "'@a", "'\\tx", 'say "hi", you']
     assert {row[0] for row in rows} == {"'=a.jpg"}
 
 
