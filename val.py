@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from utils.cli import parse, run
 from utils.config import ValConfig
 from utils.errors import UserError
+from utils.files.atomic import write_text
 from utils.files.run_folders import new_run_folder
 from utils.log import LOG, abbreviated, start_log
 
@@ -164,6 +165,7 @@ def write_metrics(folder: Path, bench: ModelAndData, evaluation: Evaluation) -> 
     """Write metrics.json, per_class.csv, confusion_matrix.csv, and their charts."""
     from utils.evaluation.confusion import write_confusion
     from utils.evaluation.metrics import plain_numbers, write_per_class
+    from utils.images.writing import optional_output
 
     m, cfg = evaluation.metrics, bench.cfg
     names = [bench.index.names[c] for c in range(bench.index.nc)]
@@ -174,14 +176,15 @@ def write_metrics(folder: Path, bench: ModelAndData, evaluation: Evaluation) -> 
         "split": bench.split,
         "settings": dataclasses.asdict(cfg),
     }
-    (folder / "metrics.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_text(folder / "metrics.json", json.dumps(content, indent=2))
     write_per_class(folder / "per_class.csv", m)
     write_confusion(folder / "confusion_matrix.csv", m.confusion, names)
     if not cfg.noplots:
-        from utils.evaluation.charts import plot_confusion, plot_curves
+        with optional_output():
+            from utils.evaluation.charts import plot_confusion, plot_curves
 
-        plot_curves(folder, m.curves, bench.index.names, m.yolov5.map50)
-        plot_confusion(folder / "confusion_matrix.png", m.confusion, names)
+            plot_curves(folder, m.curves, bench.index.names, m.yolov5.map50)
+            plot_confusion(folder / "confusion_matrix.png", m.confusion, names)
 
 
 def write_detections(folder: Path, bench: ModelAndData, evaluator: Evaluator) -> None:
@@ -209,7 +212,7 @@ def speed(cfg: ValConfig) -> None:
 
 def study(cfg: ValConfig) -> None:
     """Evaluate at image sizes from 256 to 1536; write a table and a chart for each of the weights."""
-    from utils.evaluation.charts import plot_study
+    from utils.images.writing import optional_output
 
     folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
     for weights in cfg.weights:
@@ -221,8 +224,11 @@ def study(cfg: ValConfig) -> None:
             figures = (m.precision, m.recall, m.ap50, m.ap, 0, 0, 0, *speeds.values())  # YOLOv5's columns, in which the losses are 0
             lines.append(" ".join(f"{v:10.4g}" for v in figures) + "\n")
         stem = f"study_{Path(cfg.data).stem}_{Path(weights).stem}"
-        (folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
-        plot_study(folder / f"{stem}.png", rows)
+        write_text(folder / f"{stem}.txt", "".join(lines))
+        with optional_output():
+            from utils.evaluation.charts import plot_study
+
+            plot_study(folder / f"{stem}.png", rows)
     LOG.info("Results in %s", folder)
 
 

@@ -5,11 +5,15 @@ Drawn on their own matplotlib figures, never through pyplot, whose state belongs
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Mapping, Sequence
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,7 +23,9 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 from utils.evaluation.pr_curves import Curves
+from utils.files.atomic import atomic_write
 from utils.images.drawing import colour
+from utils.log import printable
 
 MAX_LISTED = 20
 """Up to so many classes, each has its own line and legend entry."""
@@ -27,6 +33,14 @@ MAX_LISTED = 20
 _BLUE, _ORANGE = "#1f5fa8", "#e07b00"
 _ROUNDS = (("train/box_loss", "train/obj_loss", "train/cls_loss", "metrics/precision", "metrics/recall"),
            ("val/box_loss", "val/obj_loss", "val/cls_loss", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"))  # fmt: skip
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Draw with matplotlib's defaults, whatever a matplotlibrc says: one in the working folder may name programs (``text.usetex``)."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -38,19 +52,21 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a figure; glyphs missing from the font are drawn as boxes, without warnings."""
-    import warnings
-
+    picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=dpi)
+        figure.savefig(picture, dpi=dpi)
+    with atomic_write(path, durable=False) as file:
+        file.write(picture.getvalue())
 
 
 def plain(name: str) -> str:
     """A class name for matplotlib: no formulas, no line breaks, at most 24 characters."""
-    text = " ".join(name.split()).replace("$", r"\$")
-    return text if len(text) <= 24 else text[:23] + "…"
+    text = printable(" ".join(name.split()))
+    return (text if len(text) <= 24 else text[:23] + "…").replace("$", r"\$")
 
 
+@own_settings()
 def plot_curves(folder: Path, curves: Curves, names: Mapping[int, str], map50: float) -> None:
     """Write PR_curve.png, F1_curve.png, P_curve.png and R_curve.png: a line per class when they are few, and the mean."""
     at, labels = curves.confidence, {c: plain(names[c]) for c in curves.classes.tolist()}
@@ -92,6 +108,7 @@ def rgb(cls: int) -> tuple[float, float, float]:
     return r * dim, g * dim, b * dim
 
 
+@own_settings()
 def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
     """Draw the matrix, each column normalized by the true class; shares below 0.005 stay blank."""
     n = len(matrix)
@@ -121,6 +138,7 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) 
     save(figure, path)
 
 
+@own_settings()
 def plot_results(csv_file: Path) -> Path:
     """Draw results.png next to a results.csv: losses and metrics over the epochs, with smoothed curves dotted.
 
@@ -173,6 +191,7 @@ def _gaussian(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return np.asarray(weight @ values / weight.sum(1), np.float64)
 
 
+@own_settings()
 def plot_labels(path: Path, annotations: NDArray[np.float32], names: Mapping[int, str]) -> None:
     """Draw the statistics of a dataset: boxes per class, box shapes, positions and sizes.
 
@@ -205,6 +224,7 @@ def plot_labels(path: Path, annotations: NDArray[np.float32], names: Mapping[int
     save(figure, path, dpi=110)
 
 
+@own_settings()
 def plot_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw mAP and time per image over the image size; `rows` hold "imgsz", "ap", "ap50" and "inference" in ms."""
     figure = new_figure(10, 4.5)

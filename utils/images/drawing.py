@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import colorsys
 import functools
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from utils.log import printable
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -78,11 +81,14 @@ def draw_text(image: Image, text: str, left: int, top: int, shade: Colour, size:
 
 @functools.lru_cache(maxsize=2048)
 def text_mask(text: str, size: int) -> Image:
-    """Render one line of `text` in DejaVu Sans of `size` pixels: (h, w) uint8 coverage, h the same for every text."""
+    """Render one line of `text` in DejaVu Sans of `size` pixels: (h, w) uint8 coverage, h the same for every text.
+
+    What is not printable is a question mark, and of more than 500 characters the rest is left out.
+    """
     from PIL import Image as Picture
     from PIL import ImageDraw
 
-    font = _font(size)
+    font, text = _font(size), printable(text[:500])
     ascent, descent = font.getmetrics()
     left, _, right, _ = font.getbbox(text)
     canvas = Picture.new("L", (max(int(right - min(left, 0)) + 1, 1), ascent + descent), 0)
@@ -95,10 +101,12 @@ def text_mask(text: str, size: int) -> Image:
 @functools.lru_cache(maxsize=64)
 def _font(size: int):  # type: ignore[no-untyped-def]
     """DejaVu Sans, from matplotlib: Latin, Greek, Cyrillic, Arabic, symbols."""
-    import matplotlib as mpl
     from PIL import ImageFont
 
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    package = importlib.util.find_spec("matplotlib")  # not imported, as it would read the user's matplotlibrc
+    assert package
+    assert package.origin
+    return ImageFont.truetype(str(Path(package.origin).with_name("mpl-data") / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 def _draw_label(image: Image, text: str, left: int, bottom: int, shade: Colour, size: int) -> None:

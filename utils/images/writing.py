@@ -20,13 +20,15 @@ WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 @contextlib.contextmanager
 def optional_output() -> Iterator[None]:
-    """Log errors of writing an image in the block as warnings."""
+    """Log whatever goes wrong in drawing and writing an image in the block as a warning: no picture is worth a result."""
     try:
         yield
-    except StorageError as error:
+    except UserError as error:
         LOG.warning("%s; continuing without this image", error)
     except OSError as error:
         LOG.warning("%s: cannot be written (%s); continuing without this image", error.filename or "an image", error.strerror or error)
+    except Exception as error:  # noqa: BLE001 - a font, a matplotlibrc that cannot be read, memory, a name that cannot be drawn
+        LOG.warning("an image cannot be drawn (%s: %s); continuing without it", type(error).__name__, " ".join(str(error).split())[:300])
 
 
 def write_image(path: Path, image: NDArray[np.uint8], *, sharp: bool = False) -> None:

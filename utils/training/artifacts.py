@@ -24,18 +24,18 @@ _BATCHES = 3
 
 def draw_labels(folder: Path, index: Index) -> None:
     """Draw labels.jpg: classes, positions and sizes of the training boxes."""
-    from utils.evaluation.charts import plot_labels
-
     with optional_output():
+        from utils.evaluation.charts import plot_labels
+
         plot_labels(folder / "labels.jpg", np.concatenate([index.annotations_of(i) for i in range(len(index))]), index.names)
 
 
 def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, str]) -> None:
     """Draw train_batch0.jpg to train_batch2.jpg: the first batches, augmented."""
     if number < _BATCHES:
-        from utils.evaluation.batch_plots import plot_batch
-
         with optional_output():
+            from utils.evaluation.batch_plots import plot_batch
+
             plot_batch(folder / f"train_batch{number}.jpg", batch, names)
 
 
@@ -48,9 +48,9 @@ def write_tables(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
 
 def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
     """Draw results.png, the curves, and the confusion matrix of the best weights."""
-    from utils.evaluation.charts import plot_confusion, plot_curves, plot_results
-
     with optional_output():
+        from utils.evaluation.charts import plot_confusion, plot_curves, plot_results
+
         plot_results(folder / "results.csv")
         plot_curves(folder, metrics.curves, names, metrics.yolov5.map50)
         plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from utils.compare.page.report_data import LEVEL, ReportData
 from utils.errors import UserError
+from utils.files.atomic import atomic_write
+from utils.images.writing import optional_output
 from utils.log import printable
 
 if TYPE_CHECKING:
@@ -30,22 +34,32 @@ def write_figures(folder: Path, data: ReportData) -> list[Path]:
     Raises:
         UserError: a file cannot be written.
     """
-    import matplotlib as mpl
-
     out = []
-    fonts: Any = {"text.usetex": False, "font.family": "DejaVu Sans", "font.size": 10}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context({"svg.hashsalt": "attune", "svg.fonttype": "path", **fonts}), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            for draw in (forest, pareto, curves, classes):
-                figure, stem = draw(data), folder / draw.__name__
-                figure.savefig(stem.with_suffix(".png"), dpi=160, metadata={"Software": None})
-                figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-                out += [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+        for draw in (forest, pareto, curves, classes):
+            with optional_output():
+                for name, picture in _drawn(draw, data):
+                    with atomic_write(folder / name, durable=False) as file:
+                        file.write(picture)
+                    out.append(folder / name)
     except OSError as error:
         raise UserError(f"{folder}: the figures cannot be written ({error.strerror or error})") from error
     return out
+
+
+def _drawn(draw: Callable[[ReportData], Figure], data: ReportData) -> list[tuple[str, bytes]]:
+    """The files of a figure and their content, drawn with the same settings everywhere."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # whatever a matplotlibrc says
+        mpl.rcParams.update({"svg.hashsalt": "attune", "font.size": 10})
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure, png, svg = draw(data), io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return [(f"{draw.__name__}.png", png.getvalue()), (f"{draw.__name__}.svg", svg.getvalue())]
 
 
 def _figure(width: float, height: float) -> Figure:
