@@ -11,10 +11,10 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from utils.compare.checksummed_json import read_json, write_json
+from utils.compare.checksummed_json import write_json
 from utils.compare.executors import end, environment
 from utils.compare.plan_io import write_plan
-from utils.compare.study import COSTS, CostMeasurement, StudyPlan, Variant
+from utils.compare.study import COSTS, CostMeasurement, StudyPlan, Variant, read_costs
 from utils.errors import StopError
 from utils.log import LOG
 from utils.signals import StopRequest
@@ -33,7 +33,7 @@ def measure_costs(folder: Path, plan: StudyPlan, device: str, request: StopReque
         UserError: costs.json cannot be written.
         StopError: a signal asked to stop; what was measured is kept.
     """
-    known = dict(read_json(folder / COSTS) or {})
+    known = {name: dataclasses.asdict(cost) for name, cost in read_costs(folder, [v.name for v in plan.variants]).items()}
     for variant in plan.variants:
         if variant.error or variant.name in known:
             continue

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from utils.compare.checksummed_json import read_json
 from utils.compare.plan_io import read_plan
 from utils.compare.run_result import read_run_result
-from utils.compare.study import COMPARISONS, COSTS, CostMeasurement, Study
+from utils.compare.study import COMPARISONS, Study, read_costs
 from utils.compare.verdicts import read_comparisons
 
 
@@ -25,6 +24,7 @@ def load_study(folder: str | Path) -> Study:
     folder = Path(folder)
     plan = read_plan(folder)
     runs = tuple(read_run_result(folder, v.name, seed) for v in plan.variants for seed in plan.seeds)
-    names = {v.name for v in plan.variants}
-    costs = {k: CostMeasurement(**v) for k, v in (read_json(folder / COSTS) or {}).items() if k in names}
-    return Study(folder=folder, plan=plan, runs=runs, costs=costs, comparisons=read_comparisons(folder / COMPARISONS, plan, runs))
+    names = {v.name for v in plan.variants}  # a study that was reduced keeps the costs of the others
+    return Study(
+        folder=folder, plan=plan, runs=runs, costs=read_costs(folder, names), comparisons=read_comparisons(folder / COMPARISONS, plan, runs)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from utils.evaluation.image_result import ImageResult
 from utils.evaluation.matching import IOU_THRESHOLDS
 from utils.files.atomic import atomic_write
 from utils.files.checksum import has_valid_checksum, write_checksum
+from utils.files.safe_open import open_regular
 
 if TYPE_CHECKING:
     from utils.evaluation.metrics import Evaluator
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _VERSION = 1
 _RANGES = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])  # square pixels, both ends included; in the order of AREAS
 _LIMITS = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
+_MAX_BYTES = 512 << 20
+"""Of the arrays of a file; COCO's 5000 images take 11 MB."""
 _FLAGS = (len(IOU_THRESHOLDS), len(AREAS))
 
 
@@ -111,19 +115,49 @@ class StoredMatches:
         if not whole:
             raise UserError(f"{path}: damaged: its checksum is missing or wrong; delete it and repeat the command")
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_regular(path) as content, np.load(content, allow_pickle=False) as file:
+                if sum(entry.file_size for entry in file.zip.infolist()) > _MAX_BYTES:
+                    raise ValueError(f"more than {_MAX_BYTES >> 20} MiB")
                 arrays: dict[str, Any] = dict(file)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, EOFError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: holds no matches ({error}); delete it and repeat the command") from error
-        version = int(arrays.pop("version", 0))
+        version = arrays.pop("version", np.array(0)).tolist()
         if version != _VERSION:
             raise UserError(
                 f"{path}: matches of version {version}, but this program reads version {_VERSION}; delete it and repeat the command"
             )
+        if problem := _problem(arrays):
+            raise UserError(f"{path}: holds no matches ({problem}); delete it and repeat the command")
         count = len(arrays["score"])
         for name in ("matched", "ignored"):
             arrays[name] = np.unpackbits(arrays[name], count=count * _FLAGS[0] * _FLAGS[1]).astype(bool).reshape(count, *_FLAGS)
         return StoredMatches(**arrays | {"names": tuple(json.loads(str(arrays["names"])))})
+
+
+def _problem(arrays: dict[str, Any]) -> str:
+    """What of a file's arrays does not fit together; "" if nothing does not."""
+    kinds: dict[str, Any] = {"images": np.int64, "image": np.int32, "cls": np.int32, "score": np.float32}
+    kinds |= {"matched": np.uint8, "ignored": np.uint8}
+    kinds |= {"object_image": np.int32, "object_cls": np.int32, "object_area": np.bool_}
+    if set(arrays) != {*kinds, "names"} or any(arrays[name].dtype != kind for name, kind in kinds.items()):
+        return "other arrays than expected"
+    detections, objects = len(arrays["score"].ravel()), len(arrays["object_cls"].ravel())
+    packed = -(-detections * _FLAGS[0] * _FLAGS[1] // 8)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("image", "cls", "score"), (detections,))
+    shapes |= {"matched": (packed,), "ignored": (packed,)}
+    shapes |= {"object_image": (objects,), "object_cls": (objects,), "object_area": (objects, len(AREAS)), "names": ()}
+    if any(arrays[name].shape != shape for name, shape in shapes.items()) or arrays["images"].ndim != 1:
+        return "arrays of other shapes than expected"
+    try:
+        names = json.loads(str(arrays["names"]))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or any(type(name) is not str for name in names):
+        return "no class names"
+    limits = {"image": len(arrays["images"]), "object_image": len(arrays["images"]), "cls": len(names), "object_cls": len(names)}
+    if any(len(arrays[name]) and not 0 <= arrays[name].min() <= arrays[name].max() < limit for name, limit in limits.items()):
+        return "an index outside its range"
+    return "" if np.isfinite(arrays["score"]).all() else "a confidence that is no number"
 
 
 def match_detections(evaluator: Evaluator) -> StoredMatches:

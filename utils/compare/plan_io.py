@@ -11,12 +11,16 @@ from typing import Any
 
 import yaml
 
-from utils.compare.checksummed_json import digest, write_text
-from utils.compare.study import PLAN, DataPlan, SplitPlan, StudyPlan, Variant, model_file
-from utils.config import read_yaml
+from utils.compare.checksummed_json import MAX_BYTES, digest, write_text
+from utils.compare.study import PLAN, StudyPlan, Variant, model_file
+from utils.config import Hyp, TrainConfig, read_yaml
 from utils.errors import UserError
+from utils.files.plain_data import typed
+from utils.files.safe_open import read_regular
 
 FORMAT = 1
+_NEEDED = ("epochs", "batch_size", "imgsz", "noval", "single_cls", "classes")
+"""Flags that every plan has."""
 _HEAD = "# The plan of a study. compare.py refuses to continue with another plan; use another --name instead of editing this file.\n"
 
 
@@ -72,29 +76,28 @@ def read_plan(folder: Path) -> StudyPlan:
 
 
 def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
-    data = content["data"]
-    splits = {str(name): SplitPlan(**split) for name, split in data["splits"].items()}
-    plan = StudyPlan(
-        **{
-            **content,
-            "variants": tuple(_variant(v, folder) for v in content["variants"]),
-            "seeds": tuple(int(seed) for seed in content["seeds"]),
-            "data": DataPlan(**{**data, "names": tuple(map(str, data["names"])), "splits": splits}),
-            "flags": {k: tuple(v) if isinstance(v, list) else v for k, v in content["flags"].items()},
-        }
-    )
+    plan: StudyPlan = typed(StudyPlan, content)
+    flags: TrainConfig = typed(TrainConfig, dict(plan.flags))
+    typed(Hyp, dict(plan.hyp))
     if sum(v.baseline for v in plan.variants) != 1 or not plan.seeds:
         raise ValueError("exactly one variant must be the baseline, and there must be a seed")
-    return plan
+    if len({v.name for v in plan.variants}) != len(plan.variants) or len(set(plan.seeds)) != len(plan.seeds):
+        raise ValueError("a variant or seed is there twice")
+    if not {"train", "val", plan.data.measured} <= set(plan.data.splits) or not 1 <= plan.threads <= 4096 or min(plan.seeds) < 0:
+        raise ValueError("splits, threads or seeds are impossible")
+    return dataclasses.replace(
+        plan,
+        variants=tuple(_with_model(v, folder) for v in plan.variants),
+        flags={name: getattr(flags, name) for name in (*plan.flags, *_NEEDED)},
+    )
 
 
-def _variant(content: dict[str, Any], folder: Path) -> Variant:
+def _with_model(variant: Variant, folder: Path) -> Variant:
     """A variant with its resolved model, which is empty if missing or not the planned one."""
-    variant = Variant(**{**content, "edits": tuple(content["edits"])})
     if Path(variant.name).name != variant.name or variant.name in ("", ".."):
         raise ValueError(f"invalid variant name {variant.name!r}")
     try:
-        spec = {} if variant.error else json.loads(model_file(folder, variant.name).read_text(encoding="utf-8"))
+        spec = {} if variant.error else json.loads(read_regular(model_file(folder, variant.name), MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         spec = {}
     return dataclasses.replace(variant, spec=spec) if isinstance(spec, dict) and digest(spec) == variant.digest else variant

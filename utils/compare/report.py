@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     with folder_lock(folder):
         study = load_study(folder)
         write_results(study)
-        write_report(compare(study, (read_json(folder / COMPARISONS) or {}).get("resamples", 1000)))
+        resamples = (read_json(folder / COMPARISONS) or {}).get("resamples")
+        write_report(compare(study, resamples if type(resamples) is int and 100 <= resamples <= 100_000 else 1000))
     LOG.info("report: %s", folder / "report.html")
 
 

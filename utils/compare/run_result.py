@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.checksummed_json import file_digest, read_json, write_json
-from utils.compare.study import RunResult, run_folder
+from utils.compare.checksummed_json import MAX_BYTES, file_digest, read_json, write_json
+from utils.compare.study import FIGURES, RunResult, run_folder
 from utils.errors import UserError
+from utils.files.plain_data import typed
+from utils.files.safe_open import read_regular
 
 if TYPE_CHECKING:
     from utils.compare.resampled_ap import Scores
@@ -46,37 +49,74 @@ def read_run_result(study: Path, variant: str, seed: int) -> RunResult:
         return dataclasses.replace(missing, error="its result is damaged") if (folder / RESULT).exists() else missing
     if (content.get("variant"), content.get("seed")) != (variant, seed):
         return dataclasses.replace(missing, error=f"holds the result of {content.get('variant')}, seed {content.get('seed')}")
-    damaged = []
-    for name, digest in content.pop("files").items():
-        try:
-            intact = file_digest(folder / name) == digest
-        except UserError:
-            intact = False
-        damaged += [] if intact else [name]
-    if damaged:
+    try:
+        files = typed(Mapping[str, str], content.pop("files", None), "files")
+        scores: dict[str, Any] = {which: _scores(content.pop(which, None)) for which in MATCHES}
+        result = typed(_Saved, content)
+        if result.state not in ("done", "failed") or (result.state == "done" and None in scores.values()):
+            raise TypeError(f"state is {result.state!r}")
+    except TypeError as error:
+        return dataclasses.replace(missing, error=f"its result is damaged ({error})")
+    needed = {*files, *((*MATCHES.values(), "results.csv") if result.state == "done" else ())}
+    if damaged := [name for name in sorted(needed) if not _intact(folder, name, files.get(name, ""))]:
         return dataclasses.replace(missing, error=f"{', '.join(damaged)} damaged")
-    content |= {which: _scores(content[which]) for which in MATCHES}
-    return RunResult(**{**content, "notes": tuple(content["notes"])}, folder=folder, curve=missing.curve)
+    values: dict[str, Any] = {f.name: getattr(result, f.name) for f in dataclasses.fields(_Saved)}
+    return RunResult(**values, **scores, folder=folder, curve=missing.curve)
 
 
-def _scores(values: Mapping[str, Any] | None) -> Scores | None:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Saved:
+    """What result.json holds of a `RunResult` as it is."""
+
+    variant: str
+    seed: int
+    state: str
+    error: str
+    split: str
+    epochs: int
+    best_epoch: int
+    train_seconds: float
+    train_memory_mb: float
+    made_with: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def _scores(values: Any) -> Scores | None:
     if values is None:
         return None
     import numpy as np
 
     from utils.compare.resampled_ap import Scores
 
-    overall = {k: math.nan if v is None else v for k, v in values.items() if k != "per_class"}
-    return Scores(**overall, per_class=np.array(values["per_class"], np.float64))  # None becomes NaN
+    known = typed(Mapping[str, float | tuple[float, ...]], values, "figures")
+    per_class = known.pop("per_class", None)
+    if set(known) != set(FIGURES) or type(per_class) is not tuple or any(type(v) is tuple for v in known.values()):
+        raise TypeError("figures are missing or unknown")
+    overall = {name: math.nan if value is None else value for name, value in known.items()}
+    return Scores(**overall, per_class=np.array(per_class, np.float64))
+
+
+def _intact(folder: Path, name: str, digest: str) -> bool:
+    """Whether a file of the run is the one that was written, and can be read."""
+    from utils.compare.match_store import StoredMatches
+
+    try:
+        if file_digest(folder / Path(name).name) != digest:
+            return False
+        if name in MATCHES.values():
+            StoredMatches.load(folder / name)
+    except UserError:
+        return False
+    return True
 
 
 def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
     """The complete rows of a run's own results.csv."""
     rows: list[dict[str, float]] = []
     try:
-        with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                rows += [{k.strip(): float(v) for k, v in row.items()}]
-    except (OSError, ValueError, AttributeError, TypeError):  # a row truncated by a kill is ignored
+        text = read_regular(folder / "results.csv", MAX_BYTES).decode()
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            rows += [{k.strip(): float(v) for k, v in row.items()}]
+    except (OSError, ValueError, AttributeError, TypeError, csv.Error):  # a row truncated by a kill is ignored
         pass
     return tuple(rows)

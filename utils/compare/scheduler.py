@@ -11,6 +11,7 @@ from utils.compare.progress import Progress
 from utils.compare.run_result import read_curve, read_run_result, write_run_result
 from utils.compare.study import RunResult, StudyPlan
 from utils.errors import StopError, UserError
+from utils.files.safe_open import open_regular
 from utils.signals import StopRequest
 
 _MAX_KILLS = 8
@@ -116,7 +117,7 @@ class Scheduler:
 def _last_message(log: Path) -> str:
     """The last line of a log, which says why the process ended."""
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(max(file.seek(0, 2) - _TAIL, 0))
             text = file.read().decode(errors="replace")
     except OSError:

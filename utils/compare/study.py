@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.compare.checksummed_json import read_json
 from utils.errors import UserError
+from utils.files.plain_data import typed
 
 if TYPE_CHECKING:
     from utils.compare.match_store import StoredMatches
@@ -250,6 +253,16 @@ class Study:
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
     """The folder of a run."""
     return folder / "runs" / variant / f"seed{seed}"
+
+
+def read_costs(folder: Path, names: Collection[str]) -> dict[str, CostMeasurement]:
+    """The costs in costs.json of the variants `names`; without those that are damaged, which are measured again."""
+    costs = {}
+    for name, values in (read_json(folder / COSTS) or {}).items():
+        if name in names:
+            with contextlib.suppress(TypeError):
+                costs[name] = typed(CostMeasurement, values)
+    return costs
 
 
 def model_file(folder: Path, variant: str) -> Path:

@@ -6,13 +6,13 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from utils.compare.checksummed_json import digest, read_json, write_json
 from utils.compare.study import COMPARISONS, RunResult, Study, StudyPlan
+from utils.files.plain_data import typed
 
 if TYPE_CHECKING:
-    from utils.compare.intervals import Interval
     from utils.compare.statistics import Comparison, VariantRuns
 
 
@@ -53,29 +53,12 @@ def _identity(plan: StudyPlan, runs: tuple[RunResult, ...]) -> str:
 
 def read_comparisons(path: Path, plan: StudyPlan, runs: tuple[RunResult, ...]) -> dict[str, Comparison]:
     """The saved comparisons; none if they are of other runs, or damaged."""
-    content = read_json(path)
-    if content is None or content["of"] != _identity(plan, runs):
-        return {}
-    return {name: _comparison(values) for name, values in content["variants"].items()}
-
-
-def _comparison(values: Mapping[str, Any]) -> Comparison:
     from utils.compare.statistics import Comparison
 
-    parsed = {
-        "seeds": tuple(values["seeds"]),
-        "difference": float("nan") if values["difference"] is None else values["difference"],
-        "figures": {k: _interval(v) for k, v in values["figures"].items()},
-        **{name: _interval(values[name]) for name in ("over_seeds", "over_images")},
-        **{name: tuple(map(_interval, values[name])) for name in ("class_seeds", "class_images")},
-    }
-    return Comparison(**{**values, **parsed})
-
-
-def _interval(values: Mapping[str, Any] | None) -> Interval | None:
-    from utils.compare.intervals import Interval
-
-    if values is None:
-        return None
-    known: dict[str, Any] = {k: float("nan") if v is None else v for k, v in values.items()}
-    return Interval(**known)
+    content = read_json(path) or {}
+    if content.get("of") != _identity(plan, runs):
+        return {}
+    try:
+        return dict(typed(Mapping[str, Comparison], content.get("variants"), "variants"))
+    except TypeError:
+        return {}

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import IO
 
+from utils.files.safe_open import open_regular
+
 _MARK = b"attune sha256 "
 _LENGTH = len(_MARK) + 64
 
@@ -26,7 +28,7 @@ def has_valid_checksum(path: Path) -> bool:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = file.seek(0, os.SEEK_END) - _LENGTH
         if content < 0:
             return False

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.files.safe_open import open_regular
 from utils.files.safe_pickle import MAX_OPCODES, Array, InertObject, Name, PickleReader, RefusedError
 
 _DTYPES = {
@@ -53,7 +54,7 @@ def read_torch_file(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(512)
             if head.startswith(b"PK\x03\x04"):
                 return _read_zip(file, path.stat().st_size)

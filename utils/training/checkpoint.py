@@ -14,6 +14,7 @@ from torch import Tensor
 from utils.errors import StorageError, UserError
 from utils.files.atomic import atomic_write
 from utils.files.checksum import has_valid_checksum, write_checksum
+from utils.files.safe_open import open_regular
 from utils.files.torch_file import read_torch_file
 
 VERSION = 1
@@ -69,7 +70,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 def is_checkpoint(path: str | Path) -> bool:
     """Whether the file begins like a checkpoint of Attune; `load_checkpoint` verifies the rest."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             return _FIRST_KEY in file.read(1024)
     except OSError:
         return False

@@ -18,10 +18,11 @@ def frozen_rows(freeze: Sequence[int], rows: int) -> frozenset[int]:
         UserError: a row that the model does not have, or no row left to train.
     """
     rest = frozenset(range(rows))
-    chosen = frozenset(range(freeze[0]) if len(freeze) == 1 and freeze[0] >= 0 else freeze)
-    outside = sorted(chosen - rest)
+    first = len(freeze) == 1 and freeze[0] >= 0
+    outside = [rows] if first and freeze[0] > rows else [] if first else sorted(set(freeze) - rest)
     if outside:
         raise UserError(f"--freeze: no row {outside[0]}; the model has rows 0 to {rows - 1}")
+    chosen = frozenset(range(freeze[0]) if first else freeze)
     if chosen == rest:
         raise UserError(f"--freeze: all {rows} rows are frozen, nothing is left to train")
     return chosen
