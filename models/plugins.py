@@ -42,7 +42,7 @@ def load_plugins(paths: Sequence[str | Path]) -> None:
 def _load(path: Path) -> None:
     if path.suffix != ".py" or not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
         raise UserError(f"plug-in {path}: {'no such file' if path.suffix == '.py' else 'not a .py file'}")
-    name = f"attune_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = f"attune_plugin_{path.stem}_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]}"
     if name in sys.modules:
         return
     loader = _Loader(name, str(path))

@@ -13,7 +13,7 @@ from utils.files.safe_pickle import InertObject
 from utils.log import LOG
 
 _MAX_MODULES = 50_000
-_MAX_VALUES = 50_000
+_MAX_VALUES = 200_000
 _MAX_TEXT = 1000
 _YAML_KEYS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "backbone", "head", "activation", "ch")
 _OTHER_TASKS = {"Segment": "segments", "Classify": "classifies", "Pose": "estimates poses", "OBB": "finds rotated boxes"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 from utils.errors import StorageError
 from utils.evaluation.evaluate import Evaluation
 from utils.files.atomic import write_text
+from utils.files.safe_open import read_regular
 from utils.log import LOG
 from utils.training.state import TERMS
 
@@ -22,6 +25,7 @@ COLUMNS = (
     *("x/lr0", "x/lr1", "x/lr2"),
 )
 """YOLOv5's; lr0 is that of the biases, lr1 of decayed, lr2 of undecayed weights."""
+_MAX_BYTES = 1 << 28
 
 
 def row_values(epoch: int, terms: Mapping[str, float], result: Evaluation | None, lr: Sequence[float]) -> dict[str, float]:
@@ -43,10 +47,8 @@ class History:
 
     def __init__(self, folder: Path, *, start: int = 0, origin: Path | None = None) -> None:
         self.path = folder / "results.csv"
-        before = (origin or folder) / "results.csv"
-        rows = before.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if start and before.is_file() else []
-        kept = [row for row in rows if row.endswith("\n") and float(row.split(",")[0]) < start]
-        write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *kept]))
+        kept = _rows_before(start, (origin or folder) / "results.csv") if start else []
+        write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *map(_line, kept)]))
         self._size = self.path.stat().st_size  # of the complete rows
         self._unwritten: list[str] = []
         self._board = _tensorboard(folder, start)
@@ -57,7 +59,7 @@ class History:
         Args:
             values: of every column.
         """
-        self._unwritten.append(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
+        self._unwritten.append(_line([values[c] for c in COLUMNS]))
         try:
             for name in COLUMNS[1:] if self._board else ():
                 self._board.add_scalar(name, values[name], int(values["epoch"]))
@@ -92,9 +94,41 @@ class History:
             LOG.warning("the last values for TensorBoard are lost: cannot write its file (%s)", error)
 
 
+def _line(values: Sequence[float]) -> str:
+    return ",".join(f"{value:>20.5g}" for value in values) + "\n"
+
+
+def _rows_before(start: int, path: Path) -> list[list[float]]:
+    """The rows of a results.csv before epoch `start`; of a file that something else has changed, those that are still rows.
+
+    A spreadsheet quotes cells, writes a byte order mark and other line ends, or other separators.
+    """
+    if not path.is_file():
+        LOG.warning("%s is missing; it begins with epoch %d", path, start)
+        return []
+    rows: list[list[float]] = []
+    try:
+        text = read_regular(path, _MAX_BYTES).decode("utf-8-sig", errors="replace")
+        for cells in csv.reader(text.splitlines()[1:]):
+            with contextlib.suppress(ValueError):
+                rows.append([float(cell) for cell in cells])
+    except (OSError, csv.Error) as error:
+        LOG.warning("%s: cannot be read (%s)", path, error)
+    kept = [row for row in rows if len(row) == len(COLUMNS) and row[0] < start]
+    if [row[0] for row in kept] != list(range(start)):
+        aside = path.with_name("results.damaged.csv")
+        LOG.warning("%s: %d of %d epochs can be read; the file as it was is kept as %s", path, len(kept), start, aside.name)
+        path.replace(aside)
+    return kept
+
+
 def _tensorboard(folder: Path, start: int) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=start or None)
+    try:
+        return SummaryWriter(str(folder), purge_step=start or None)
+    except (OSError, ValueError) as error:  # ValueError: a folder whose name is no text
+        LOG.warning("TensorBoard is switched off: cannot write its file (%s)", error)
+        return None
