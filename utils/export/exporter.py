@@ -140,4 +140,4 @@ def _log(one: Exported) -> None:
 def _verdict(comparison: Comparison | None) -> str:
     if comparison is None:
         return "not checked: this machine cannot run it"
-    return f"largest relative difference from torch {comparison.difference:.2g} in {comparison.boxes} boxes"
+    return f"{comparison.statistic} relative difference from torch {comparison.difference:.2g} in {comparison.boxes} boxes"

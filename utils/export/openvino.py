@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,27 @@ def write(job: Job, path: Path) -> None:
 
 
 def _quantized(model: Any, job: Job) -> Any:
-    """Quantize to int8; the decoding of the boxes, whose pixels 8 bits cannot tell apart, stays in float32."""
+    """Quantize to int8; the head, whose pixels 8 bits cannot tell apart, stays in float32."""
     nncf = require("nncf", "--int8 with openvino", INSTALL_INT8)
+    nncf.set_log_level(logging.ERROR)
     images = itertools.islice(job.images(1, *job.cfg.shape[2:]), CALIBRATION_IMAGES)
     data = nncf.Dataset([image.numpy() for image in images])
-    decoding = nncf.IgnoredScope(names=_after_convolutions(model))
-    return nncf.quantize(model, data, preset=nncf.QuantizationPreset.MIXED, subset_size=CALIBRATION_IMAGES, ignored_scope=decoding)
+    head = nncf.IgnoredScope(names=_head(model))
+    return nncf.quantize(model, data, preset=nncf.QuantizationPreset.MIXED, subset_size=CALIBRATION_IMAGES, ignored_scope=head)
 
 
-def _after_convolutions(model: Any) -> list[str]:
-    """Names of the operations between the last convolutions and the output, whatever the exporter called them."""
+def _head(model: Any) -> list[str]:
+    """Names of the operations from the last convolutions to the output, whatever the exporter called them."""
     found: dict[str, None] = {}
     waiting = [source.get_node() for result in model.get_results() for source in result.input_values()]
     while waiting:
         node = waiting.pop()
         name = node.get_friendly_name()
-        if node.get_type_name() in ("Convolution", "Constant", "Parameter") or name in found:
+        if node.get_type_name() in ("Constant", "Parameter") or name in found:
             continue
         found[name] = None
-        waiting += [source.get_node() for source in node.input_values()]
+        if node.get_type_name() != "Convolution":
+            waiting += [source.get_node() for source in node.input_values()]
     return list(found)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from utils.errors import UserError, nearest
-from utils.export import onnx, openvino, pt2, torchscript
+from utils.export import coreml, engine, litert, ncnn, onnx, openvino, pt2, torchscript
 from utils.export.format import Format
 
-FORMATS = {entry.name: entry for entry in (onnx.FORMAT, torchscript.FORMAT, openvino.FORMAT, pt2.FORMAT)}
+FORMATS = {writer.FORMAT.name: writer.FORMAT for writer in (onnx, openvino, torchscript, ncnn, coreml, litert, engine, pt2)}
 
 _YOLOV5_NAMES = {"tflite": "litert"}
 

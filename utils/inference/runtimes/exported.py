@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from utils.errors import UserError
+from utils.inference.runtimes.coreml import CoreMlSession
+from utils.inference.runtimes.engine import EngineSession
+from utils.inference.runtimes.litert import LiteRtSession
+from utils.inference.runtimes.ncnn import NcnnSession
 from utils.inference.runtimes.onnx import OnnxSession
 from utils.inference.runtimes.openvino import OpenVinoSession
 from utils.inference.runtimes.pt2 import Pt2Session
@@ -26,6 +30,10 @@ RUNTIMES: dict[str, Callable[[Path, torch.device], Session]] = {
     ".torchscript": TorchScriptSession,
     ".pt2": Pt2Session,
     "_openvino_model": OpenVinoSession,
+    "_ncnn_model": NcnnSession,
+    ".mlpackage": CoreMlSession,
+    ".tflite": LiteRtSession,
+    ".engine": EngineSession,
     ".xml": OpenVinoSession,
 }
 """By the end of the name of a file or folder."""

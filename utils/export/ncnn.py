@@ -1,0 +1,51 @@
+"""ncnn models, converted from TorchScript by pnnx."""
+
+from __future__ import annotations
+
+import subprocess
+import warnings
+from pathlib import Path
+
+import torch
+import yaml
+
+from utils.errors import UserError
+from utils.export.fixed_size import fixed_size
+from utils.export.format import Format, Job
+from utils.inference.runtimes.session import one_error, require
+
+INSTALL = "pip install ncnn pnnx"
+_TIMEOUT = 1800
+
+
+def write(job: Job, path: Path) -> None:
+    """Write a folder with model.ncnn.param, model.ncnn.bin and metadata.yaml: input ``in0`` (3, H, W), output ``out0`` (N, 5 + K).
+
+    Raises:
+        UserError: pnnx fails.
+    """
+    if job.cfg.batch_size > 1:
+        raise UserError("ncnn computes one image at a time: --batch-size 1")
+    pnnx = require("pnnx", "ncnn", INSTALL)
+    source, shape = job.folder / "model.pt", job.cfg.shape
+    with one_error("PyTorch cannot trace it"), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = fixed_size(job)
+        torch.jit.trace(network, (job.example,), strict=False, check_trace=False).save(str(source))
+    command = [pnnx.EXEC_PATH, source.name, f"inputshape=[{','.join(map(str, shape))}]", f"fp16={int(job.cfg.half)}"]
+    with one_error("pnnx cannot convert it", subprocess.SubprocessError):
+        subprocess.run(command, cwd=job.folder, capture_output=True, check=True, timeout=_TIMEOUT)  # noqa: S603
+        path.mkdir()
+        for ending in ("param", "bin"):
+            (job.folder / f"model.ncnn.{ending}").rename(path / f"model.ncnn.{ending}")
+    (path / "metadata.yaml").write_text(yaml.safe_dump(job.metadata, sort_keys=False), encoding="utf-8")
+
+
+FORMAT = Format(
+    name="ncnn",
+    ending="_ncnn_model",
+    packages=("ncnn", "pnnx"),
+    install=INSTALL,
+    write=write,
+    options=frozenset({"half"}),
+)
