@@ -12,6 +12,7 @@ from models.attention import (  # noqa: F401  importing them registers their mod
     coord,
     cot,
     criss_cross,
+    deformable,
     double_attention,
     dual,
     eca,

@@ -1,7 +1,8 @@
-"""Attention in blocks, windows and regions of a map, each against its formula in float64."""
+"""Attention in blocks, windows, regions and points of a map, each against its formula in float64."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.attention.deformable import DeformableAttention
 from models.attention.halo import HaloAttention
 from models.attention.mobilevit import MobileViTAttention, MobileViTv2Attention
 from models.attention.outlook import OutlookAttention
@@ -151,10 +153,46 @@ def test_bi_level_routing_attends_to_the_regions_most_alike() -> None:
     torch.testing.assert_close(block(x), linear(out, block.proj))
 
 
+def sampled(image: Tensor, y: float, x: float) -> Tensor:
+    """Value of (C, H, W) between four pixels, zero beyond the border; -1 and 1 are the middles of the outer pixels."""
+    height, width = image.shape[1:]
+    y, x = (y + 1) / 2 * (height - 1), (x + 1) / 2 * (width - 1)
+    out = torch.zeros(len(image), dtype=image.dtype)
+    for i in (math.floor(y), math.floor(y) + 1):
+        for j in (math.floor(x), math.floor(x) + 1):
+            if 0 <= i < height and 0 <= j < width:
+                out += (1 - abs(y - i)) * (1 - abs(x - j)) * image[:, i, j]
+    return out
+
+
+def test_deformable_attention_samples_where_its_queries_move_the_points() -> None:
+    block, x = opened(DeformableAttention(8, 2, 2, 2, 3, 2.0, 3)), torch.randn(1, 8, 4, 6, dtype=torch.double)
+    q = linear(x, block.proj_q)[0]
+    out = torch.zeros_like(q)
+    parts, points, whole = (slice(0, 4), slice(4, 8)), [], torch.zeros(8, 6, dtype=torch.double)
+    for part in parts:
+        moves = block.conv_offset(q[None, part])[0].tanh()  # (2, 2, 3)
+        # Two rows of points are 2 apart, three columns 1; a point starts half of that inside its cell.
+        rows = [[2 * a + 2 * float(moves[0, a, b]) for b in range(3)] for a in range(2)]
+        columns = [[b - 0.5 + float(moves[1, a, b]) for b in range(3)] for a in range(2)]
+        points.append([(rows[a][b], columns[a][b]) for a in range(2) for b in range(3)])
+        whole[part] = torch.stack([sampled(x[0, part], *p) for p in points[-1]], 1)
+    k, v = (torch.einsum("dc,cn->dn", conv.weight[:, :, 0, 0], whole) + conv.bias[:, None] for conv in (block.proj_k, block.proj_v))
+    for head, part in enumerate(parts):
+        for i in range(4):
+            for j in range(6):
+                place = (i / 3 * 2 - 1, j / 5 * 2 - 1)
+                bias = [sampled(block.rpe_table[head, None], (place[0] - y) / 2, (place[1] - z) / 2)[0] for y, z in points[head]]
+                weights = (q[part, i, j] @ k[part] / 2 + torch.stack(bias)).softmax(0)
+                out[part, i, j] = v[part] @ weights
+    torch.testing.assert_close(block(x), linear(out[None], block.proj_out), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: HaloAttention(10, 4), "4 heads do not divide 10 channels; 2 would"),
+        (lambda: DeformableAttention(9, 2), "2 heads do not divide 9 channels; 1 would"),
         (lambda: OutlookAttention(9, 2), "2 heads do not divide 9 channels; 1 would"),
         (lambda: OutlookAttention(8, 2, 2), "kernel_size must be odd, not 2"),
         (lambda: PyramidSplitAttention(10), "channels must be a multiple of 4, not 10"),
