@@ -102,14 +102,16 @@ def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
 def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig) -> Tally:
     """Detect in every frame of the source and write the requested files; return the counts."""
     from utils.inference.outputs import Outputs
+    from utils.inference.tiles import TiledPredictor
 
     tally = Tally()
+    look = TiledPredictor(predictor=predictor, tile=cfg.tile, overlap=cfg.overlap) if cfg.tile else predictor
     explain = explainer(predictor, folder, cfg)
     show = cfg.view_img or (source.live and has_display())
     with Outputs(folder, output_options(cfg)) as outputs:
         try:
             for frame in source:
-                results = predictor(frame.image, frame.path)
+                results = look(frame.image, frame.path)
                 tally.add(frame, results)
                 drawn = None
                 if show or not cfg.nosave:

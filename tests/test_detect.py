@@ -248,3 +248,16 @@ def test_the_whole_clip(run, shared, out):
     run("--source", shared / "bottles.mp4")
     assert frame_count(out / "bottles.mp4") == frame_count(shared / "bottles.mp4") == 1189
     assert VideoReader(out / "bottles.mp4").fps == pytest.approx(29.8333, abs=1e-3)
+
+
+def test_tiles_find_more_in_a_large_image(run, images, tmp_path, out):
+    one = cv2.resize(read_image(images / "000000000641.jpg"), (320, 320))
+    cv2.imwrite(str(tmp_path / "large.jpg"), np.tile(one, (3, 3, 1)))
+    found = []
+    for name, flags in (("exp", []), ("exp2", ["--tile", 320, "--overlap", 0])):
+        run("--source", tmp_path / "large.jpg", "--save-txt", "--nosave", *flags)
+        labels = tmp_path / "out" / name / "labels" / "large.txt"
+        found.append(len(labels.read_text().splitlines()) if labels.is_file() else 0)
+    assert found[1] > found[0]
+    with pytest.raises(UserError, match="tile must be >= 32"):
+        run("--source", tmp_path / "large.jpg", "--tile", 8)

@@ -264,6 +264,8 @@ class DetectConfig:
     )
     data: str = option("", "data YAML whose class names are used where the weights have none")
     imgsz: tuple[int, ...] = option((640,), "height and width in pixels, or one number for both", *IMGSZ, nargs="+", type=int)
+    tile: int = option(0, "side in pixels of overlapping tiles to detect in besides the whole image, for small objects; 0 does without")
+    overlap: float = option(0.2, "fraction of a tile that its neighbour covers too")
     conf_thres: float = option(0.25, "minimum confidence of a detection")
     iou_thres: float = option(0.45, "IoU above which NMS drops the weaker of two boxes")
     nms: str = option("hard", "suppression: hard, soft-linear, soft-gaussian, diou, cluster, matrix, merge, wbf", choices=SUPPRESSIONS)
