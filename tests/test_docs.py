@@ -18,6 +18,8 @@ from utils import config
 from utils.cli import parse, parse_with
 from utils.compare.config import CompareConfig, check_given
 from utils.errors import UserError
+from utils.export.config import ExportConfig
+from utils.export.registry import find_format
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,6 +59,8 @@ def test_flags_and_files_of_a_command_exist(page: str, command: str) -> None:
         study, given, _ = parse_with(CompareConfig, config.Hyp, argv)
         check_given(given)
         assert all(name.startswith("my") or find_model(Path(name)) for name in study.cfgs)
+    elif script == "export.py":
+        assert all(find_format(name) for name in parse(ExportConfig, argv)[0].include)
     elif script in ("val.py", "detect.py"):
         parse(config.ValConfig if script == "val.py" else config.DetectConfig, argv)
     elif words[:3] == ["python", "-m", "pytest"]:

@@ -108,7 +108,7 @@ def test_every_shipped_yaml_loads() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("train.py", "val.py", "detect.py", "compare.py"),
+        *("train.py", "val.py", "detect.py", "compare.py", "export.py"),
         *("-m models.show", "-m models.check", "-m utils.data.doctor", "-m utils.data.shapes", "-m utils.compare.report"),
     ],
 )
