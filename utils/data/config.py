@@ -11,7 +11,8 @@ from typing import Any
 
 from utils.config import ROOT, find_yaml, read_yaml
 from utils.data.labels.class_names import check_names, names_from_labels
-from utils.data.layouts import SPLITS, folder_splits, foreign_labels, has_labels
+from utils.data.labels.match_names import FolderListings
+from utils.data.layouts import SPLITS, folder_splits, foreign_labels, has_labels, json_instead
 from utils.errors import UserError, nearest
 from utils.log import LOG
 
@@ -121,7 +122,8 @@ def _from_yaml(path: Path, complete: bool) -> DataConfig:
     if root is not None and not isinstance(root, str):
         raise UserError(f"{path}: path: {root!r} is not a folder")
     own = os.path.expanduser(root or ".")  # noqa: PTH111
-    places = list(dict.fromkeys((path.parent / own, Path.cwd() / own))) if root else [path.parent / own]  # first choice first
+    bases = (path.parent, Path.cwd()) if root else (path.parent,)  # first choice first
+    places = list(dict.fromkeys(_spelled(base, own) for base in bases))
     data = _resolve(path, content, places)
     if complete and "val" in data.absent and content.get("download"):
         from utils.data.download import fetch  # network code is imported only where needed
@@ -181,7 +183,8 @@ def _resolve(path: Path, content: Mapping[str, Any], places: list[Path]) -> Data
                 missed, places_tried = (main, tried) if here is None else (partner, tried_too)
                 absent[split] = f"{path}: {split}: {missed} not found; tried {', '.join(map(str, places_tried))}"
                 break
-            found.append(here)
+            own = json_instead(here, split) if partner is None and is_dir(here) else None
+            found.append(own or here)
             if beside:
                 partners[here] = beside
         else:
@@ -206,4 +209,10 @@ def _find(entry: str, bases: list[Path]) -> tuple[Path | None, list[Path]]:
     relative = Path(os.path.expanduser(entry))  # noqa: PTH111
     forms = [relative, Path(entry.removeprefix("../"))] if entry.startswith("../") else [relative]
     tried = list(dict.fromkeys(base / form for form in forms for base in bases))
-    return next(filter(os.path.exists, tried), None), tried
+    return next(filter(os.path.exists, (*tried, *(_spelled(base, str(form)) for form in forms for base in bases))), None), tried
+
+
+def _spelled(base: Path, relative: str) -> Path:
+    """Return a path below `base`, as the file system spells it where it exists in another spelling only."""
+    path = base / relative
+    return path if os.path.exists(path) else FolderListings().find_path(str(base), relative) or path  # noqa: PTH110 - Path's may raise

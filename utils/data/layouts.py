@@ -1,17 +1,18 @@
 """Find the splits of a folder that has no data YAML, in the layouts that label tools export.
 
-darknet's ``*.data`` (CVAT, Datumaro), VOC's ``ImageSets/Main``, folders called train, val and test (also below ``images/``), and COCO
-JSONs in them, beside them, or in ``annotations/``. Label files come before a JSON where a folder has both.
+darknet's ``*.data`` (CVAT, Datumaro), lists ``train.txt``, VOC's ``ImageSets/Main``, folders called train, val and test (also below
+``images/``), and COCO JSONs in them, beside them, or in ``annotations/``. Label files come before a JSON where a folder has both.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from utils.data.labels.find_files import entry_images, with_labels
-from utils.data.labels.image_lists import find_image, read_source
+from utils.data.labels.image_lists import find_image, read_list, read_source
 from utils.data.labels.match_names import FolderListings
 from utils.errors import UserError
 
@@ -52,6 +53,16 @@ def folder_splits(folder: Path) -> Splits:
     return _jsons(folder) or dict.fromkeys(SPLITS, (folder,))
 
 
+def json_instead(folder: Path, split: str) -> Path | None:
+    """Return the COCO file in a folder of images that have no label files.
+
+    Raises:
+        UserError: it has several.
+    """
+    files = _coco_files([folder, folder / "annotations"])
+    return _only(folder, split, files) if files and not has_labels(folder) else None
+
+
 def has_labels(folder: Path) -> bool:
     """Whether an image in a folder, or below it, has a label file."""
     return any(image.label for image in with_labels(entry_images(folder)[0]))
@@ -75,14 +86,18 @@ def _split_of(name: str) -> str | None:
 
 
 def _darknet_lists(folder: Path) -> Splits:
-    """``train = data/train.txt`` and ``valid = ...`` in a file ``*.data``."""
+    """``train = data/train.txt`` and ``valid = ...`` in a file ``*.data``; else lists that are called so."""
+    listings = FolderListings()
     splits: Splits = {}
     for file in sorted(folder.glob("*.data")):
         for line in read_source(file, 1 << 20).decode("utf-8-sig", errors="replace").splitlines():
             key, _, value = map(str.strip, line.partition("="))
-            split, found = _split_of(key), find_image(value, folder, FolderListings()) if value else None
+            split, found = _split_of(key), find_image(value, folder, listings) if value else None
             if split and found and found.suffix == ".txt":
                 splits[split] = (found,)
+    for file in () if splits else sorted(folder.glob("*.txt")):
+        if _SPLIT_NAME.fullmatch(file.stem.lower()) and any(map(os.path.exists, read_list(file)[:1])):
+            splits[_split_of(file.stem) or ""] = (file,)
     return splits if len(splits) != 1 else dict.fromkeys(SPLITS, *splits.values())
 
 
@@ -108,10 +123,9 @@ def _folders(folder: Path) -> Splits:
                 splits[split] = (path,)
     beside = None
     for split, (path,) in splits.items():
-        if has_labels(path):
-            continue
-        if own := _only(path, split, _coco_files([path])):
+        if own := json_instead(path, split):
             splits[split] = (own,)
+        if own or has_labels(path):
             continue
         beside = _jsons(folder, together=False) if beside is None else beside
         splits[split] = beside.get(split, (path,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_then_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path / "repo")
     data = load_data(write(tmp_path / "repo/cfg/data.yaml", path="../datasets/x", train="images", val="images", names=["a"]))
     assert data.entries("val")[0].resolve() == tmp_path / "datasets/x/images"
+
+
+def test_folders_of_another_spelling(tmp_path: Path) -> None:
+    tree(tmp_path, f"{unicodedata.normalize('NFD', 'café')}/Images/my train", "val%20set")
+    data = load_data(write(tmp_path / "data.yaml", path="café", train="images/my%20train", val="val set", names=["a"]))
+    assert data.entries("train") == (tmp_path / unicodedata.normalize("NFD", "café") / "Images/my train",)
+    assert data.entries("val") == (tmp_path / "val%20set",)
 
 
 def test_roboflow_s_paths(tmp_path: Path) -> None:

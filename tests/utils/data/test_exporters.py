@@ -327,7 +327,33 @@ def datumaro_yolo(root: Path) -> Expected:
     return BOTH
 
 
+def plain_lists(root: Path) -> Expected:
+    for split, names in BOTH.items():
+        for name in names:
+            picture(root / f"images/{name}.jpg")
+            put(root / f"labels/{name}.txt", yolo(name))
+        put(root / f"{split}.txt", "".join(f"./images/{name}.jpg\n" for name in names))
+    put(root / "shapes.names", "disc\nblock\n")
+    return BOTH
+
+
+def yaml_of_roboflow_coco(root: Path) -> Expected:
+    """A data YAML that names the folders, as for YOLO labels; the JSON of each is found."""
+    roboflow_coco(root)
+    put(root / "data.yaml", "train: train\nval: valid\nnames: [disc, block]\n")
+    return BOTH
+
+
+def annotations_in_each_split(root: Path) -> Expected:
+    for split, names in BOTH.items():
+        for name in names:
+            picture(root / f"{split}/images/{name}.jpg")
+        coco(root / f"{split}/annotations/instances.json", names)
+    return BOTH
+
+
 EXPORTS = (
+    *(plain_lists, yaml_of_roboflow_coco, annotations_in_each_split),
     *(cvat_yolo, cvat_yolo_one_subset, cvat_ultralytics, cvat_coco, cvat_coco_subsets, cvat_voc),
     *(label_studio_yolo, label_studio_coco, label_studio_voc, roboflow_yolo, roboflow_coco, roboflow_darknet, roboflow_voc),
     *(label_img_yolo, label_img_voc, labelme2coco, labelme_script, fiftyone_coco, fiftyone_yolov5, fiftyone_yolov4, fiftyone_voc),

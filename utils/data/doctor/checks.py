@@ -47,6 +47,9 @@ def _absent(data: DataConfig, splits: Sequence[ScannedSplit]) -> Iterator[Findin
         absent.add(data.yaml, message.removeprefix(f"{data.yaml}: "))
     yield absent
     if any(split.name == "all" for split in splits):
+        same = FindingGroup("note", "split", "", "splits of the same images")
+        same.add(data.yaml, "there is no 'train' and 'val'; the same images serve as both, so what is measured is too good")
+        yield same
         return
     known = data.splits.keys() | data.absent.keys()
     missing = FindingGroup("warning", "split", "", "splits that the dataset does not name")

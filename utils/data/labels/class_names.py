@@ -82,9 +82,9 @@ def _from_files(labels: list[Path], root: Path, nc: int | None) -> list[str]:
     if used:
         return sorted(used)
     for folder in dict.fromkeys([root, *(label.parent for label in labels)]):
-        for name in _LISTS:
-            if (folder / name).is_file():
-                return read_names(folder / name)
+        for path in (*(folder / name for name in _LISTS), *sorted(folder.glob("*.names"))):
+            if path.is_file():
+                return read_names(path)
     count = nc or max((count_classes(_read_lenient(label)) for label in labels), default=0)
     return [str(number) for number in range(count)]
 

@@ -51,12 +51,19 @@ class FolderListings:
         return _chosen(stem, sorted((own, name) for own, suffix, name in split if suffix.lower() in suffixes))
 
     def find_path(self, base: str, relative: str) -> Path | None:
-        """Return the file below `base` that a path means; None without one."""
-        for form in dict.fromkeys((relative, unquote(relative))):
-            folder, name = os.path.split(os.path.join(base, form))  # noqa: PTH118
-            if found := self.find(folder, name):
-                return Path(folder, found)
-        return None
+        """Return the file or folder below `base` that a path means; None without one."""
+        folder, name = os.path.split(os.path.join(base, relative))  # noqa: PTH118
+        if found := self.find(folder, name):
+            return Path(folder, found)
+        place = Path(base)
+        for part in Path(relative).parts:
+            same = part if part in ("..", os.sep) else self.find(str(place), part)
+            if same is None:
+                break
+            place /= same
+        else:
+            return place if relative else None
+        return self.find_path(base, unquote(relative)) if "%" in relative and unquote(relative) != relative else None
 
 
 def normalised(name: str) -> str:

@@ -40,6 +40,18 @@ def test_a_folder_comes_before_links_to_it(tmp_path: Path) -> None:
     assert list_images(tmp_path / "images")[0] == [tmp_path / "images/z/a.jpg"]
 
 
+def test_what_runs_wrote_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """``train: .`` in a working folder."""
+    touch(
+        tmp_path, "a.jpg", "runs/train/exp/labels.jpg", "runs/detect/exp2/b.jpg", "out/mine/opt.yaml", "out/mine/hyp.yaml", "out/mine/c.jpg"
+    )
+    touch(tmp_path, "out/val/metrics.json", "out/val/per_class.csv", "out/val/d.jpg", "set/runs/train/images/e.jpg", "f/runs/val/g.jpg")
+    kept = [str(path.relative_to(tmp_path)) for path in list_images(tmp_path)[0]]
+    assert kept == ["a.jpg", "f/runs/val/g.jpg", "set/runs/train/images/e.jpg"]
+    assert f"{tmp_path}/runs/detect: holds the output of runs; its images are left out" in caplog.text
+    assert len(list_images(tmp_path / "runs/detect")[0]) == 1  # named itself
+
+
 def test_a_folder_called_like_an_image(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "clip.gif/1.jpg")
     (tmp_path / "b.jpg").mkdir()
