@@ -18,7 +18,10 @@ from utils.files.run_folders import new_run_folder
 from utils.log import LOG, printable, start_log
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from utils.explain.attention_sheets import AttentionSheets
@@ -61,7 +64,7 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
 
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)
-    model = join([load_model(path, device=device) for path in cfg.weights])
+    model = join([load_model(path, device=device) for path in in_runtime(cfg, device)])
     model.names = names_from(cfg.data, model.names) if cfg.data else model.names
     predictor = Predictor(
         model=model,
@@ -80,6 +83,24 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
     elif predictor.shape != predictor.imgsz:
         LOG.info("--imgsz %s is rounded up to %s, multiples of the model's stride %d", predictor.imgsz, predictor.shape, model.max_stride)
     return predictor
+
+
+def in_runtime(cfg: DetectConfig, device: torch.device) -> Sequence[str | Path]:
+    """The weights, or what they are in the runtime of ``--runtime``.
+
+    Raises:
+        UserError: a flag looks into the network, which torch alone can, or the weights cannot be exported.
+    """
+    if cfg.runtime == "torch":
+        return cfg.weights
+    from utils.export.runtime_cache import choose_runtime, exported_weights
+
+    inside = [flag for flag in ("attention", "augment") if getattr(cfg, flag)]
+    if inside and cfg.runtime != "auto":
+        raise UserError(f"--runtime {cfg.runtime}: --{inside[0]} needs --runtime torch")
+    runtime = "torch" if inside else choose_runtime(cfg.runtime, device)
+    LOG.info("runtime: %s", runtime)
+    return cfg.weights if runtime == "torch" else [exported_weights(path, runtime, cfg.plugins) for path in cfg.weights]
 
 
 def names_from(data: str, names: dict[int, str]) -> dict[int, str]:

@@ -271,6 +271,7 @@ class DetectConfig:
     nms: str = option("hard", "suppression: hard, soft-linear, soft-gaussian, diou, cluster, matrix, merge, wbf", choices=SUPPRESSIONS)
     max_det: int = option(1000, "maximum number of detections per image")
     device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
+    runtime: str = option("torch", "what computes a .pt; auto: openvino or onnx on a CPU", choices=("auto", "torch", "onnx", "openvino"))
     view_img: bool = option(False, "show the images in a window")
     save_txt: bool = option(False, "write the detections as labels/*.txt")
     save_format: int = option(0, "--save-txt boxes: 0 is normalized xywh, 1 is normalized xyxy", choices=(0, 1), type=int)

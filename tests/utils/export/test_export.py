@@ -195,3 +195,35 @@ def test_detect_and_predict_find_the_same_in_a_file_of_one_size(checkpoint: Path
         detect.main()
     with pytest.raises(UserError, match="--augment"):
         model.predict(image, augment=True)
+
+
+def test_a_runtime_computes_a_checkpoint_from_the_cache(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import detect
+
+    monkeypatch.setenv("ATTUNE_CACHE", str(tmp_path / "cache"))
+    cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8))
+    flags = [
+        "--weights",
+        str(checkpoint),
+        "--source",
+        str(tmp_path / "a.png"),
+        "--imgsz",
+        "64",
+        "--save-txt",
+        "--nosave",
+        "--conf-thres",
+        "0.4",
+    ]
+    for runtime in ("torch", "onnx", "onnx"):
+        monkeypatch.setattr("sys.argv", ["detect.py", *flags, "--runtime", runtime])
+        detect.main()
+    assert capsys.readouterr().out.count("exporting") == 1
+    assert len(files(tmp_path / "cache" / "exports")) == 1
+    assert files(checkpoint.parent) == {"best.pt"}
+    torch_lines, *others = ((tmp_path / "runs" / name / "labels" / "a.txt").read_text().splitlines() for name in ("exp", "exp2", "exp3"))
+    assert all(len(lines) == len(torch_lines) > 3 for lines in others)
+    monkeypatch.setattr("sys.argv", ["detect.py", *flags, "--runtime", "onnx", "--augment"])
+    with pytest.raises(UserError, match="--augment needs --runtime torch"):
+        detect.main()
