@@ -204,18 +204,8 @@ def test_a_runtime_computes_a_checkpoint_from_the_cache(
 
     monkeypatch.setenv("ATTUNE_CACHE", str(tmp_path / "cache"))
     cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8))
-    flags = [
-        "--weights",
-        str(checkpoint),
-        "--source",
-        str(tmp_path / "a.png"),
-        "--imgsz",
-        "64",
-        "--save-txt",
-        "--nosave",
-        "--conf-thres",
-        "0.4",
-    ]
+    flags = ["--weights", str(checkpoint), "--source", str(tmp_path / "a.png"), "--imgsz", "64", "--conf-thres", "0.4"]
+    flags += ["--project", str(tmp_path / "runs"), "--save-txt", "--nosave"]
     for runtime in ("torch", "onnx", "onnx"):
         monkeypatch.setattr("sys.argv", ["detect.py", *flags, "--runtime", runtime])
         detect.main()
