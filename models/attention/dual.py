@@ -50,8 +50,11 @@ class _ChannelAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2)
-        weights = (-(tokens @ tokens.transpose(1, 2)).float()).softmax(2).to(tokens.dtype)  # (B, C, C)
+        tokens, pixels = x.flatten(2), x.shape[2] * x.shape[3]
+        # The mean fits into half precision, where the sum over a large map does not.
+        scaled = tokens * pixels**-0.5
+        energy = scaled @ scaled.transpose(1, 2)  # (B, C, C)
+        weights = (energy.float() * -pixels).softmax(2).to(tokens.dtype)
         return x + self.gamma * (weights @ tokens).unflatten(2, x.shape[2:])
 
 
