@@ -207,5 +207,6 @@ def _payload(run: Run, epoch: int, result: Evaluation | None) -> dict[str, Any]:
             "steps": len(run.loader),
             "data": run.data,
             "versions": run.versions,
+            "plugins": run.plugins,
         },
     }

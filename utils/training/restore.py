@@ -48,7 +48,7 @@ def restore_run(run: Run, stopped: StoppedRun) -> None:
         before = resume.get("versions", {})
         other = [f"{k} {v} ({before[k]} before)" for k, v in run.versions.items() if before.get(k, v) != v]
         if other:
-            LOG.warning("other code than the run's: %s; the result may not be the same to the bit", ", ".join(other))
+            LOG.warning("other code or machine than the run's: %s; the result may not be the same to the bit", ", ".join(other))
 
 
 def restore_newest(state: TrainState, folder: Path) -> tuple[int, int] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
 from utils.files.checksum import has_valid_checksum
 from utils.files.plain_data import typed
+from utils.files.safe_open import open_regular
 from utils.log import LOG
 from utils.training.checkpoint import LAST, PREVIOUS, is_checkpoint, load_checkpoint
 from utils.training.early_stopping import EarlyStopping
@@ -153,6 +155,8 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     new = {k: getattr(config, k) for k in given - kept if (k, getattr(config, k)) != ("batch_size", -1)}
     new_hyp = {k: getattr(hyp, k) for k in names}
     changes = [*_changes(old, {k: v for k, v in new.items() if k not in CHANGEABLE}), *_changes(old_hyp, new_hyp)]
+    before, now = payload["resume"].get("plugins", {}), plugin_digests(old.plugins)
+    changes += [f"plug-in {plugin} was edited" for plugin in now if before.get(plugin, now[plugin]) != now[plugin]]
     fixed = [k for k in new if k in FIXED and new[k] != getattr(old, k)]
     if changes and (fixed or not config.resume_anyway):
         allowed = ", ".join(_flag(k) for k in sorted(CHANGEABLE | PLACE))
@@ -179,6 +183,22 @@ def _place(config: TrainConfig, given: frozenset[str], origin: Path | None) -> d
     project = config.project if "project" in given or origin is None else str(origin.parent)
     name = config.name if "name" in given or origin is None else origin.name
     return {"project": project, "name": name, "exist_ok": config.exist_ok}
+
+
+def plugin_digests(plugins: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of each plug-in, by its path.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    digests = {}
+    for plugin in plugins:
+        try:
+            with open_regular(plugin) as file:
+                digests[plugin] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"plug-in {plugin}: cannot be read ({error.strerror or error})") from error
+    return digests
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
@@ -220,13 +240,14 @@ def _invalid_field(payload: Mapping[str, Any]) -> str:
     numbers = {"epoch": payload.get("epoch"), "best epoch": state.get("best_epoch"), "batch": state.get("batch", 0)}
     numbers |= {name: state.get(name, 0) for name in ("updates", "steps")}
     parts = {name: payload.get(name) for name in ("config", "hyp", "resume")}
-    ap, versions = state.get("ap"), state.get("versions", {})
+    ap, versions, plugins = state.get("ap"), state.get("versions", {}), state.get("plugins", {})
     kinds = {
         **{name: type(part) is dict for name, part in parts.items()},
         **{name: type(number) is int and -1 <= number < 1 << 31 for name, number in numbers.items()},
         "best": type(state.get("best")) in (int, float),
         "ap": ap is None or (type(ap) is list and all(type(value) is float for value in ap)),
         "versions": type(versions) is dict and all(type(text) is str for text in (*versions, *versions.values())),
+        "plugins": type(plugins) is dict,
     }
     return next((name for name, good in kinds.items() if not good), "")
 

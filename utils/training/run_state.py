@@ -32,7 +32,8 @@ class Run:
         resumed: whether it resumes from the newest checkpoint of its folder, with the settings stored there.
         done: whether no epoch is left, and only the best weights are still to be validated.
         ap: (nc,) AP of the last validation, for ``--image-weights``.
-        versions: of the code that trains.
+        versions: of the code that trains, and what of the machine decides the last bits.
+        plugins: digest of each plug-in, by its path.
         pending: writes that failed and are tried again with the next save, by name; see `checkpointing.write_pending`.
     """
 
@@ -51,6 +52,7 @@ class Run:
     done: bool = False
     ap: list[float] | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=versions)
+    plugins: dict[str, str] = dataclasses.field(default_factory=dict)
     pending: dict[str, Callable[[], None]] = dataclasses.field(default_factory=dict)
 
     @property

@@ -21,7 +21,7 @@ from models.weights.load import Weights, read_weights
 from models.weights.transfer import TransferReport, transfer
 from models.yoloair import differences
 from utils.config import Hyp, TrainConfig
-from utils.data.fingerprint import run_fingerprint
+from utils.data.fingerprint import run_fingerprint, versions
 from utils.data.loading.loader import Loader, train_loader
 from utils.distributed import Ranks, gather, replicate
 from utils.errors import UserError
@@ -42,7 +42,7 @@ from utils.training.losses.criterion import build_criterion
 from utils.training.nonfinite import NonFiniteGuard
 from utils.training.optim import Schedule, build_optimizer
 from utils.training.restore import refusing_unfit, restore_newest, restore_run
-from utils.training.resume import StoppedRun
+from utils.training.resume import StoppedRun, plugin_digests
 from utils.training.run_state import Run
 from utils.training.splits import Splits
 from utils.training.state import TrainState
@@ -190,6 +190,8 @@ def open_run(
         loader=loader,
         stopping=EarlyStopping(config.patience),
         data={"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)},
+        versions=versions() | _machine(device, precision),
+        plugins=plugin_digests(config.plugins),
     )
     if stopped:
         restore_run(run, stopped)
@@ -197,6 +199,12 @@ def open_run(
     if stopped or not config.nosave:  # otherwise the folder's checkpoints are an older run's
         run.guard.restore = functools.partial(restore_newest, state, run.folder)
     return run
+
+
+def _machine(device: torch.device, precision: Precision) -> dict[str, str]:
+    """What of the machine decides the last bits of a sum."""
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return {"threads": str(torch.get_num_threads()), "processor": cpu, "device": device.type, "precision": str(precision.dtype or "float32")}
 
 
 def _batch_size(config: TrainConfig, hyp: Hyp, model: Detector, precision: Precision, ranks: Ranks) -> int:
