@@ -19,11 +19,10 @@ from typing import IO, Any
 
 from utils.data.archive import SUFFIXES, unpack
 from utils.errors import UserError
-from utils.files.download import open_url
+from utils.files.download import chunks, open_url
 from utils.log import LOG
 
 Opener = Callable[[str], IO[bytes]]
-_CHUNK = 1 << 20
 MIN_FREE_BYTES = 1 << 28
 """Disk space that a download leaves free."""
 
@@ -53,7 +52,7 @@ def fetch(url: Any, root: Path, sha256: Any, where: Path, *, opener: Opener | No
             LOG.info("downloading %s to %s", url, root)
             digest = hashlib.sha256()
             with opener(url) if opener else open_url(url, timeout=60, public=True) as source, archive.open("wb") as out:
-                while chunk := source.read(_CHUNK):
+                for chunk in chunks(source):
                     digest.update(chunk)
                     out.write(chunk)
                     if shutil.disk_usage(folder).free < MIN_FREE_BYTES:

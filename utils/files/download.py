@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
-import ipaddress
 import re
-import socket
 import tempfile
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from utils.errors import UserError
+from utils.files.addresses import PublicFirst, is_public, resolve
 from utils.files.cache_folder import cache_folder
 
 MAX_BYTES = 4 << 30
 TIMEOUT = 30.0
 _CHUNK = 1 << 20
+_GRACE, _MIN_SPEED = 60.0, 10_000.0  # seconds; bytes per second
 
 
 @contextlib.contextmanager
@@ -44,8 +47,10 @@ def downloaded(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT
             answer: Any
             with open_url(url, timeout=timeout) as answer, file.open("wb") as out:
                 announced = int(answer.headers.get("Content-Length") or 0)
-                while announced <= max_bytes and out.tell() <= max_bytes and (chunk := answer.read(_CHUNK)):
+                for chunk in chunks(answer) if announced <= max_bytes else ():
                     out.write(chunk)
+                    if out.tell() > max_bytes:
+                        break
                 size = out.tell()
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, UserError):
@@ -84,12 +89,65 @@ def open_url(url: str, *, timeout: float = TIMEOUT, public: bool = False) -> IO[
     """
     if public:
         _require_public(url)
+    hosts = PublicFirst(public=public)
     request = urllib.request.Request(url, headers={"User-Agent": "attune"})  # noqa: S310 - the opener has no file: and no ftp:
     opener = urllib.request.OpenerDirector()
-    kinds = ("ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPDefaultErrorHandler", "HTTPErrorProcessor")
-    for handler in (*(getattr(urllib.request, kind)() for kind in kinds), _Redirects(public=public)):
+    kinds = ("ProxyHandler", "HTTPDefaultErrorHandler", "HTTPErrorProcessor")
+    direct = not urllib.request.getproxies()  # a proxy finds the host, and is itself in a private network
+    secure = [_Https(hosts), _Http(hosts)] if direct else [urllib.request.HTTPHandler(), urllib.request.HTTPSHandler()]
+    for handler in (*(getattr(urllib.request, kind)() for kind in kinds), *secure, _Redirects(public=public)):
         opener.add_handler(handler)
-    return opener.open(request, timeout=timeout)
+    watch = threading.Timer(_GRACE, hosts.abort)  # whatever the server sends, a byte at a time
+    watch.daemon = True
+    watch.start()
+    try:
+        return opener.open(request, timeout=timeout)
+    finally:
+        watch.cancel()
+
+
+def chunks(source: Any) -> Iterator[bytes]:
+    """Yield what an open URL sends.
+
+    Raises:
+        OSError: it sends less than 10 kB a second, beyond the first minute: else a server could hold a command for ever.
+    """
+    begun, count = time.monotonic(), 0
+    while chunk := source.read1(_CHUNK):
+        count += len(chunk)
+        if (seconds := time.monotonic() - begun) > _GRACE + count / _MIN_SPEED:
+            raise OSError(f"too slow: {count} bytes in {seconds:.0f} s")
+        yield chunk
+
+
+class _Http(urllib.request.HTTPHandler):
+    """Connects where `PublicFirst` allows it."""
+
+    def __init__(self, hosts: PublicFirst) -> None:
+        super().__init__()
+        self._hosts = hosts
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        """Open an http URL."""
+        return self.do_open(functools.partial(_connection, http.client.HTTPConnection, self._hosts), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """Connects where `PublicFirst` allows it."""
+
+    def __init__(self, hosts: PublicFirst) -> None:
+        super().__init__()
+        self._hosts = hosts
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        """Open an https URL."""
+        return self.do_open(functools.partial(_connection, http.client.HTTPSConnection, self._hosts), req)
+
+
+def _connection(kind: Any, hosts: PublicFirst, host: str, **settings: Any) -> http.client.HTTPConnection:
+    connection: http.client.HTTPConnection = kind(host, **settings)
+    connection._create_connection = hosts.connect  # type: ignore[attr-defined]
+    return connection
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -122,7 +180,7 @@ def _is_private(netloc: str, *, unknown: bool = True) -> bool:
     """Whether a host's name resolves to an address outside the public internet; `unknown` for a name that cannot be resolved."""
     host = urllib.parse.urlsplit(f"//{netloc}").hostname
     try:
-        found = socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
+        found = resolve(host or "", 0)
+    except OSError:
         return unknown
-    return any(not ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_global for entry in found)
+    return not all(map(is_public, found))

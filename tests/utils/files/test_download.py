@@ -130,3 +130,14 @@ def test_names_and_secrets():
     assert file_name("http://x/") == "file"
     assert without_secrets("rtsp://me:secret@10.0.0.5:554/live?key=1") == "rtsp://10.0.0.5:554/live"
     assert without_secrets("http://x?key=1") == "http://x"
+
+
+def test_a_server_that_drips_does_not_hold_the_command(monkeypatch):
+    class Dripping:
+        def read1(self, _: int) -> bytes:
+            return b"x"
+
+    clock = iter(range(0, 1000, 30))
+    monkeypatch.setattr(fetch.time, "monotonic", lambda: float(next(clock)))
+    with pytest.raises(OSError, match="too slow: 3 bytes in 90 s"):
+        list(fetch.chunks(Dripping()))
