@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.build import row_errors
 from models.heads.detect import Detect
 from models.registry import Row, Width
+from models.size_limit import activations_bounded
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
@@ -35,7 +36,7 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
         for row, layer in zip(spec.rows, layers, strict=True):
             inputs = [outputs[s] if s >= 0 else image for s in row.sources]
             try:
-                with torch.no_grad(), row_errors(spec, row):
+                with torch.no_grad(), row_errors(spec, row), activations_bounded():
                     outputs.append(layer(inputs[0] if len(inputs) == 1 else inputs))
             except UserError as error:
                 raise UserError(

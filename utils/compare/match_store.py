@@ -19,6 +19,7 @@ from utils.evaluation.matching import IOU_THRESHOLDS
 from utils.files.atomic import atomic_write
 from utils.files.checksum import has_valid_checksum, write_checksum
 from utils.files.safe_open import open_regular
+from utils.files.zip_directory import directory_bytes
 
 if TYPE_CHECKING:
     from utils.evaluation.metrics import Evaluator
@@ -115,6 +116,10 @@ class StoredMatches:
         if not whole:
             raise UserError(f"{path}: damaged: its checksum is missing or wrong; delete it and repeat the command")
         try:
+            with open_regular(path) as content:
+                if directory_bytes(content, path.stat().st_size) > _MAX_BYTES >> 16:
+                    raise ValueError("too many arrays")
+                content.seek(0)
             with open_regular(path) as content, np.load(content, allow_pickle=False) as file:
                 if sum(entry.file_size for entry in file.zip.infolist()) > _MAX_BYTES:
                     raise ValueError(f"more than {_MAX_BYTES >> 20} MiB")

@@ -12,6 +12,7 @@ MAX_NODES = 50_000
 """Values with every alias expanded, parsed in a second. The longest shipped file has 500, one with 20 000 class names 40 000."""
 _TOO_MANY = f"it has more than {MAX_NODES} values"
 _MAX_DEPTH = 20
+_TOO_DEEP = f"nested more than {_MAX_DEPTH} levels, or in itself"
 _MAX_NUMBER_LENGTH = 100  # characters; Python's own limit does not cover every notation
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map", "merge", "timestamp", "value")}
 
@@ -40,6 +41,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     loader: _Loader | None = None
     try:
+        _check_events(text)
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
@@ -53,13 +55,26 @@ def parse_yaml(text: str, where: str) -> Any:
             loader.dispose()
 
 
+def _check_events(text: str) -> None:
+    """Count values and levels with the parser in C where there is one: it is fifty times faster than composing."""
+    parser = getattr(yaml, "CSafeLoader", None)
+    nodes = depth = 0
+    for event in yaml.parse(text, parser) if parser else ():
+        nodes += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if nodes > MAX_NODES:
+            raise ValueError(_TOO_MANY)
+        if depth > _MAX_DEPTH + 1:
+            raise ValueError(_TOO_DEEP)
+
+
 def _check(root: yaml.Node) -> None:
     """Count the values of the document with its aliases expanded, without expanding them."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node, depth: int) -> int:
         if depth > _MAX_DEPTH:
-            raise ValueError(f"nested more than {_MAX_DEPTH} levels, or in itself")
+            raise ValueError(_TOO_DEEP)
         if isinstance(node, yaml.ScalarNode):
             if node.tag not in _TAGS:
                 raise ValueError(f"the tag {node.tag!r} is refused")

@@ -22,6 +22,7 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files.safe_open import open_regular
 from utils.files.safe_pickle import MAX_OPCODES, Array, InertObject, Name, PickleReader, RefusedError
+from utils.files.zip_directory import directory_bytes
 
 _DTYPES = {
     Name("torch", f"{kind}Storage"): dtype
@@ -40,6 +41,7 @@ _DTYPES = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_PICKLE_BYTES = 1 << 26  # bytes; yolov5n.pt has 83 kB
+_MAX_DIRECTORY_BYTES = 1 << 22  # about 40 000 entries; last.pt of YOLOv5x6 has 3 000
 _MAX_DIMENSIONS = 8
 
 
@@ -201,6 +203,8 @@ def _numbers(dtype: object, raw: object) -> list[Any]:
 
 
 def _read_zip(file: Any, length: int) -> Any:
+    if directory_bytes(file, length) > _MAX_DIRECTORY_BYTES:
+        raise RefusedError(f"its archive lists more entries than a model has tensors ({_MAX_DIRECTORY_BYTES} bytes of names)")
     with zipfile.ZipFile(file) as archive:
         entries, root = _entries(archive, length)
         rebuilder = _Rebuilder(length)

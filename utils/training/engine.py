@@ -99,7 +99,7 @@ def prepare(batch: Batch, state: TrainState, epoch: int, number: int) -> tuple[T
     if not state.multi_scale:
         return images, targets
     rng = np.random.default_rng([state.seed, epoch, number])
-    low, high = max(state.imgsz // 2 // stride, 1), state.imgsz * 3 // 2 // stride
+    low, high = max(state.imgsz // 2 // stride, 2), state.imgsz * 3 // 2 // stride
     ratio = int(rng.integers(low, high + 1)) * stride / max(images.shape[2:])
     shape = [max(round(side * ratio / stride), 1) * stride for side in images.shape[2:]]
     return F.interpolate(images, shape, mode="bilinear", align_corners=False), targets
