@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from utils.cli import parse_with, run
 from utils.compare.config import CompareConfig, check_given
-from utils.config import Hyp, load_hyp
+from utils.config import ROOT, Hyp, load_hyp
 from utils.errors import UserError
 
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_given(given)
     if not config.cfgs:
         raise UserError("nothing to compare: give the model YAMLs with --cfgs, the baseline first")
-    hyp = load_hyp(config.hyp, flags)
+    hyp = load_hyp(config.hyp if "hyp" in given else ROOT / config.hyp, flags)
     from utils.compare.main import run_study  # imports torch only after the command line is parsed
 
     run_study(config, hyp, given, "python compare.py " + shlex.join(sys.argv[1:] if argv is None else argv))

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 
 from utils.cli import parse_with, run
-from utils.config import Hyp, TrainConfig, load_hyp
+from utils.config import ROOT, Hyp, TrainConfig, load_hyp
 from utils.errors import UserError
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config, given, flags = parse_with(TrainConfig, Hyp, argv, description=__doc__ or "")
     if not (config.weights or config.cfg or config.resume):
         raise UserError("nothing to train: give --weights FILE.pt to fine-tune, --cfg MODEL.yaml to start from scratch, or both")
-    hyp = load_hyp(config.hyp, flags)
+    hyp = load_hyp(config.hyp if "hyp" in given else ROOT / config.hyp, flags)  # a file in the working folder must be named
     if config.local_rank >= 0:  # torch.distributed.launch says it by flag, torchrun by this variable
         os.environ.setdefault("LOCAL_RANK", str(config.local_rank))
     from utils.training.session import train  # torch is loaded only once the command line is known to be sound

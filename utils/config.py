@@ -17,6 +17,7 @@ from utils.cli import option
 from utils.errors import UserError, nearest
 from utils.files.safe_open import open_regular
 from utils.files.safe_yaml import parse_yaml
+from utils.files.shadowed import name_shadowed
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository, with the shipped YAML files in models/ and data/."""
@@ -136,6 +137,7 @@ def find_yaml(name: str | Path, *folders: Path, hints: Callable[[str], str] = st
     tried = [Path(name), *(folder / name for folder in folders)]
     for path in tried:
         if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
+            name_shadowed(path, ROOT, *tried)
             return path
     there = [hints(p.name) for folder in folders for p in folder.glob("*.yaml")]
     places = ", ".join(str(p) for p in dict.fromkeys(tried))

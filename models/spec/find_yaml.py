@@ -10,6 +10,7 @@ from typing import Any
 
 from utils.config import ROOT, find_yaml
 from utils.errors import UserError
+from utils.files.shadowed import name_shadowed
 
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 """Depth and width multiples of YOLOv5's size letters."""
@@ -19,8 +20,10 @@ _FOLDERS = (ROOT / "models", ROOT / "models" / "zoo")
 
 
 def find_model(name: Path, folder: Path = Path()) -> tuple[Path, str | None]:
-    """Find a model YAML: the path, then its name beside `folder`, in models/ and in models/zoo/; ``.yaml`` may be left out.
+    """Find a model YAML: beside `folder`, then the path, then its name in models/ and in models/zoo/; ``.yaml`` may be left out.
 
+    For a `folder` in models/ the working folder does not count: what ships refers to what ships. A file that has the name of a shipped
+    one is named in the log.
     A name whose size letter no file has (``yolov5m-ca``) finds the file of another size (``yolov5s-ca``).
 
     Returns:
@@ -33,9 +36,11 @@ def find_model(name: Path, folder: Path = Path()) -> tuple[Path, str | None]:
         raise UserError(f"model {str(name)!r} is a folder; give a YAML file or a name such as yolov5s")
     if name.suffix not in {".yaml", ".yml"}:
         name = name.with_name(name.name + ".yaml")
-    folders = [place for place in (name.parent, folder / name.parent, *_FOLDERS) if place.is_dir()]
-    for candidate in (name, folder / name, *(place / name for place in _FOLDERS)):
+    own = (folder,) if folder.resolve().is_relative_to(_FOLDERS[0]) else (folder, Path())
+    folders = [place for place in (*(place / name.parent for place in own), *_FOLDERS) if place.is_dir()]
+    for candidate in (*(place / name for place in own), *(place / name for place in _FOLDERS)):
         if os.path.isfile(candidate):  # noqa: PTH113 - Path.is_file raises on a name that is too long
+            name_shadowed(candidate, ROOT, *(place / name for place in _FOLDERS))
             return candidate, None
     match = _NAME.fullmatch(name.stem)
     if match is not None and match["letter"]:
