@@ -279,7 +279,7 @@ def coco_cases() -> list[tuple[str, Callable[[Document], None], dict[str, object
         "number": {
             "no-bbox": _without("bbox"),
             "short-bbox": _with(bbox=[1, 2, 3]),
-            "text-bbox": _with(bbox=["1", 2, 3, 4]),
+            "text-bbox": _with(bbox=["1px", 2, 3, 4]),
             "nan-bbox": _with(bbox=[float("nan"), 2, 3, 4]),
             "infinite-bbox": _with(bbox=[1, 2, float("inf"), 4]),
             "true-bbox": _with(bbox=[True, 2, 3, 4]),
@@ -289,7 +289,7 @@ def coco_cases() -> list[tuple[str, Callable[[Document], None], dict[str, object
         "range": {"outside": _with(bbox=[500, 500, 9, 9]), "far-outside": _with(bbox=[1e300, 0, 1e300, 9])},
         "class": {
             "unknown-category": _with(category_id=8),
-            "text-category": _with(category_id="7"),
+            "text-category": _with(category_id="7x"),
             "no-category": _without("category_id"),
         },
         "entry": {

@@ -169,16 +169,18 @@ def category_names(path: Path, document: Mapping[str, Any]) -> dict[Id, str]:
     """
     entries = list(_objects(document, "categories", path))
     names: dict[Id, str] = {}
+    taken: set[str] = set()
     root = _root_category(entries, document, path)
     for entry in entries:
         key, name = read_id(entry.get("id")), entry.get("name")
         if key is None or not isinstance(name, str):
-            raise UserError(f"{path}: a category needs an id, which is an integer, and a string name, got {entry}")
+            raise UserError(f"{path}: a category needs an id and a string name, got {entry}")
         if entry is root:
             continue
-        if key in names or name in names.values():
+        if key in names or name in taken:
             raise UserError(f"{path}: category {key} ({name!r}) is defined twice")
         names[key] = name
+        taken.add(name)
     return {key: names[key] for key in sorted(names, key=sort_key)}
 
 
@@ -186,7 +188,7 @@ def _root_category(entries: Sequence[Mapping[str, Any]], document: Mapping[str, 
     """Return the category that Roboflow puts before the classes: number 0, the supercategory of all others, and never annotated."""
     root = next((entry for entry in entries if read_id(entry.get("id")) == 0), None)
     others = [entry.get("supercategory") for entry in entries if entry is not root]
-    if root is None or root.get("supercategory") not in (None, "", "none") or set(map(str, others)) != {root.get("name")}:
+    if root is None or root.get("supercategory") not in (None, "", "none") or set(map(str, others)) != {str(root.get("name"))}:
         return None
     only = Ids([0])
     used = any(only.find(annotation.get("category_id")) == 0 for annotation in _objects(document, "annotations", path, FileFindings(path)))

@@ -149,6 +149,7 @@ def test_strays_are_counted(tmp_path: Path) -> None:
         (b"{}", "without 'images'"),
         (document(annotations=3), "'annotations' is not a list"),
         (document(categories=[{"id": 1.5, "name": "y"}]), "category needs"),
+        (document(categories=[{"id": 0, "name": ["x"]}, {"id": 1, "name": "y", "supercategory": ["x"]}]), "category needs"),
         (document(categories=[*CATEGORIES, {"id": 8, "name": "dog"}]), "defined twice"),
     ],
 )
