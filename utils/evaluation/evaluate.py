@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from utils.boxes import cxcywh_to_xyxy
 from utils.device import clock, half_precision
@@ -21,6 +20,7 @@ from utils.images.tensors import to_float
 from utils.images.writing import optional_output
 from utils.inference.nms import non_max_suppression
 from utils.log import LOG
+from utils.progress import Progress, terminal_width
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Criterion = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
 
-HEADER = f"{'Class':>22s}{'Images':>11s}{'Instances':>11s}{'P':>11s}{'R':>11s}{'mAP50':>11s}{'mAP50-95':>11s}"
+_HEADER = ("Class", "Images", "Instances", "P", "R", "mAP50", "mAP50-95")
 DRAWN_BATCHES = 3
 """Batches that are drawn."""
 
@@ -126,8 +126,18 @@ def evaluate(
 
 
 def log_row(name: str, images: int, instances: int, *figures: float) -> None:
-    """Print a line under `HEADER`."""
-    LOG.info("%22s%11d%11d" + "%11.3g" * len(figures), name[:22], images, instances, *figures)
+    """Print a line of the table of metrics: P, R, mAP50 and mAP50-95 of a class."""
+    _log_cells(name, str(images), str(instances), *(f"{value:.3g}" for value in figures))
+
+
+def _log_cells(name: str, *cells: str) -> None:
+    """Print a line fitted to the terminal: columns of 11 and a name of up to 22; a narrow one shows no counts."""
+    width = terminal_width()
+    room = width - 11 * len(cells)
+    if room >= 8:
+        LOG.info("%s", name[: min(room, 22)].rjust(min(room, 22)) + "".join(f"{cell:>11}" for cell in cells))
+    else:
+        LOG.info("%s", f"{name[:7]:>7}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells[2:], (7, 7, 8, 10), strict=True)))
 
 
 def log_classes(metrics: Metrics) -> None:
@@ -139,8 +149,11 @@ def log_classes(metrics: Metrics) -> None:
 def _progress(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
     """The batches, under a progress bar where there is a terminal to show it."""
     if ranks.first:
-        LOG.info(HEADER)
-    yield from tqdm(loader.epoch(0), total=len(loader), desc=" " * 22, leave=False, disable=None if ranks.first else True)
+        _log_cells(*_HEADER)
+    with Progress("validation", len(loader), shown=ranks.first) as progress:
+        for number, batch in enumerate(loader.epoch(0), 1):
+            yield batch
+            progress.update(number)
 
 
 class _BatchDetector:

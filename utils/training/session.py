@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -17,11 +18,13 @@ from utils.errors import StorageError, UserError
 from utils.files.atomic import remove_leftovers, write_text
 from utils.files.lock import folder_lock
 from utils.log import LOG, escaped, start_log
+from utils.progress import duration
 from utils.signals import StopRequest, stop_requests
 from utils.training.artifacts import draw_labels
 from utils.training.checkpoint import LAST
 from utils.training.checkpointing import CheckpointScheduler
 from utils.training.freeze import untrained
+from utils.training.overview import log_overview
 from utils.training.restore import note_changes, restore_best
 from utils.training.resume import StoppedRun, asks_for_new_folder, locate, read_stopped, run_folder
 from utils.training.run_state import Run
@@ -108,6 +111,7 @@ def _train(
     request: StopRequest,
     locks: ExitStack,
 ) -> None:
+    start = time.monotonic()
     load_plugins(config.plugins)
     report = None
     if stopped:
@@ -131,6 +135,7 @@ def _train(
         if stopped:
             restore_best(run, stopped)
         scheduler = CheckpointScheduler(run, request)
+        log_overview(run)
         if not run.done:
             train_epochs(run, scheduler, stopped.origin if stopped else None)
     finally:
@@ -139,7 +144,8 @@ def _train(
     validate_best(run, scheduler)
     if ranks.first:
         unmark_folder(run.folder)
-        LOG.info("\nbest epoch %d; results in %s", run.stopping.epoch, run.folder)
+        passed = duration(time.monotonic() - start)
+        LOG.info("\nbest epoch %d; %s in all; results in %s", run.stopping.epoch, passed, run.folder)
         for path in (run.folder / "weights" / "best.pt", run.folder / "weights" / LAST):
             LOG.info("  %s  %.1f MB", path, path.stat().st_size / 1e6)
 

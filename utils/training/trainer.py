@@ -6,7 +6,6 @@ import copy
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from models.detector import Detector
 from models.weights.load import load_model
@@ -16,6 +15,7 @@ from utils.distributed import gather, share
 from utils.errors import StorageError
 from utils.evaluation.evaluate import Criterion, Evaluation, Settings, evaluate, log_classes
 from utils.log import LOG
+from utils.progress import Progress, duration, terminal_width
 from utils.training.artifacts import draw_results, draw_train_batch, write_tables
 from utils.training.checkpointing import CheckpointScheduler, record_unsaved, save_epoch, write_pending
 from utils.training.early_stopping import fitness
@@ -23,9 +23,11 @@ from utils.training.engine import train_one_epoch
 from utils.training.history import History, row_values
 from utils.training.losses.criterion import build_criterion
 from utils.training.run_state import Run
-from utils.training.state import Position
+from utils.training.state import TERMS, Position
 
-_COLUMNS = ("Epoch", "GPU_mem", "box_loss", "obj_loss", "cls_loss", "Instances", "Size")
+_WIDTHS = {"Epoch": 9, "GPU_mem": 9, "box_loss": 10, "obj_loss": 10, "cls_loss": 10, "Instances": 11, "Size": 7, "Time": 9}
+_NARROW = {"Epoch": 8, "box_loss": 9, "obj_loss": 9, "cls_loss": 9}
+"""Columns of an epoch's line, and on a terminal of less than 76 columns."""
 
 
 def train_epochs(run: Run, scheduler: CheckpointScheduler, origin: Path | None = None) -> None:
@@ -69,27 +71,23 @@ def train_epochs(run: Run, scheduler: CheckpointScheduler, origin: Path | None =
 
 
 def _train(run: Run, epoch: int, position: Position, scheduler: CheckpointScheduler) -> dict[str, float]:
-    """One epoch under its progress bar; where there is no terminal, its last state is logged."""
-    LOG.info("\n" + "%11s" * len(_COLUMNS), *_COLUMNS)
-    bar = tqdm(total=len(run.loader), initial=position.batch, disable=None if run.ranks.first else True)
-    device, text = run.state.precision.device, ""
+    """One epoch under its progress bar, and then its line."""
+    name, device = f"{epoch}/{run.config.epochs - 1}", run.state.precision.device
+    values: dict[str, object] = {"Epoch": name}
 
     def report(number: int, means: list[float], batch: Batch, size: int) -> None:
-        nonlocal text
-        losses = "".join(f"{mean:>11.4g}" for mean in means)
+        losses = {f"{term}_loss": f"{mean:.4g}" for term, mean in zip(TERMS, means, strict=True)}
+        progress.update(number + 1, " ".join(f"{term} {mean:.3g}" for term, mean in zip(TERMS, means, strict=True)))
         memory = f"{torch.cuda.memory_reserved(device) / 1e9 if device.type == 'cuda' else 0:.3g}G"
-        text = f"{f'{epoch}/{run.config.epochs - 1}':>11s}{memory:>11s}{losses}{len(batch.targets):>11d}{size:>11d}"
-        bar.set_description_str(text, refresh=False)
-        bar.update(number + 1 - bar.n)
+        values.update({"GPU_mem": memory, **losses, "Instances": len(batch.targets), "Size": size, "Time": duration(progress.seconds)})
         if epoch == 0 and run.plots:
             draw_train_batch(run.folder, number, batch, run.splits.names)
 
-    try:
+    with Progress(f"epoch {name}", len(run.loader), done=position.batch, shown=run.ranks.first) as progress:
         terms = train_one_epoch(run.state, run.loader, epoch, run.guard, report, position, scheduler.after_step)
-    finally:
-        bar.close()
-    if bar.disable:
-        LOG.info(text)
+    widths = _WIDTHS if terminal_width() >= sum(_WIDTHS.values()) else _NARROW
+    LOG.info("\n" + "".join(f"{title:>{width}}" for title, width in widths.items()))
+    LOG.info("".join(f"{values.get(title, '')!s:>{width}}" for title, width in widths.items()))
     return terms
 
 
