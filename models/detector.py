@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from models.build import build_layers
 from models.folding import fold_norms
-from models.heads.detect import Detect
+from models.heads.head import Head
 from models.probe import measure_strides
 from models.registry import Row
 from models.spec.anchors import parse_anchors
@@ -45,7 +45,7 @@ class Detector(nn.Module):
 
     Shape:
         (B, ch, H, W), H and W multiples of `max_stride` ->
-        training: list of raw maps (B, A, H_i, W_i, 5 + K); evaluation: decoded boxes (B, N, 5 + K), see `Detect.decode`
+        training: list of the head's raw maps; evaluation: decoded boxes (B, N, 5 + K), see `Head.decode`
 
     Raises:
         UserError: the spec cannot be built; names the row.
@@ -57,8 +57,8 @@ class Detector(nn.Module):
         self.names = _names(names if names is not None else spec.names, spec)
         self.model, widths = build_layers(spec, seed)
         for row, layer in zip(spec.rows, self.model, strict=True):
-            if isinstance(layer, Detect) != (row.index == len(self.model) - 1):
-                raise UserError(f"{spec.where}: {row}: a model has one head, Detect, as its last row")
+            if isinstance(layer, Head) != (row.index == len(self.model) - 1):
+                raise UserError(f"{spec.where}: {row}: a model has one head, such as Detect, as its last row")
         if self.head.classes != self.nc:
             found = f"{spec.rows[-1]} has {self.head.classes} classes, but the model {self.nc}"
             raise UserError(f"{spec.where}: {found}; write its first argument as nc")
@@ -67,10 +67,10 @@ class Detector(nn.Module):
         self._steps = tuple(_steps(spec.rows))
 
     @property
-    def head(self) -> Detect:
+    def head(self) -> Head:
         """The detection head."""
         head = self.model[-1]
-        assert isinstance(head, Detect)
+        assert isinstance(head, Head)
         return head
 
     @property
@@ -103,7 +103,7 @@ class Detector(nn.Module):
         return self._deepest
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Raw maps (B, A, H_i, W_i, 5 + K) of (B, ch, H, W), in any mode."""
+        """The head's raw maps of (B, ch, H, W), in any mode."""
         saved: dict[int, Any] = {-1: x}
         out: Any = x
         for index, (layer, step) in enumerate(zip(self.model, self._steps, strict=True)):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.build import row_errors
-from models.heads.detect import Detect
+from models.heads.head import Head
 from models.registry import Row, Width
 from models.size_limit import activations_bounded
 from models.spec.model_spec import ModelSpec
@@ -81,7 +81,7 @@ def _strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Width], si
     deepest = 1
     for row, _, output in run_rows(layers, spec, torch.zeros(1, spec.ch, size, size, device=device)):
         layer = layers[row.index]
-        if isinstance(layer, Detect):
+        if isinstance(layer, Head):
             maps = output
         else:
             place, width = f"{spec.where}: {row}", widths[row.index]

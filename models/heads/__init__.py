@@ -1,5 +1,5 @@
 """Detection heads, one per file. Importing this package registers them."""
 
-from models.heads import detect
+from models.heads import asff, decoupled, detect, dfl, implicit, yolox
 
-__all__ = ["detect"]
+__all__ = ["asff", "decoupled", "detect", "dfl", "implicit", "yolox"]

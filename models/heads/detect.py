@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from models.heads.head import Head, as_levels
 from models.registry import levels, register
 from models.spec.anchors import parse_anchors
 
 
 @register(levels, example=(3, ((10, 13, 16, 30), (30, 61, 62, 45))), inputs=(16, 32))
-class Detect(nn.Module):
+class Detect(Head):
     """One 1x1 convolution per level; boxes relative to anchors (YOLOv5).
 
     Args:
@@ -27,46 +29,40 @@ class Detect(nn.Module):
 
     Attributes:
         anchors: (levels, A, 2) width and height in strides, in the state_dict.
-        stride: (levels,) pixels per cell; 1 before `set_strides`.
         counted: whether the anchors were given as a number only.
     """
 
+    criterion: ClassVar[str] = "anchors"
     anchors: Tensor
-    stride: Tensor
 
     def __init__(self, channels: Sequence[int], classes: int = 80, anchors: int | Sequence[Sequence[float]] = 3) -> None:
-        super().__init__()
-        anchors = parse_anchors(anchors, "Detect")
+        super().__init__(len(channels), classes)
+        anchors = parse_anchors(anchors, type(self).__name__)
         if not isinstance(anchors, int) and len(anchors) != len(channels):
             raise ValueError(f"reads {len(channels)} levels, but there are anchors for {len(anchors)}")
         self.counted = isinstance(anchors, int)
         if isinstance(anchors, int):
             anchors = [[4 * 2 ** (k / 3) for k in range(anchors) for _ in "wh"] for _ in channels]
-        self.classes = classes
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32).view(len(channels), -1, 2))
-        self.register_buffer("stride", torch.ones(len(channels)), persistent=False)
-        self.m = nn.ModuleList(nn.Conv2d(width, self.anchors.shape[1] * (classes + 5), 1) for width in channels)
+        self.m = self.predictors(channels, self.anchors.shape[1])
+
+    def predictors(self, channels: Sequence[int], anchors: int) -> nn.ModuleList:
+        """For each level what maps its width to A * (5 + K) channels."""
+        return nn.ModuleList(nn.Conv2d(width, anchors * (self.classes + 5), 1) for width in channels)
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        maps = []
-        x = [x] if isinstance(x, Tensor) else x  # a model of one level
-        for level, conv in zip(x, self.m, strict=True):
-            y = conv(level)
-            B, _, H, W = y.shape
-            maps.append(y.view(B, self.anchors.shape[1], self.classes + 5, H, W).permute(0, 1, 3, 4, 2))
-        return maps
+        return [self.arrange(conv(level)) for level, conv in zip(as_levels(x), self.m, strict=True)]
 
-    def decode(self, maps: Sequence[Tensor], keep: Iterable[int] | None = None) -> Tensor:
-        """Decode raw maps: list of (B, A, H, W, 5 + K) -> (B, N, 5 + K) float32.
+    def arrange(self, y: Tensor) -> Tensor:
+        """(B, A * (5 + K), H, W) -> (B, A, H, W, 5 + K)."""
+        B, _, H, W = y.shape
+        return y.view(B, self.anchors.shape[1], self.classes + 5, H, W).permute(0, 1, 3, 4, 2)
 
-        The last axis is cx, cy, w, h in pixels of the network's input, then the probabilities of an object and of each class, not
-        multiplied. The N predictions are ordered by level, anchor, y, x; `keep` selects levels.
-        """
-        indices = range(len(maps)) if keep is None else keep
-        return torch.cat([self._decode_level(maps[i], self.anchors[i], self.stride[i]) for i in indices], 1)
+    def decode_level(self, raw: Tensor, level: int) -> Tensor:
+        return self._decode(raw, self.anchors[level], self.stride[level])
 
     @staticmethod
-    def _decode_level(raw: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
+    def _decode(raw: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
         B, A, H, W, outputs = raw.shape
         p = raw.float().sigmoid()  # half precision cannot resolve single pixels
         y = torch.arange(H, device=raw.device, dtype=p.dtype).view(1, 1, H, 1, 1)
@@ -96,11 +92,16 @@ class Detect(nn.Module):
         With one class there is no class loss; its probability is about 1 from the start.
         """
         for conv, stride in zip(self.m, self.stride, strict=True):
-            assert isinstance(conv, nn.Conv2d)
-            assert conv.bias is not None
-            bias = conv.bias.view(-1, self.classes + 5)
-            bias[:, 4] += torch.log(8 / (640 / stride) ** 2)
-            bias[:, 5:] += math.log(0.6 / (self.classes - 0.99999))
+            objectness, classes = self.biases(conv)
+            objectness += torch.log(8 / (640 / stride) ** 2)
+            classes += math.log(0.6 / (self.classes - 0.99999))
+
+    def biases(self, predictor: nn.Module) -> tuple[Tensor, Tensor]:
+        """The biases of a level's objectness and classes, to be changed in place."""
+        assert isinstance(predictor, nn.Conv2d)
+        assert predictor.bias is not None
+        bias = predictor.bias.view(-1, self.classes + 5)
+        return bias[:, 4], bias[:, 5:]
 
     @torch.no_grad()
     def set_anchors(self, pixels: Tensor) -> None:
@@ -108,9 +109,9 @@ class Detect(nn.Module):
         self.anchors.copy_(pixels.to(self.anchors) / self.stride.view(-1, 1, 1))
         self.counted = False
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Detect:
-        anchors, stride = self.anchors, self.stride
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        anchors = self.anchors
+        super()._apply(fn, recurse)
         if self.anchors.dtype != anchors.dtype:  # .half() would change an anchor's size by up to 0.4 %
-            self.anchors, self.stride = anchors.to(self.anchors.device), stride.to(self.stride.device)
+            self.anchors = anchors.to(self.anchors.device)
         return self

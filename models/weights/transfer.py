@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.detector import Detector
+from models.heads.detect import Detect
 from models.registry import Row
 from models.weights.load import Weights
 
@@ -114,7 +115,7 @@ def transfer(model: Detector, weights: Weights, *, keep_anchors: bool = True) ->
             else:
                 tensor.copy_(given[name])
                 taken += 1
-                if row.index == head and name == "anchors":
+                if isinstance(model.head, Detect) and row.index == head and name == "anchors":
                     model.head.counted = False
         new = len(own.get(row.index, {}).keys() - given.keys())
         replaced = f" for {source.name}" if source and source.name != row.name else ""

@@ -24,6 +24,7 @@ from models import build, build_model, load_model
 from models.check import portability
 from models.detector import Detector
 from models.flops import count_operations, gflops
+from models.heads.detect import Detect
 from models.spec.find_yaml import SIZES
 from models.spec.model_spec import ModelSpec
 from utils.config import ROOT
@@ -35,7 +36,7 @@ NAMES = sorted(set(FILES) - ONE_SIZE)
 BUILT: dict[tuple[object, ...], nn.Module] = {}
 _KINDS = """
     yolov5n yolov5n6 yolov3-tiny yolov5-bifpn yolov5s-ghost yolov5s-transformer yolov5s-mobilenetv2-ca yolov5s-ca-gated
-    yolov5s-cot yolov5s-bot yolov5s-gnconv yolov5s-cat yolov5s-horfpn yolov5s-hornet yolov5s-catnet
+    yolov5s-cot yolov5s-bot yolov5s-gnconv yolov5s-cat yolov5s-horfpn yolov5s-hornet yolov5s-catnet yolov5s-dfl yolov5s-x
 """
 SAMPLE = [name if name in _KINDS.split() else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 ALL_SIZES = [(name, letter) for name in NAMES for letter in SIZES]
@@ -79,7 +80,8 @@ def test_it_runs_at_a_rectangular_size(name: str) -> None:
     x = image(model, 416, 608)
     found = model(x)
     cells = sum(x.shape[2] * x.shape[3] / float(stride) ** 2 for stride in model.stride)
-    assert found.shape == (1, cells * model.head.anchors.shape[1], 8)
+    anchors = model.head.anchors.shape[1] if isinstance(model.head, Detect) else 1
+    assert found.shape == (1, cells * anchors, 8)
     assert found.isfinite().all()
 
 
@@ -92,7 +94,7 @@ def test_a_training_step_is_finite_and_no_parameter_is_dead(name: str, precision
 def train_step(model: Detector, precision: torch.dtype) -> None:
     """One step of gradient descent with the loss of training."""
     from utils.config import Hyp
-    from utils.training.losses.loss import DetectionLoss
+    from utils.training.losses.criterion import build_criterion
 
     model.train()
     x = torch.cat([image(model, 64, 64)] * 2)
@@ -100,7 +102,7 @@ def train_step(model: Detector, precision: torch.dtype) -> None:
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.6], [1, 0, 0.25, 0.75, 20 / side, 16 / side]])
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         maps = model(x)
-    total, _ = DetectionLoss(model.head, Hyp(), side, model.nc)([m.float() for m in maps], targets)
+    total, _ = build_criterion(model, Hyp(), side)([m.float() for m in maps], targets)
     (total + torch.stack([m.float().square().mean() for m in maps]).sum()).backward()  # every cell counts, not only those of an object
     assert total.isfinite()
     dead = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]

@@ -15,6 +15,7 @@ from torch import nn
 
 from models import build_model
 from models.detector import Detector
+from models.heads.detect import Detect
 from models.spec.model_spec import ModelSpec
 from models.spec.rows import unread
 from models.weights.load import Weights, read_weights
@@ -155,7 +156,7 @@ def open_run(
     frozen = frozen_rows(config.freeze, len(model.model))
     config = dataclasses.replace(config, imgsz=whole_strides(config.imgsz, model.max_stride))
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not stopped and (not config.noautoanchor or model.head.counted):
+    if not stopped and isinstance(model.head, Detect) and (not config.noautoanchor or model.head.counted):
         check_anchors(splits.train, model, config.imgsz, limit=hyp.anchor_t, seed=config.seed, refit=model.head.counted)
     freeze(list(model.model), frozen)
     precision = verified(choose_precision(config.amp, device), model, config.imgsz)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 from torch import Tensor
 
 from models.detector import Detector
 from utils.config import Hyp
 from utils.distributed import SINGLE, Ranks
+from utils.errors import UserError, nearest
+from utils.training.losses.auxiliary import AuxiliaryLoss
 from utils.training.losses.box_losses import BoxLoss
-from utils.training.losses.loss import DetectionLoss, Terms
+from utils.training.losses.loss import AnchorHead, DetectionLoss, Terms
+from utils.training.losses.point_loss import DistributionLoss, ObjectnessLoss, PointLoss
 
 
 class Criterion(Protocol):
@@ -30,17 +34,59 @@ class Criterion(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of criterion, as heads name it.
+
+    Attributes:
+        build: (model, hyp, imgsz, assigner, label_smoothing, ranks) -> criterion.
+        assigners: the ones that fit; the first is the default.
+    """
+
+    build: Callable[[Detector, Hyp, int, str, float, Ranks], Criterion]
+    assigners: tuple[str, ...]
+
+
+def _anchors(loss: type[DetectionLoss]) -> Callable[[Detector, Hyp, int, str, float, Ranks], Criterion]:
+    def build(model: Detector, hyp: Hyp, imgsz: int, _: str, smoothing: float, ranks: Ranks) -> Criterion:
+        return loss(cast("AnchorHead", model.head), hyp, imgsz, model.nc, label_smoothing=smoothing, ranks=ranks)
+
+    return build
+
+
+def _points(loss: type[PointLoss]) -> Callable[[Detector, Hyp, int, str, float, Ranks], Criterion]:
+    def build(model: Detector, hyp: Hyp, _: int, assigner: str, smoothing: float, ranks: Ranks) -> Criterion:
+        return loss(model.head, hyp, assigner, label_smoothing=smoothing, ranks=ranks)
+
+    return build
+
+
+CRITERIA = {
+    "anchors": Kind(_anchors(DetectionLoss), ("anchor-ratio",)),
+    "auxiliary": Kind(_anchors(AuxiliaryLoss), ("anchor-ratio",)),
+    "objectness": Kind(_points(ObjectnessLoss), ("simota", "task-aligned", "atss")),
+    "distribution": Kind(_points(DistributionLoss), ("task-aligned", "simota", "atss")),
+}
+"""By the names that heads give."""
+
+
 def build_criterion(model: Detector, hyp: Hyp, imgsz: int, *, label_smoothing: float = 0.0, ranks: Ranks = SINGLE) -> Criterion:
-    """Build the loss of a model.
+    """Build the loss that the model's head names.
 
     Args:
         model: the detector; what the loss needs of its head is read at each call, as the head may move to another device.
-        hyp: names and gains of the losses.
+        hyp: names and gains of the losses, and the assigner's name; "" is the head's default.
         imgsz: side of the training images in pixels.
         label_smoothing: epsilon of the class targets.
         ranks: the processes that share the global batch.
 
     Raises:
-        UserError: an unknown loss.
+        UserError: an unknown loss, or an assigner that does not fit the head.
     """
-    return DetectionLoss(model.head, hyp, imgsz, model.nc, label_smoothing=label_smoothing, ranks=ranks)
+    kind = CRITERIA[model.head.criterion]
+    assigner = hyp.assigner or kind.assigners[0]
+    if assigner not in kind.assigners:
+        known = sorted({name for each in CRITERIA.values() for name in each.assigners})
+        what = f"does not fit {type(model.head).__name__}" if assigner in known else f"is unknown{nearest(assigner, known)}"
+        raise UserError(f"assigner {assigner!r} {what}; {type(model.head).__name__} takes {' or '.join(kind.assigners)}")
+    return kind.build(model, hyp, imgsz, assigner, label_smoothing, ranks)

@@ -24,8 +24,8 @@ _BALANCE_OTHER = (4.0, 1.0, 0.25, 0.06, 0.02)
 Terms = dict[str, Tensor]
 
 
-class Head(Protocol):
-    """What the loss reads of a detection head."""
+class AnchorHead(Protocol):
+    """What the loss reads of a head with anchors."""
 
     anchors: Tensor
     """(levels, A, 2) in cells."""
@@ -48,7 +48,7 @@ class DetectionLoss:
             terms are this rank's share: they add up to the term over the ranks.
     """
 
-    def __init__(self, head: Head, hyp: Hyp, imgsz: int, nc: int, *, label_smoothing: float = 0.0, ranks: Ranks = SINGLE) -> None:
+    def __init__(self, head: AnchorHead, hyp: Hyp, imgsz: int, nc: int, *, label_smoothing: float = 0.0, ranks: Ranks = SINGLE) -> None:
         levels = len(head.anchors)
         self.head, self.nc, self.ranks = head, nc, ranks
         self.box_gain = hyp.box * 3 / levels
