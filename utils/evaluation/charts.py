@@ -71,7 +71,7 @@ def plot_curves(folder: Path, curves: Curves, names: Mapping[int, str], map50: f
     """Write PR_curve.png, F1_curve.png, P_curve.png and R_curve.png: a line per class when they are few, and the mean."""
     at, labels = curves.confidence, {c: plain(names[c]) for c in curves.classes.tolist()}
     with_ap = {c: f"{label} {ap:.3f}" for (c, label), ap in zip(labels.items(), curves.yolov5_ap[:, 0], strict=True)}
-    _curve(folder / "PR_curve.png", at, curves.envelope, with_ap, ("Recall", "Precision"), f"mAP@0.5 {map50:.3f}")
+    _curve(folder / "PR_curve.png", at, curves.envelope, with_ap, ("Recall", "Precision"), f"mAP50 {map50:.3f} (YOLOv5's AP)")
     for file, values, title in (("F1", curves.f1, "F1"), ("P", curves.precision, "Precision"), ("R", curves.recall, "Recall")):
         mean = values.mean(0) if len(values) else np.zeros_like(at)
         best = curves.best if file == "F1" else int(mean.argmax())
