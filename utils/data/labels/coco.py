@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from utils.data.labels.coco_ids import Id, Ids, read_id, read_number, sort_key
 from utils.data.labels.encodings import decode_text
-from utils.data.labels.find_files import CocoImage
+from utils.data.labels.find_files import CocoImage, is_image_name
 from utils.data.labels.image_lists import tails
 from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
 from utils.data.labels.match_names import FolderListings
@@ -61,8 +61,9 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     split = path.stem.rpartition("_")[2]  # instances_train2017 -> train2017
     near = (path.parent, path.parent.parent, root)
     below = ("", f"images/{split}", "images", split, "data", "JPEGImages")
-    places = [images] if images else list(dict.fromkeys(base / sub for base in near for sub in below))
     listings = FolderListings()
+    searched = [images] if images else [base / sub for base in near for sub in below]
+    places = [place for place in dict.fromkeys(searched) if listings.names(str(place))] or searched[:1]
     found = []
     for key, entry in entries.items():
         height, width = (int(read_number(entry.get(side)) or 0) for side in ("height", "width"))
@@ -212,13 +213,12 @@ def _locate(name: str, places: Sequence[Path], listings: FolderListings) -> Path
     written = name.replace("\\", "/")
     path = unquote(written.partition("?d=")[2]) or written
     for form in (path, *tails(path)):
-        for place in map(str, places):
-            if found := listings.find_path(place, form):
+        for place in places:
+            if found := listings.find_path(str(place), form):
                 return found
-        if not Path(form).suffix:
-            stems = ((str(place / form), listings.find_stem(str((place / form).parent), Path(form).name)) for place in places)
-            if stem := next(((where, stem) for where, stem in stems if stem), None):
-                return Path(stem[0]).with_name(stem[1])
+        for whole in () if is_image_name(form) else (place / form for place in places):  # a name without its suffix
+            if stem := listings.find_stem(str(whole.parent), whole.name):
+                return whole.with_name(stem)
     return places[0] / path
 
 

@@ -22,6 +22,7 @@ class FolderListings:
         self._names: dict[str, frozenset[str]] = {}
         self._by_name: dict[str, Mapping[str, list[str]]] = {}
         self._by_stem: dict[str, Mapping[str, list[str]]] = {}
+        self._folders: dict[tuple[str, str], str | None] = {}
 
     def names(self, folder: str) -> frozenset[str]:
         """Return the names in `folder`; none where it cannot be listed."""
@@ -39,7 +40,8 @@ class FolderListings:
             return name if name in names else None
         if folder not in self._by_name:
             self._by_name[folder] = _grouped((name, name) for name in names)
-        return _chosen(name, [(n, n) for n in self._by_name[folder].get(_folded(name), ())])
+        alike = self._by_name[folder].get(_folded(name))
+        return _chosen(name, [(n, n) for n in alike]) if alike else None
 
     def find_stem(self, folder: str, stem: str, suffixes: Container[str] = IMAGE_SUFFIXES) -> str | None:
         """Return the file in `folder` that `stem` means, with one of `suffixes` (in lower case); of several the first by name."""
@@ -52,18 +54,25 @@ class FolderListings:
 
     def find_path(self, base: str, relative: str) -> Path | None:
         """Return the file or folder below `base` that a path means; None without one."""
-        folder, name = os.path.split(os.path.join(base, relative))  # noqa: PTH118
-        if found := self.find(folder, name):
+        parent, name = os.path.split(relative.rstrip("/"))
+        if (base, parent) not in self._folders:
+            self._folders[base, parent] = self._find_folder(base, parent)
+        folder = self._folders[base, parent]
+        if folder is not None and (found := self.find(folder, name)):
             return Path(folder, found)
-        place = Path(base)
+        return self.find_path(base, unquote(relative)) if "%2F" in relative.upper() else None
+
+    def _find_folder(self, base: str, relative: str) -> str | None:
+        folder = os.path.join(base, relative) if relative else base  # noqa: PTH118
+        if self.names(folder):
+            return folder
+        folder = base
         for part in Path(relative).parts:
-            same = part if part in ("..", os.sep) else self.find(str(place), part)
+            same = part if part in ("..", os.sep) else self.find(folder, part)
             if same is None:
-                break
-            place /= same
-        else:
-            return place if relative else None
-        return self.find_path(base, unquote(relative)) if "%" in relative and unquote(relative) != relative else None
+                return None
+            folder = os.path.join(folder, same)  # noqa: PTH118
+        return folder
 
 
 def normalised(name: str) -> str:
