@@ -39,17 +39,23 @@ class BranchedConv(nn.Module):
         multiple(self, g, c1=c1, c2=c2)
         for kernel in kernels:
             odd(self, k=kernel)
-        self.shape = (c1, c2, max(kernels), s, g)
-        self.branches = nn.ModuleList(nn.Sequential(nn.Conv2d(c1, c2, k, s, k // 2, groups=g, bias=False), batch_norm(c2)) for k in kernels)
+        self.shape, self.kernels = (c1, c2, max(kernels), s, g), tuple(kernels)
+        # A 1x1 reads every s-th pixel at stride 1: the backward pass of a strided one of an image in channels_last crashes oneDNN.
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c1, c2, k, s if k > 1 else 1, k // 2, groups=g, bias=False), batch_norm(c2)) for k in kernels
+        )
         self.identity = batch_norm(c1) if identity and c1 == c2 and s == 1 else None
         self.merged: nn.Conv2d | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.merged is not None:
             return self.merged(x)
-        y = self.branches[0](x) if self.identity is None else self.identity(x) + self.branches[0](x)
-        for branch in list(self.branches)[1:]:
-            y = y + branch(x)
+        step = self.shape[3]
+        thinned = x[..., ::step, ::step]
+        maps = [branch(thinned if k == 1 else x) for branch, k in zip(self.branches, self.kernels, strict=True)]
+        y = maps[0] if self.identity is None else self.identity(x) + maps[0]
+        for other in maps[1:]:
+            y = y + other
         return y
 
     @torch.no_grad()

@@ -93,6 +93,14 @@ def test_mobileone_has_its_branches_as_in_the_paper() -> None:
         MobileOneBlock(8, 8, 4, 1, True)
 
 
+def test_no_branch_is_a_strided_1x1() -> None:
+    """The backward pass of one of an image in channels_last crashes the process (oneDNN on a CPU with AVX2)."""
+    for block in (RepVGGBlock(3, 16, 3, 2), MobileOneBlock(3, 16, 2, 2)):
+        strides = {m.stride for m in block.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)}
+        assert strides == {(1, 1)}
+        assert block(torch.rand(2, 3, 9, 7)).shape == (2, 16, 5, 4)
+
+
 def test_bottlerep_weighs_its_input() -> None:
     block = BottleRep(8).eval()
     x = torch.randn(1, 8, 5, 5)
