@@ -77,11 +77,12 @@ def without_secrets(url: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
-def open_url(url: str, *, timeout: float = TIMEOUT, public: bool = False) -> IO[bytes]:
+def open_url(url: str, *, timeout: float = TIMEOUT, public: bool = False, method: str = "GET") -> IO[bytes]:
     """Open an http(s) URL for reading; at most five redirects, each checked, never from the public internet into a private network.
 
     Args:
         public: refuse all but https on the public internet, for URLs of untrusted files.
+        method: "GET", or "HEAD" for what a GET would answer without its body.
 
     Raises:
         UserError: refused.
@@ -90,7 +91,7 @@ def open_url(url: str, *, timeout: float = TIMEOUT, public: bool = False) -> IO[
     if public:
         _require_public(url)
     hosts = PublicFirst(public=public)
-    request = urllib.request.Request(url, headers={"User-Agent": "attune"})  # noqa: S310 - the opener has no file: and no ftp:
+    request = urllib.request.Request(url, headers={"User-Agent": "attune"}, method=method)  # noqa: S310 - the opener has no file: and no ftp:
     opener = urllib.request.OpenerDirector()
     kinds = ("ProxyHandler", "HTTPDefaultErrorHandler", "HTTPErrorProcessor")
     direct = not urllib.request.getproxies()  # a proxy finds the host, and is itself in a private network

@@ -24,6 +24,7 @@ from utils.errors import UserError
 from utils.files.download import without_secrets
 from utils.images.video import sane_fps
 from utils.inference.frame import SCHEMES, Frame
+from utils.inference.stream_check import OPTIONS, follow
 from utils.log import LOG
 
 
@@ -123,9 +124,16 @@ class Stream:
         elif not is_reachable(self._url, self._timeouts.timeout):
             return None
         else:
+            try:
+                url = follow(self._url, self._timeouts.timeout)
+            except UserError as error:
+                LOG.warning("%s", error)
+                self._stop.set()
+                return None
+            os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", OPTIONS)
             limit = int(self._timeouts.timeout * 1000)
             options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
-            capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, options)
+            capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, options)
         if not capture.isOpened():
             capture.release()
             return None
