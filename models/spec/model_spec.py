@@ -16,6 +16,8 @@ from models.spec.rows import freeze, parse_table, relative, thaw
 from utils.config import read_yaml
 from utils.errors import UserError, nearest
 
+MAX_ROWS = 1000
+"""YOLOv5x has 25; each takes a millisecond to build."""
 _SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
 # `inplace` and `yaml_file` occur in YOLOv5's files and checkpoints and are ignored.
 _KNOWN = (*_SETTINGS, "backbone", "head", "base", "edits", "identities", "gates", "inplace", "yaml_file")
@@ -71,6 +73,8 @@ class ModelSpec:
         activation = merged.get("activation")
         if not isinstance(activation, str | None):
             raise UserError(f"{where}: 'activation' is text such as nn.LeakyReLU(0.1), not {activation!r}")
+        if len(merged["rows"]) > MAX_ROWS:
+            raise UserError(f"{where}: {len(merged['rows'])} rows; at most {MAX_ROWS}")
         return cls(
             rows=merged["rows"],
             nc=merged.get("nc", 80),

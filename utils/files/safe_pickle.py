@@ -190,9 +190,16 @@ def named(module: object, name: object) -> Name:
     return Name(module, name)
 
 
+def is_small(value: object) -> bool:
+    """Whether it is an integer of its own hash: larger ones can all have the same, and take quadratic time in a dict."""
+    return type(value) is int and abs(value) < 1 << 60
+
+
 def _keys(items: list[Any]) -> list[Any]:
     if any(type(item) not in _KEYS for item in items):
         raise RefusedError("its pickle has a key that is neither a string nor a number")
+    if any(type(item) is int and not is_small(item) for item in items):
+        raise RefusedError("its pickle has a key that is too large a number")
     return items
 
 

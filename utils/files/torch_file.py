@@ -21,8 +21,8 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.files.safe_open import open_regular
-from utils.files.safe_pickle import MAX_OPCODES, Array, InertObject, Name, PickleReader, RefusedError
-from utils.files.zip_directory import directory_bytes
+from utils.files.safe_pickle import MAX_OPCODES, Array, InertObject, Name, PickleReader, RefusedError, is_small
+from utils.files.zip_directory import directory_bytes, looks_like
 
 _DTYPES = {
     Name("torch", f"{kind}Storage"): dtype
@@ -151,8 +151,8 @@ class _Rebuilder:
         self.machine.charge(len(items))
         result: dict[Any, Any] = {}
         for key, value in items.items() if type(items) is dict else items:
-            if type(key) not in (str, int):
-                raise RefusedError("its pickle has a key that is neither a string nor a number")
+            if type(key) is not str and not is_small(key):
+                raise RefusedError("its pickle has a key that is neither a string nor a small number")
             result[key] = value
         return result
 
@@ -163,7 +163,9 @@ class _Rebuilder:
             if type(items) not in (list, tuple):
                 raise RefusedError("its pickle builds a collection of something other than a list")
             self.machine.charge(len(items))
-            if kind is not list and any(type(item) not in (str, int, float) for item in items):
+            if kind is not list and any(
+                type(item) not in (str, int, float) or (type(item) is int and abs(item) >= 1 << 60) for item in items
+            ):
                 raise RefusedError("its pickle has a set of something that is neither a string nor a number")
             return kind(items)
 
@@ -261,7 +263,7 @@ def _copy(raw: bytes, storage: Tensor) -> None:
 def _read_legacy(file: Any, head: bytes) -> Any:
     """Read the format before torch 1.6: magic, protocol and system as pickles, the data, the storages' keys, the storages."""
     if not head.startswith(b"\x80"):
-        raise RefusedError(f"it is not a checkpoint: {_looks_like(head)}")
+        raise RefusedError(f"it is not a checkpoint: {looks_like(head)}")
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         rebuilder = _Rebuilder(len(stream))
 
@@ -287,16 +289,3 @@ def _read_legacy(file: Any, head: bytes) -> Any:
                 raise RefusedError(f"storage {key} is truncated or has another size than declared")
             _copy(raw, storage)
         return value
-
-
-def _looks_like(head: bytes) -> str:
-    start = head.lstrip().lower()
-    if not head:
-        return "the file is empty"
-    if start.startswith((b"<!doctype", b"<html")):
-        return "it is a web page: the download failed"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer; run 'git lfs pull'"
-    if head[257:262] == b"ustar":
-        return "it is a tar archive, as torch wrote before 0.4"
-    return "neither a zip archive nor a stream of torch.save"

@@ -348,3 +348,11 @@ def test_damage_is_a_user_error(tmp_path: Path, zipped: bool) -> None:
 def _written(path: Path, content: bytes | bytearray) -> Path:
     path.write_bytes(content)
     return path
+
+
+def test_keys_of_one_hash_are_refused(tmp_path):
+    """Python's hash of an integer is its rest by 2**61 - 1: a dict of such keys takes quadratic time."""
+    path = tmp_path / "a.pt"
+    torch.save({i * (2**61 - 1): 0 for i in range(100)}, path)
+    with pytest.raises(UserError, match="a key that is too large a number"):
+        read_torch_file(path)
