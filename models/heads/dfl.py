@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -86,10 +85,10 @@ class DetectDFL(Head):
     @torch.no_grad()
     def init_bias(self) -> None:
         """Initialise for flat distributions and about 5 objects per image of 640 pixels (YOLOv8)."""
-        for box, cls, stride in zip(self.cv2, self.cv3, self.stride.tolist(), strict=True):
-            for branch, value in ((box, 1.0), (cls, math.log(5 / self.classes / (640 / stride) ** 2))):
+        for box, cls, stride in zip(self.cv2, self.cv3, self.stride, strict=True):
+            for branch, value in ((box, torch.ones(())), (cls, torch.log(5 / self.classes / (640 / stride) ** 2))):
                 assert isinstance(branch, nn.Sequential)
                 last = branch[-1]
                 assert isinstance(last, nn.Conv2d)
                 assert last.bias is not None
-                last.bias.fill_(value)
+                last.bias.copy_(value.expand_as(last.bias))

@@ -1,6 +1,7 @@
 """Layers of the YOLO family. Importing this package registers them."""
 
 from models.layers import (  # noqa: F401  importing them registers their modules
+    c2f,
     conv,
     cross_stage,
     csp,

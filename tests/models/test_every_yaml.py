@@ -32,6 +32,7 @@ from utils.training.checkpoint import save_checkpoint
 
 FILES = {path.stem: path for path in sorted([*(ROOT / "models").glob("*.yaml"), *(ROOT / "models" / "zoo").glob("*.yaml")])}
 ONE_SIZE = {f"yolov5{letter}{six}" for letter in "smlx" for six in ("", "6")}  # these are the letters of yolov5n and yolov5n6
+ONE_SIZE |= {f"{family}{letter}" for family in ("yolov8", "yolo11") for letter in "smlx"}
 NAMES = sorted(set(FILES) - ONE_SIZE)
 BUILT: dict[tuple[object, ...], nn.Module] = {}
 _KINDS = """

@@ -13,6 +13,11 @@ from tests.models.test_every_yaml import FILES
 
 # Parameters, and operations of one image of 640 x 640 pixels; equal under PyTorch 2.10.0, 2.14.1 and 2.15.0.
 FIGURES = {
+    "yolo11l": (25_372_144, 87_328_665_600),
+    "yolo11m": (20_114_672, 68_238_028_800),
+    "yolo11n": (2_624_064, 6_574_131_200),
+    "yolo11s": (9_458_736, 21_650_329_600),
+    "yolo11x": (56_966_160, 195_532_032_000),
     "yolov3": (61_949_149, 156_072_550_400),
     "yolov3-spp": (62_998_749, 156_911_820_800),
     "yolov3-tiny": (8_852_366, 13_199_667_200),
@@ -66,6 +71,11 @@ FIGURES = {
     "yolov5s6": (12_626_620, 16_845_209_600),
     "yolov5x": (86_749_405, 205_664_768_000),
     "yolov5x6": (140_794_780, 209_785_088_000),
+    "yolov8l": (43_691_504, 165_293_977_600),
+    "yolov8m": (25_902_624, 79_029_888_000),
+    "yolov8n": (3_157_184, 8_770_688_000),
+    "yolov8s": (11_166_544, 28_653_875_200),
+    "yolov8x": (68_229_632, 257_986_432_000),
 }
 ENTRIES = {
     "yolov5n": 349,
@@ -97,6 +107,15 @@ def test_figures(name: str) -> None:
                 pass
     assert (parameters(layers), operations.total) == FIGURES[name]
     assert name not in ENTRIES or len(layers.state_dict()) == ENTRIES[name]
+
+
+MILLIONS = {"yolov8": (3.2, 11.2, 25.9, 43.7, 68.2), "yolo11": (2.6, 9.5, 20.1, 25.4, 57.0)}
+"""Published parameters of the sizes n, s, m, l, x before folding, 16 constants of the head among them."""
+
+
+@pytest.mark.parametrize("family", MILLIONS)
+def test_parameters_are_the_published_ones(family: str) -> None:
+    assert tuple(round((FIGURES[family + size][0] + 16) / 1e6, 1) for size in "nsmlx") == MILLIONS[family]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
