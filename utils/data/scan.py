@@ -6,13 +6,11 @@ Label files are read each time, since a digest of their content tells whether th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,48 +18,22 @@ from numpy.typing import NDArray
 from utils.data.config import DataConfig
 from utils.data.index import Index
 from utils.data.labels.coco import class_map, coco_annotations, read_coco
-from utils.data.labels.find_files import ListedImage, entry_images, stray_labels, with_labels
-from utils.data.labels.image_lists import read_source
+from utils.data.labels.find_files import ListedImage
 from utils.data.labels.label_report import DataFinding, FileFindings, ImageAnnotations, LabelReport
 from utils.data.labels.voc import read_voc
 from utils.data.labels.yolo import read_yolo
-from utils.data.scan_cache import VERSION, ScanResult, cache_file, load_scan, save_scan
+from utils.data.scan_cache import ScanResult, cache_file, load_scan, save_scan
+from utils.data.sources import SplitSources, gather, sources_digest
 from utils.errors import UserError
 from utils.files.cache_folder import cache_folder
-from utils.files.safe_open import read_regular
 from utils.images.reading import ImageError, check_image
 from utils.log import LOG
 
 MIN_SIDE = 10
 """Images with a shorter side, in pixels, are left out, as YOLOv5 does."""
 
-MAX_LABEL_BYTES = 256 << 20
-MAX_JSON_BYTES = 8 << 30
 
 _THREADS = 8
-
-
-class SplitSources(NamedTuple):
-    """What the entries of a split name.
-
-    Attributes:
-        images: those of folders and lists, with their label files.
-        jsons: the COCO files as (path, image folder, content).
-        strays: label files in the folders of labels that belong to no image.
-        passed_over: files that hold an image without an image's suffix.
-    """
-
-    images: list[ListedImage]
-    jsons: list[tuple[Path, Path | None, bytes]]
-    strays: list[str]
-    passed_over: list[str]
-
-    def complete(self, report: LabelReport, split: str) -> LabelReport:
-        """Return a report with what does not follow from the images and labels that are read."""
-        unlabelled = sum(image.label is None for image in self.images)
-        return dataclasses.replace(
-            report, split=split, unlabelled=unlabelled, strays=tuple(self.strays), passed_over=tuple(self.passed_over)
-        )
 
 
 def load_index(
@@ -100,8 +72,8 @@ def scan(data: DataConfig, split: str, cache_dir: str | Path | None) -> ScanResu
         UserError: no such split, or its folders, lists or JSON files cannot be read.
     """
     entries = data.entries(split)
-    sources = _gather(entries, data)
-    digest = _sources_digest(sources, data)
+    sources = gather(entries, data)
+    digest = sources_digest(sources, data)
     file = cache_file(cache_folder(cache_dir), "\n".join(os.path.abspath(entry) for entry in entries))  # noqa: PTH100
     known = load_scan(file)
     searched = bool(known and sources.jsons and (known.stamps[:, 0] < 0).any())  # one not found may lie in another place by now
@@ -119,50 +91,8 @@ def scan_uncached(data: DataConfig, split: str) -> tuple[ScanResult, SplitSource
     Raises:
         UserError: as `scan`.
     """
-    sources = _gather(data.entries(split), data)
+    sources = gather(data.entries(split), data)
     return _scan(split, sources, "", data, None), sources
-
-
-def _gather(entries: Iterable[Path], data: DataConfig) -> SplitSources:
-    """List the images of folders, lists and COCO files, and read the label files."""
-    images: dict[str, ListedImage] = {}
-    jsons = []
-    strays: set[str] = set()
-    passed_over: set[str] = set()
-    for entry in entries:
-        partner = data.partners.get(entry)
-        if entry.suffix.lower() == ".json":
-            jsons.append((entry, partner, read_source(entry, MAX_JSON_BYTES)))
-            continue
-        files, others = entry_images(entry)
-        listed = list(with_labels(files, partner))
-        strays |= stray_labels(listed, partner)
-        passed_over.update(map(str, others))
-        for source in listed:
-            images.setdefault(os.path.normpath(source.path), source)
-    strays -= {str(source.label) for source in images.values()}
-    return SplitSources([_with_content(images[key]) for key in sorted(images)], jsons, sorted(strays), sorted(passed_over))
-
-
-def _with_content(source: ListedImage) -> ListedImage:
-    if source.label is None:
-        return source
-    try:
-        return source._replace(content=read_regular(source.label, MAX_LABEL_BYTES))
-    except OSError as error:
-        return source._replace(content=error)
-
-
-def _sources_digest(sources: SplitSources, data: DataConfig) -> str:
-    """Hash what annotations follow from: the readers' version, class names, image lists, contents of the label files."""
-    digest = hashlib.sha256(f"{VERSION} {data.root} {sorted(data.names.items())} {data.keypoints}".encode(errors="surrogatepass"))
-    for source in sources.images:
-        digest.update(f"\0{source.path}\0{source.label}\0".encode(errors="surrogatepass"))
-        digest.update(source.content if isinstance(source.content, bytes) else repr(source.content).encode())
-    for path, images, content in sources.jsons:
-        digest.update(f"\0{path}\0{images}\0".encode(errors="surrogatepass"))
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
 
 
 def _all_images(sources: SplitSources, data: DataConfig) -> tuple[list[ListedImage], list[FileFindings]]:

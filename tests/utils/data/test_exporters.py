@@ -243,7 +243,7 @@ def fiftyone_yolov5(root: Path) -> Expected:
         for name in names:
             picture(root / f"images/{split}/{name}.jpg")
             put(root / f"labels/{split}/{name}.txt", yolo(name))
-    put(root / "dataset.yaml", "names:\n  0: disc\n  1: block\npath: /home/me/export\ntrain: ./images/train/\nval: ./images/val/\n")
+    put(root / "dataset.yaml", "names:\n  0: disc\n  1: block\npath: /mnt/me/export\ntrain: ./images/train/\nval: ./images/val/\n")
     return BOTH
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from utils.data.doctor.image_hash import DecodedImage
 from utils.data.index import Index
 from utils.data.labels.label_report import DataFinding
-from utils.data.scan import SplitSources
+from utils.data.sources import SplitSources
 
 MAX_FINDINGS = 10_000
 """Findings kept of one group; its count stays exact beyond it."""
