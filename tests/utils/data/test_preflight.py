@@ -161,3 +161,10 @@ def test_a_key_point_dataset(tmp_path: Path) -> None:
     assert found(data) == []
     np.testing.assert_allclose(train.annotations, [[1, 0.5, 0.5, 0.4, 0.2], [0, 0.5, 0.5, 0.2, 0.2]], rtol=1e-6)
     assert len(train.points) == 0
+
+
+def test_a_folder_of_images_without_a_suffix(tmp_path: Path) -> None:
+    data = dataset(tmp_path, {"train/a": BOX, "val/b": BOX})
+    (tmp_path / "images/val/b.jpg").rename(tmp_path / "images/val/b")
+    with pytest.raises(UserError, match=r"no image file was found; .*images/val/b has no image's suffix"):
+        load_index(data, "val")

@@ -34,7 +34,7 @@ def read_list(path: Path) -> list[Path]:
 
     A line is an absolute path, or relative to the list's folder or else to the working directory. Leading folders that are not there
     are dropped: lists are written for other machines, and darknet's start with ``data/``. In VOC's ``ImageSets/Main/*.txt``, a line is
-    the name of an image in ``JPEGImages``, without its suffix.
+    the name of an image in ``JPEGImages``, without its suffix; so it is in other lists where an image of that name is near.
 
     Raises:
         UserError: the list cannot be read.
@@ -46,10 +46,11 @@ def read_list(path: Path) -> list[Path]:
     images = []
     for line in filter(None, map(str.strip, text.splitlines())):
         has_suffix = PurePosixPath(line).suffix.lower() in IMAGE_SUFFIXES
-        found = _voc_image(line, voc, listings) if in_voc else None
+        found = _named_image(line, voc, listings) if in_voc else None
         found = found or find_image(line, path.parent, listings)
         if found is None and not has_suffix:
-            found = voc / f"{_FLAG.sub('', line)}.jpg"
+            named = (_named_image(line, path.parent / place, listings) for place in (".", "images", "JPEGImages", "../images"))
+            found = next(filter(None, named), voc / f"{_FLAG.sub('', line)}.jpg")
         images.append(found or path.parent / line)
     return images
 
@@ -74,7 +75,7 @@ def tails(path: str) -> Iterator[str]:
             yield tail
 
 
-def _voc_image(line: str, images: Path, listings: FolderListings) -> Path | None:
+def _named_image(line: str, images: Path, listings: FolderListings) -> Path | None:
     for name in dict.fromkeys((line, _FLAG.sub("", line))):
         folder, stem = os.path.split(images / name)
         found = listings.find_stem(folder, stem) or (listings.find(folder, stem) if Path(stem).suffix.lower() in IMAGE_SUFFIXES else None)

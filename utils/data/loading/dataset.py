@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from utils.config import Hyp
 from utils.data.augment.augment import compose, draw_sample
 from utils.data.augment.colour import split_rgb
+from utils.data.augment.user import UserTransform
 from utils.data.index import Index
 from utils.data.loading.image_store import Image, ImageStore, kept_size
 from utils.data.loading.sampler import BatchPlan, Sample, Size, generator
@@ -71,13 +72,15 @@ class TrainSamples:
     hyp: Hyp
     seed: int
     mosaic: bool
+    transform: UserTransform | None = None
 
     def load(self, sample: Sample, epoch: int, out: NDArray[np.uint8], faults: list[Fault]) -> NDArray[np.float32]:
         """Write (3, H, W) RGB into `out` and return (k, 5) class and normalised cxcywh; add unreadable images to `faults`."""
         rng = generator(self.seed, epoch, sample.index, sample.occurrence)
         size = out.shape[1], out.shape[2]
         draw = draw_sample(rng, self.hyp, sample.index, sample.pool, size, lambda i: len(self.index.annotations_of(i)), mosaic=self.mosaic)
-        return compose(draw, self.index, lambda i: _read(self.store, i, faults), out)
+        annotations = compose(draw, self.index, lambda i: _read(self.store, i, faults), out)
+        return annotations if self.transform is None else _transformed(self.transform, annotations, out, rng)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,6 +110,19 @@ def validation_box(index: Index, i: int, imgsz: int, shape: Size) -> Letterbox:
     """Return the letterbox of image i in a (height, width) batch: resized to a longest side of `imgsz`, then never enlarged."""
     source = int(index.sizes[i][0]), int(index.sizes[i][1])
     return fit(source, shape, size=kept_size(source, imgsz, enlarge=True), enlarge=False)
+
+
+def _transformed(
+    transform: UserTransform, annotations: NDArray[np.float32], out: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Apply a user's transform to (n, 5) class, normalised cxcywh and, in place, to (3, H, W) RGB."""
+    scale = np.array([out.shape[2], out.shape[1]], np.float32)
+    centre, half = annotations[:, 1:3] * scale, annotations[:, 3:5] * scale / 2
+    boxes = np.concatenate((centre - half, centre + half), 1)
+    image, boxes, classes = transform(np.ascontiguousarray(out.transpose(1, 2, 0)), boxes, annotations[:, 0].astype(np.int64), rng)
+    out[:] = image.transpose(2, 0, 1)
+    low, high = boxes[:, :2] / scale, boxes[:, 2:] / scale
+    return np.concatenate((classes[:, None], (low + high) / 2, high - low), 1, dtype=np.float32)
 
 
 def _read(store: ImageStore, i: int, faults: list[Fault]) -> Image | None:

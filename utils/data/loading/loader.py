@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from utils.config import Hyp
+from utils.data.augment.user import UserTransform
 from utils.data.index import Index
 from utils.data.loading.dataset import BatchDataset, LoadedBatch, TrainSamples, ValSamples, validation_box
 from utils.data.loading.image_store import ImageStore
@@ -145,6 +146,7 @@ def train_loader(  # noqa: PLR0913
     rect: bool = False,
     cache: str = "",
     stride: int = 32,
+    transform: UserTransform | None = None,
 ) -> Loader:
     """Load augmented samples in random order.
 
@@ -153,6 +155,7 @@ def train_loader(  # noqa: PLR0913
         batch_size: of this rank; a global batch is `world_size` times as large, with the same content for any number of ranks.
         workers: maximum number of processes; 0 loads in this one.
         rect: batches of similar aspect ratio without mosaics.
+        transform: a user's own, after the other augmentations.
         cache: "ram", "disk" or "": small datasets are kept in memory anyway.
     """
     batch = batch_size * world_size
@@ -165,7 +168,7 @@ def train_loader(  # noqa: PLR0913
 
     return Loader(
         index,
-        TrainSamples(index, store, hyp, seed, mosaic=not rect),
+        TrainSamples(index, store, hyp, seed, mosaic=not rect, transform=transform),
         order,
         workers=_workers(workers, batch_size, imgsz, world_size),
         rank=rank,

@@ -97,3 +97,10 @@ def test_voc_identifiers(tmp_path: Path, image: str, line: str) -> None:
     assert first.path == tmp_path / "JPEGImages" / image
     assert first.label == tmp_path / f"Annotations/{image.rpartition('.')[0]}.xml"
     assert (missing.path, missing.label) == (tmp_path / "JPEGImages/missing.jpg", None)
+
+
+@pytest.mark.parametrize("image", ["a.1.png", "images/a.1.png", "JPEGImages/a.1.png"])
+def test_a_list_of_names_without_suffix(tmp_path: Path, image: str) -> None:
+    touch(tmp_path, image, "b.jpg")
+    (tmp_path / "train.txt").write_text("a.1\nb\n")
+    assert entry_images(tmp_path / "train.txt")[0] == [tmp_path / image, tmp_path / "b.jpg"]
