@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -18,7 +19,9 @@ _MAX_NUMBER_LENGTH = 100  # characters; Python's own limit does not cover every 
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map", "merge", "timestamp", "value")}
 
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C, where there is one, is ten times faster
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C, where there is one, is ten times faster
+_SURROGATE, _SHORT = re.compile(r"\\[uU](?:0000)?[dD][89a-fA-F]"), 1 << 16
+"""Paths that are no UTF-8 are written with escapes that the parser in C refuses; in files of up to 64 KiB they are read."""
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -29,8 +32,9 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     loader = None
     try:
-        _check_events(text)
-        loader = _Loader(text)
+        kind = yaml.SafeLoader if len(text) < _SHORT and _SURROGATE.search(text) else _FAST
+        _check_events(text, kind)
+        loader = kind(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -43,10 +47,10 @@ def parse_yaml(text: str, where: str) -> Any:
             loader.dispose()
 
 
-def _check_events(text: str) -> None:
+def _check_events(text: str, kind: Any) -> None:
     """Refuse explicit tags, and too many or too deeply nested values, before anything is composed."""
     nodes = depth = 0
-    for event in yaml.parse(text, _Loader):
+    for event in yaml.parse(text, kind):
         nodes += isinstance(event, yaml.NodeEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if nodes > MAX_NODES:

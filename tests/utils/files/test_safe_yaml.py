@@ -77,3 +77,8 @@ def test_any_text_is_plain_data_or_one_error(text: str) -> None:
         assert message.startswith("f: ")
     else:
         assert value is None or isinstance(value, str | int | float | bool | list | dict | datetime.date)
+
+
+def test_a_path_that_is_no_utf8_is_read_back():
+    content = {"path": "a\udcff/b", "names": ["\U0001f600", "\x1b"]}
+    assert parse_yaml(yaml.safe_dump(content, allow_unicode=True), "f") == content
