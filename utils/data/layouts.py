@@ -63,6 +63,14 @@ def json_instead(folder: Path, split: str) -> Path | None:
     return _only(folder, split, files) if files and not has_labels(folder) else None
 
 
+def unused_json(folder: Path) -> str:
+    """Return how to use a COCO file that lies above or beside a folder of images without labels; "" without one."""
+    for place in (folder, folder.parent, folder.parent.parent):
+        for path in _coco_files([place, place / "annotations"])[:1]:
+            return f"; to use {path}, name it in a data YAML: {{images: {folder}, annotations: {path}}}"
+    return ""
+
+
 def has_labels(folder: Path) -> bool:
     """Whether an image in a folder, or below it, has a label file."""
     return any(image.label for image in with_labels(entry_images(folder)[0]))
@@ -103,7 +111,7 @@ def _darknet_lists(folder: Path) -> Splits:
 
 def _voc_lists(folder: Path) -> Splits:
     """Lists of whole splits, else those of a class each (VoTT: ``cat_train.txt``)."""
-    lists = sorted([*folder.glob("ImageSets/Main/*.txt"), *folder.glob("*/ImageSets/Main/*.txt")])
+    lists = [path for above in ("", "*/", "*/*/") for path in sorted(folder.glob(f"{above}ImageSets/Main/*.txt"))]
     whole = [path for path in lists if _SPLIT_NAME.fullmatch(path.stem.lower())]
     chosen = whole or [path for path in lists if _split_of(path.stem)] or lists
     splits = {split: tuple(p for p in chosen if _split_of(p.stem) == split) for split in SPLITS}

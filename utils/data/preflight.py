@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from utils.data.config import DataConfig
 from utils.data.index import Index
 from utils.data.labels.match_names import normalised
+from utils.data.layouts import unused_json
 from utils.errors import UserError
 from utils.log import LOG
 
@@ -54,6 +55,8 @@ def _problems(indices: Mapping[str, Index], must_measure: bool) -> Iterator[Prob
         if not found.boxes:
             trained = split in ("train", "all")
             text = f"'{split}' has no box to {'train on' if trained else 'measure, so AP will be NaN'}: {found.why_no_box()}"
+            if found.unlabelled == found.images > 0:
+                text += unused_json(index.paths[0].parent)
             yield Problem("error" if must_measure or trained else "warning", "box", split, text)
         elif found.unlabelled and (strays := [path for path in found.strays if normalised(Path(path).stem) not in images]):
             text = f"{found.unlabelled} images of '{split}' have no label file, and {len(strays)} label files belong to no image"

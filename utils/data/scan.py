@@ -59,7 +59,7 @@ def load_index(
         raise UserError(f"class {unknown[0]} is outside 0 to {data.nc - 1}, the classes of {data.yaml}")
     index = scan(data, split, cache_dir).index
     if not len(index):
-        passed = "".join(f"; {path} has no image's suffix" for path in index.report.passed_over[:1])
+        passed = "".join(f"; {path} is none by its suffix" for path in index.report.passed_over[:1])
         first = next(index.report.lines(1), f"no image file was found{passed}")
         raise UserError(f"{data.yaml}: split '{split}' has no usable image: {first} ({', '.join(map(str, data.splits[split]))})")
     return index.select(classes, single_cls=single_cls)

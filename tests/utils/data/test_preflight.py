@@ -70,6 +70,13 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
         check(data, indices(data))
 
 
+def test_a_json_that_nothing_names(tmp_path: Path) -> None:
+    data = dataset(tmp_path, {"train/a": None, "val/a": BOX})
+    (tmp_path / "annotations.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    text = f"{{images: {tmp_path}/images/train, annotations: {tmp_path}/annotations.json}}"
+    assert found(data)[0].text.endswith(f"; to use {tmp_path}/annotations.json, name it in a data YAML: {text}")
+
+
 def test_the_chosen_classes_leave_nothing(tmp_path: Path) -> None:
     data = dataset(tmp_path, {"train/a": BOX, "val/a": BOX})
     assert [(p.severity, p.text.partition(": ")[2]) for p in found(data, classes=(1,))] == [
@@ -166,5 +173,5 @@ def test_a_key_point_dataset(tmp_path: Path) -> None:
 def test_a_folder_of_images_without_a_suffix(tmp_path: Path) -> None:
     data = dataset(tmp_path, {"train/a": BOX, "val/b": BOX})
     (tmp_path / "images/val/b.jpg").rename(tmp_path / "images/val/b")
-    with pytest.raises(UserError, match=r"no image file was found; .*images/val/b has no image's suffix"):
+    with pytest.raises(UserError, match=r"no image file was found; .*images/val/b is none by its suffix"):
         load_index(data, "val")

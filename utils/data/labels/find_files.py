@@ -159,12 +159,11 @@ def label_folders(folder: Path) -> Iterator[Path]:
     """Yield the folders that may hold the labels of the images in `folder`, most likely first."""
     parts = folder.parts
     for at in range(len(parts) - 1, -1, -1):
-        if parts[at] in ("images", "JPEGImages"):
-            yield from (Path(*parts[:at], name, *parts[at + 1 :]) for name in ("labels", "annotations", "Annotations"))
+        if parts[at].lower() in ("images", "jpegimages"):
+            yield from (Path(*parts[:at], name, *parts[at + 1 :]) for name in ("labels", "Labels", "annotations", "Annotations"))
             break
     yield folder
-    yield folder.parent / "labels"
-    yield folder.parent / "Annotations"
+    yield from (folder.parent / name for name in ("labels", "Labels", "Annotations"))
 
 
 def stray_labels(images: Iterable[ListedImage], labels: Path | None = None) -> set[str]:

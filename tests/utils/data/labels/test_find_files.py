@@ -114,6 +114,7 @@ def test_voc_image_sets(tmp_path: Path) -> None:
         ("photos/a.jpg", "Annotations/a.xml"),
         ("photos/a.jpg", "labels/a.txt"),
         ("images/a.jpg", "images/a.txt"),
+        ("Images/train/a.jpg", "Labels/train/a.txt"),
     ],
 )
 def test_where_labels_lie(tmp_path: Path, image: str, label: str) -> None:
