@@ -17,6 +17,9 @@ from utils.log import printable
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
+SMALL = 320
+"""Pixels of the shorter side below which lines are thinner, tags smaller, and tags wider than their box left out."""
+
 _GOLDEN = 0.618034  # steps of the golden ratio never come close to an earlier hue
 _SHADES = ((0.85, 0.95), (0.60, 1.00), (0.95, 0.70))  # saturation and value, changing every ten classes
 
@@ -36,7 +39,7 @@ def text_colour(background: Colour) -> Colour:
 
 def default_width(image: Image) -> int:
     """Return a line width in pixels for the image's size."""
-    return max(round(sum(image.shape[:2]) / 2 * 0.003), 2)
+    return max(round(sum(image.shape[:2]) / 2 * 0.003), 2 if min(image.shape[:2]) >= SMALL else 1)
 
 
 def draw_boxes(
@@ -54,15 +57,19 @@ def draw_boxes(
         boxes: (n, 4) xyxy in pixels.
         labels: a text for each box; ``""`` writes none. Text outside the image is moved inside.
         classes: for each box the class that gives its colour.
-        line_width: in pixels, >= 1; the text grows with it. None takes `default_width`.
+        line_width: in pixels, >= 1; the text grows with it. None takes `default_width`, which up to 3 pixels is the maximum
+            in a small image too, where boxes and tags would bury the objects.
     """
     out = np.ascontiguousarray(image).copy()
-    width = default_width(image) if line_width is None else max(line_width, 1)
+    width, small = default_width(image) if line_width is None else max(line_width, 1), min(image.shape[:2]) < SMALL
+    if small and width <= 3:
+        width = default_width(image)
     for box, label, cls in zip(np.asarray(boxes, np.float64).round().astype(int).tolist(), labels, classes, strict=True):
         shade = colour(int(cls))
         cv2.rectangle(out, box[:2], box[2:], shade, width)  # without smoothing, along the pixels
-        if label:
-            _draw_label(out, label, box[0] - width // 2, box[1], shade, 6 + 4 * width)
+        size = (4 if small else 6) + 4 * width
+        if label and not (small and text_mask(label, size).shape[1] > box[2] - box[0]):
+            _draw_label(out, label, box[0] - width // 2, box[1], shade, size)
     return out
 
 

@@ -17,12 +17,22 @@ def test_the_image_is_not_drawn_on() -> None:
 
 
 def test_a_tag_stays_inside_the_image() -> None:
-    for box in ([0, 0, 5, 5], [70, 0, 79, 20], [75, 55, 79, 59], [-30, -30, 200, 200], [90, 90, 95, 95]):
-        out = draw_boxes(np.zeros((60, 80, 3), np.uint8), np.array([box], np.float32), ["ship"], [3], line_width=1)
+    for box in ([0, 0, 5, 5], [350, 0, 359, 20], [355, 325, 359, 329], [-30, -30, 700, 700], [390, 390, 395, 395]):
+        out = draw_boxes(np.zeros((330, 360, 3), np.uint8), np.array([box], np.float32), ["ship"], [3], line_width=1)
         rows, columns = np.nonzero((out == colour(3)).all(2))
         wide, high = text_mask("ship", 10).shape[::-1]
         assert np.ptp(columns) + 1 >= wide
         assert np.ptp(rows) + 1 >= high // 2
+
+
+@pytest.mark.parametrize("side", [160, 640])
+def test_a_small_image_is_not_buried(side: int) -> None:
+    image = np.zeros((side, side, 3), np.uint8)
+    boxes = np.array([[20, 40, 40, 60], [60, 40, 150, 120]], np.float32)
+    out = draw_boxes(image, boxes, ["ship 0.94", "ship 0.94"], [0, 1], line_width=3)
+    assert out[20:36, 20:38].any() == (side == 640), "the tag of the box that is narrower than it"
+    assert out[25:39, 64:90].any(), "that of the wider box"
+    assert (out[80, 55:70] == colour(1)).all(1).sum() == (1 if side == 160 else 5), "OpenCV draws 3 as 5"
 
 
 def test_no_label_no_tag() -> None:
