@@ -37,7 +37,21 @@ MODEL = {
     "head": [[-1, 1, "Conv", [128, 3, 2]], [[4, 5], 1, "Detect", ["nc", "anchors"]]],
 }
 """With dropout, whose random state must be that of the batch."""
-FAST = ("--imgsz", "64", "--batch-size", "2", "--epochs", "2", "--workers", "0", "--device", "cpu", "--noplots", "--exist-ok")
+FAST = (
+    "--imgsz",
+    "64",
+    "--batch-size",
+    "2",
+    "--epochs",
+    "2",
+    "--workers",
+    "0",
+    "--device",
+    "cpu",
+    "--noplots",
+    "--exist-ok",
+    "--keep-resume",
+)
 
 
 @pytest.fixture(scope="module")

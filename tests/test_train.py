@@ -14,11 +14,12 @@ import yaml
 import train
 from tests.tiny_model import TINY
 from utils.errors import UserError
-from utils.training.checkpoint import load_checkpoint
+from utils.training.checkpoint import load_checkpoint, save_checkpoint
 from utils.training.early_stopping import EarlyStopping
+from utils.training.resume import is_finished
 
 WILD = ("--epochs", "9", "--lr0", "1e30", "--warmup_bias_lr", "1e30", "--amp", "off", "--noval")
-FAST = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots")
+FAST = ("--imgsz", "64", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--noplots", "--keep-resume")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,30 @@ def test_a_finished_run_goes_on_with_more_epochs_only(straight, tmp_path):
     train.main(["--resume", str(straight), "--epochs", "4", "--project", str(tmp_path), "--name", "more"])
     assert [row["epoch"] for row in rows(tmp_path / "more")] == ["0", "1", "2", "3"]
     assert len(rows(straight)) == 3
+
+
+def test_a_finished_run_keeps_weights_only(straight, tmp_path, tiny_dataset):
+    folder = tmp_path / "exp"
+    shutil.copytree(straight, folder)
+    (folder / "metrics.json").unlink()  # as after a kill in the last validation
+    options = load_checkpoint(folder / "weights" / "last.pt")["config"] | {"keep_resume": False}
+    assert options["epochs"] == 3
+    before = load_checkpoint(folder / "weights" / "last.pt")
+    save_checkpoint(folder / "weights" / "last.pt", before | {"config": options})
+    (folder / "weights" / "last.prev.pt").write_bytes(b"")
+    train.main(["--resume", str(folder)])
+    after = load_checkpoint(folder / "weights" / "last.pt")
+    assert all(torch.equal(v, after["model"][k]) for k, v in before["ema"].items())
+    assert after["ema"] is None
+    assert is_finished(after)
+    sizes = [(run / "weights" / name).stat().st_size for run, name in ((folder, "last.pt"), (folder, "best.pt"), (straight, "last.pt"))]
+    assert sizes[0] < 1.1 * sizes[1] < 0.5 * sizes[2]
+    assert not (folder / "weights" / "last.prev.pt").exists()
+    message = r"last\.pt: its run is finished after 3 epochs and holds nothing to resume \(--keep-resume would keep it\); start from it"
+    for flags in ([], ["--epochs", "9"]):
+        with pytest.raises(UserError, match=message):
+            train.main(["--resume", str(folder), *flags])
+    train.main(["--resume", str(folder / "weights" / "epoch1.pt"), "--project", str(tmp_path), "--name", "more"])
 
 
 def test_the_best_weights_come_along_into_a_new_folder(straight, tmp_path, monkeypatch):

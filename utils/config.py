@@ -192,6 +192,7 @@ class TrainConfig:
     patience: int = option(100, "early stopping after so many epochs without improvement; 0 turns it off")
     freeze: tuple[int, ...] = option((0,), "N freezes rows 0 to N-1; several numbers freeze those rows", nargs="+", type=int)
     save_period: int = option(-1, "also keep a checkpoint every N epochs")
+    keep_resume: bool = option(False, "keep what resuming needs when the run is finished, to train for more epochs later")
     save_interval: float = option(10.0, "save within an epoch every N minutes; 0 saves after epochs only")
     rank_timeout: float = option(30.0, "with torchrun: minutes until an unresponsive process counts as hanging")
     seed: int = option(0, "seed of weights, order and augmentation")

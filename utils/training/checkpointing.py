@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from models.detector import Detector
 from utils.distributed import gather, max_over_ranks
 from utils.errors import StopError, StorageError
 from utils.evaluation.evaluate import Evaluation
+from utils.log import LOG
 from utils.signals import StopRequest
-from utils.training.checkpoint import LAST, PREVIOUS, save_checkpoint
+from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from utils.training.nonfinite import is_finite
 from utils.training.run_state import Run
 from utils.training.state import START, Position
@@ -175,6 +177,21 @@ def record_unsaved(run: Run, error: StorageError, epoch: int) -> None:
 def ema_only(payload: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint for inference: the EMA's weights as the model's, and nothing to resume from."""
     return payload | {"model": payload["ema"], "ema": None, "resume": None}
+
+
+def strip_finished(folder: Path) -> None:
+    """Leave in a finished run's last.pt the EMA's weights only, and remove last.prev.pt: a third of the size is left.
+
+    What shows that the run is finished stays.
+    """
+    weights = folder / "weights"
+    payload = load_checkpoint(weights / LAST)
+    kept = {name: payload["resume"][name] for name in ("best", "best_epoch", "batch")}
+    try:
+        save_checkpoint(weights / LAST, ema_only(payload) | {"resume": kept | {"stripped": True}})
+        (weights / PREVIOUS).unlink(missing_ok=True)
+    except (StorageError, OSError) as error:
+        LOG.warning("%s is not stripped of what resuming needs (%s)", weights / LAST, error)
 
 
 def plain_settings(config: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from utils.training.early_stopping import EarlyStopping
 CHANGEABLE = frozenset(
     {
         *("epochs", "data", "device", "workers", "cache", "patience"),
-        *("save_period", "save_interval", "noplots", "rank_timeout"),
+        *("save_period", "save_interval", "keep_resume", "noplots", "rank_timeout"),
     }
 )
 """Flags that may differ from the stopped run's: none changes what a training step computes."""
@@ -147,6 +147,9 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
         raise UserError(f"{path}: contains weights only, nothing to resume; start from it with --weights {path}")
     if field := _invalid_field(payload):
         raise UserError(f"{path}: invalid field {field!r}; start from it with --weights {path}")
+    if payload["resume"].get("stripped"):
+        done = f"{path}: its run is finished after {payload['epoch'] + 1} epochs and holds nothing to resume (--keep-resume would keep it)"
+        raise UserError(f"{done}; start from it with --weights {path}")
     old, old_hyp = _restored(TrainConfig, payload["config"], path), _restored(Hyp, payload["hyp"], path)
     if unnamed := [plugin for plugin in old.plugins if plugin not in config.plugins]:
         raise UserError(f"{path}: its run used plug-ins, which are programs; if you trust them, name them: --plugins {' '.join(unnamed)}")

@@ -22,7 +22,7 @@ from utils.progress import duration
 from utils.signals import StopRequest, stop_requests
 from utils.training.artifacts import draw_labels
 from utils.training.checkpoint import LAST
-from utils.training.checkpointing import CheckpointScheduler
+from utils.training.checkpointing import CheckpointScheduler, strip_finished
 from utils.training.freeze import untrained
 from utils.training.overview import log_overview
 from utils.training.restore import note_changes, restore_best
@@ -144,6 +144,8 @@ def _train(
     validate_best(run, scheduler)
     if ranks.first:
         unmark_folder(run.folder)
+        if not config.keep_resume:
+            strip_finished(run.folder)
         passed = duration(time.monotonic() - start)
         LOG.info("\nbest epoch %d; %s in all; results in %s", run.stopping.epoch, passed, run.folder)
         for path in (run.folder / "weights" / "best.pt", run.folder / "weights" / LAST):
