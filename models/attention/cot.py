@@ -127,11 +127,11 @@ class CoT(nn.Module):
 
     def _kernels(self, x: Tensor, static: Tensor) -> Tensor:
         """The k x k weights of each pixel, (B * groups, maps / groups, k * k, H, W)."""
-        return self.embed(self.joined(x, static)).reshape(len(x) * self.groups, -1, self.kernel_size**2, *x.shape[2:])
+        return self.embed(self.joined(x, static)).reshape(x.shape[0] * self.groups, -1, self.kernel_size**2, *x.shape[2:])
 
     def attention(self, x: Tensor) -> Tensor:
         """The mean magnitude of each pixel's k x k weights, (B, maps, H, W)."""
-        return self._kernels(x, self.key_embed(x)).abs().mean(2).reshape(len(x), -1, *x.shape[2:])
+        return self._kernels(x, self.key_embed(x)).abs().mean(2).reshape(x.shape[0], -1, *x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape

@@ -57,7 +57,7 @@ def _settings(trt: Any, builder: Any, job: Job) -> Any:
 FORMAT = Format(
     name="engine",
     ending=".engine",
-    packages=("onnx", "tensorrt"),
+    packages=("onnx", "onnxruntime", "tensorrt"),
     install=INSTALL,
     write=write,
     options=frozenset({"half", "dynamic", "nms"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
+from utils.export.check import check
 from utils.export.format import Format, Job
 from utils.export.onnx_nms import append_nms
+from utils.inference.runtimes.exported import ExportedModel
 from utils.inference.runtimes.session import FAILURES, reason, require
 
 INSTALL = "pip install onnx onnxscript onnxruntime"
@@ -24,25 +27,33 @@ def write(job: Job, path: Path) -> None:
         UserError: neither of PyTorch's two exporters can express the model; or onnxslim fails.
     """
     onnx = require("onnx", "ONNX", INSTALL)
+    plain = dataclasses.replace(job, cfg=dataclasses.replace(job.cfg, nms=False))
     network, reasons = job.network, []
-    for way, export in (("traced", _traced), ("torch.export", _graph)):  # some operators only one of the two knows
+    for way, export in (("traced", _traced), ("torch.export", _graph)):  # some operators only one of the two knows at every size
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 export(job, network, path)
+            graph = onnx.load(str(path))
+            if job.cfg.simplify:
+                graph = require("onnxslim", "--simplify", "pip install onnxslim").slim(graph)
+            _save(graph, plain, path)
+            check(plain, ExportedModel(path, torch.device("cpu")))
             break
         except FAILURES as error:
             reasons.append(f"{way}: {reason(error)}")
     else:
         raise UserError("; ".join(reasons))
-    graph = onnx.load(str(path))
-    if job.cfg.simplify:
-        graph = require("onnxslim", "--simplify", "pip install onnxslim").slim(graph)
     if job.cfg.nms:
-        graph = append_nms(graph, job.cfg, job.model.nc)
+        _save(append_nms(onnx.load(str(path)), job.cfg, job.model.nc), job, path)
+
+
+def _save(graph: Any, job: Job, path: Path) -> None:
+    """Write a graph with the metadata in place of whatever it has."""
+    del graph.metadata_props[:]
     for key, value in job.metadata.items():
         graph.metadata_props.add(key=key, value=str(value))
-    onnx.save(graph, str(path))
+    path.write_bytes(graph.SerializeToString())
 
 
 def _traced(job: Job, network: torch.nn.Module, path: Path) -> None:
@@ -54,9 +65,8 @@ def _traced(job: Job, network: torch.nn.Module, path: Path) -> None:
 def _graph(job: Job, network: torch.nn.Module, path: Path) -> None:
     free = torch.export.Dim.DYNAMIC
     shapes = ({0: free, 2: free, 3: free},) if job.cfg.dynamic else None
-    example = (
-        next(job.images(max(job.cfg.batch_size, 2), *job.cfg.shape[2:])) if job.cfg.dynamic else job.example
-    )  # a 1 would be a constant
+    batch, _, height, width = job.cfg.shape
+    example = next(job.images(max(batch, 2), height, width)) if job.cfg.dynamic else job.example  # a batch of 1 would become a constant
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"], "external_data": False}
     opset = max(job.cfg.opset, _NO_SHAPE_INFERENCE_BELOW)
     torch.onnx.export(network, (example,), path, opset_version=opset, dynamo=True, dynamic_shapes=shapes, verbose=False, **names)

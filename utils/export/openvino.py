@@ -65,7 +65,7 @@ def _head(model: Any) -> list[str]:
 FORMAT = Format(
     name="openvino",
     ending="_openvino_model",
-    packages=("onnx", "openvino"),
+    packages=("onnx", "onnxruntime", "openvino"),
     install=INSTALL,
     write=write,
     options=frozenset({"half", "int8", "dynamic", "nms"}),

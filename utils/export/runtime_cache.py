@@ -28,7 +28,7 @@ def choose_runtime(wanted: str, device: torch.device) -> str:
     """Turn ``--runtime auto`` into "openvino" or "onnx" where its packages are installed and there is no GPU, else "torch"."""
     if wanted != "auto":
         return wanted
-    installed = (name for name in AUTO if all(importlib.util.find_spec(package) for package in ("onnxruntime", *FORMATS[name].packages)))
+    installed = (name for name in AUTO if all(importlib.util.find_spec(package) for package in FORMATS[name].packages))
     return "torch" if device.type != "cpu" else next(installed, "torch")
 
 
