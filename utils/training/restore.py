@@ -22,6 +22,9 @@ from utils.training.resume import StoppedRun, newest_checkpoint
 from utils.training.run_state import Run
 from utils.training.state import START, TERMS, Position, TrainState
 
+_ALIKE = ((int, float), (bool, type(None)))
+"""Types of an optimizer's options that may stand for each other: whether it is fused depends on the device."""
+
 
 def restore_run(run: Run, stopped: StoppedRun) -> None:
     """Restore everything that carries over between epochs; the model has its weights already.
@@ -72,6 +75,11 @@ def restore_newest(state: TrainState, folder: Path) -> tuple[int, int] | None:
 def restore_optimization(state: TrainState, payload: Mapping[str, Any]) -> None:
     """Restore EMA, optimizer and loss scale from a checkpoint."""
     resume = payload["resume"]
+    for mine, given in zip(state.optimizer.state_dict()["param_groups"], resume["optimizer"]["param_groups"], strict=True):
+        for name, value in mine.items():
+            kinds = next((kinds for kinds in _ALIKE if type(value) in kinds), (type(value),))
+            if type(given[name]) not in kinds or given[name] != given[name]:  # NaN
+                raise ValueError(f"the optimizer's {name} is {given[name]!r:.50}")
     state.optimizer.load_state_dict(resume["optimizer"])
     state.scaler.load_state_dict(resume["scaler"])
     state.ema.module.load_state_dict(payload["ema"])
@@ -103,6 +111,8 @@ def _position(run: Run, resume: Mapping[str, Any]) -> Position:
     if not batch:
         return START
     sums = [[float(value) for _, value in zip(TERMS, values, strict=True)] for values in resume["sums"]]
+    if not sums or batch > resume["steps"]:
+        raise ValueError(f"batch {batch} of {resume['steps']}")
     if resume["steps"] != len(run.loader):
         LOG.warning("an epoch has %d batches and had %d; epoch %d starts again", len(run.loader), resume["steps"], run.start)
         return START

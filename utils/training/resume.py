@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ CHANGEABLE = frozenset(
 """Flags that may differ from the stopped run's: none changes what a training step computes."""
 PLACE = frozenset({"project", "name", "exist_ok"})
 """Flags that say where the run writes. Those of the checkpoint, which may come from someone else, never count."""
+_MAX_NAME = 255  # bytes
 FIXED = frozenset({"weights", "cfg", "optimizer", "freeze", "single_cls", "classes"})
 """Flags that may never differ: the stopped run's state would not fit."""
 
@@ -106,6 +108,8 @@ def locate(config: TrainConfig) -> Path:
             raise UserError(f"--resume: no weights/{LAST} below {config.project}; name the checkpoint")
         return max(found, key=lambda p: p.stat().st_mtime_ns).parent.parent
     path = Path(config.resume)
+    if len(os.fsencode(path.name)) > _MAX_NAME or "\0" in config.resume:
+        raise UserError(f"--resume: {config.resume[:100]!r} is no path; give a run folder or the {LAST} of a run")
     if path.name == "weights" and path.is_dir():
         return path.parent
     newest = path.name == LAST or (path.name == PREVIOUS and not path.with_name(LAST).exists())

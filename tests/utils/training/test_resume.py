@@ -101,3 +101,9 @@ def test_a_run_on_another_disk_is_the_newest(tmp_path: Path) -> None:
         os.utime(checkpoint(place), (1, 1) if name == "old" else None)
     (tmp_path / "runs" / "exp2").symlink_to(tmp_path / "disk" / "exp2")
     assert locate(TrainConfig(resume="newest", project=str(tmp_path / "runs"))) == tmp_path / "runs" / "exp2"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "x" * 256])
+def test_a_path_that_is_none(name: str) -> None:
+    with pytest.raises(UserError, match="is no path"):
+        locate(TrainConfig(resume=name))
