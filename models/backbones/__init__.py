@@ -1,5 +1,20 @@
-"""Backbones, one network per file: modules with the `pyramid` rule, whose outputs ``Feature`` selects. Importing registers them."""
+"""Backbones, one network per file: modules with the `pyramid` rule, whose outputs ``Feature`` selects, and rows of one stage each.
 
-from models.backbones import botnet, catnet, cotnet, cotnetd, hornet, mobilenet, pretrained, resnet
+Importing registers them.
+"""
 
-__all__ = ["botnet", "catnet", "cotnet", "cotnetd", "hornet", "mobilenet", "pretrained", "resnet"]
+from models.backbones import (  # noqa: F401  importing them registers their modules
+    botnet,
+    catnet,
+    convnext,
+    cotnet,
+    cotnetd,
+    densenet,
+    hornet,
+    light,
+    mobilenet,
+    pretrained,
+    resnet,
+    stage_rows,
+    trunk,
+)
