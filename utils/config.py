@@ -203,6 +203,7 @@ class TrainConfig:
     compile: bool = option(False, "compile the model with torch.compile")
     deterministic: bool = option(False, "deterministic kernels on CUDA (CPU runs repeat to the bit anyway)")
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
+    augment: str = option("", "file.py:function, an augmentation of your own, see docs/train-on-your-data.md")
 
     def __post_init__(self) -> None:
         _check_minimum(self, epochs=1, imgsz=32, workers=0, patience=0, seed=0)

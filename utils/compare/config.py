@@ -18,6 +18,7 @@ _REFUSED = {
     "resume_anyway": "not available here: a study with changed data or settings is another study, with another --name",
     "nosave": "not available here: a killed run resumes from its checkpoints",
     "sync_bn": "not available here: each run of a study uses one GPU; --jobs runs several at a time",
+    "augment": "not available here: plug-ins are the only programs that a study's plan names",
     "local_rank": "not available here: each run of a study is one process",
 }
 _LOCAL = frozenset({"project", "name", "device", "workers", "cache", "noplots", "save_period", "save_interval"})
@@ -48,6 +49,7 @@ class CompareConfig(TrainConfig):
     nosave: bool = option(False, _REFUSED["nosave"])
     sync_bn: bool = option(False, _REFUSED["sync_bn"])
     local_rank: int = option(-1, _REFUSED["local_rank"])
+    augment: str = option("", _REFUSED["augment"])
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)

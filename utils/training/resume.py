@@ -155,6 +155,8 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
         done = f"{path}: its run is finished after {payload['epoch'] + 1} epochs and holds nothing to resume (--keep-resume would keep it)"
         raise UserError(f"{done}; start from it with --weights {path}")
     old, old_hyp = _restored(TrainConfig, payload["config"], path), _restored(Hyp, payload["hyp"], path)
+    if old.augment and config.augment != old.augment:
+        raise UserError(f"{path}: its run used an augmentation that is a program; if you trust it, name it: --augment {old.augment}")
     if unnamed := [plugin for plugin in old.plugins if plugin not in config.plugins]:
         raise UserError(f"{path}: its run used plug-ins, which are programs; if you trust them, name them: --plugins {' '.join(unnamed)}")
     names = {f.name for f in dataclasses.fields(Hyp)} if "hyp" in given else set(flags)
@@ -162,7 +164,7 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     new = {k: getattr(config, k) for k in given - kept if (k, getattr(config, k)) != ("batch_size", -1)}
     new_hyp = {k: getattr(hyp, k) for k in names}
     changes = [*_changes(old, {k: v for k, v in new.items() if k not in CHANGEABLE}), *_changes(old_hyp, new_hyp)]
-    before, now = payload["resume"].get("plugins", {}), plugin_digests(old.plugins)
+    before, now = payload["resume"].get("plugins", {}), plugin_digests(programs(old))
     changes += [f"plug-in {plugin} was edited" for plugin in now if before.get(plugin, now[plugin]) != now[plugin]]
     fixed = [k for k in new if k in FIXED and new[k] != getattr(old, k)]
     if changes and (fixed or not config.resume_anyway):
@@ -190,6 +192,11 @@ def _place(config: TrainConfig, given: frozenset[str], origin: Path | None) -> d
     project = config.project if "project" in given or origin is None else str(origin.parent)
     name = config.name if "name" in given or origin is None else origin.name
     return {"project": project, "name": name, "exist_ok": config.exist_ok}
+
+
+def programs(config: TrainConfig) -> tuple[str, ...]:
+    """The files of a user's own that a run executes."""
+    return *config.plugins, *([config.augment.rpartition(":")[0]] if config.augment else [])
 
 
 def plugin_digests(plugins: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from models.weights.load import Weights, read_weights
 from models.weights.transfer import TransferReport, transfer
 from models.yoloair import differences
 from utils.config import Hyp, TrainConfig
+from utils.data.augment.user import UserTransform
 from utils.data.fingerprint import run_fingerprint, versions
 from utils.data.loading.loader import Loader, train_loader
 from utils.distributed import Ranks, gather, replicate
@@ -43,7 +44,7 @@ from utils.training.losses.criterion import build_criterion
 from utils.training.nonfinite import NonFiniteGuard
 from utils.training.optim import Schedule, build_optimizer
 from utils.training.restore import refusing_unfit, restore_newest, restore_run
-from utils.training.resume import StoppedRun, plugin_digests
+from utils.training.resume import StoppedRun, plugin_digests, programs
 from utils.training.run_state import Run
 from utils.training.splits import Splits
 from utils.training.state import TrainState
@@ -192,7 +193,7 @@ def open_run(
         stopping=EarlyStopping(config.patience),
         data={"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)},
         versions=versions() | _machine(device, precision),
-        plugins=plugin_digests(config.plugins),
+        plugins=plugin_digests(programs(config)),
     )
     if stopped:
         restore_run(run, stopped)
@@ -232,6 +233,7 @@ def _train_loader(config: TrainConfig, hyp: Hyp, splits: Splits, model: Detector
         rect=config.rect,
         cache=config.cache,
         stride=model.max_stride,
+        transform=UserTransform(config.augment, model.nc) if config.augment else None,
     )
 
 

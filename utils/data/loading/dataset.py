@@ -118,8 +118,8 @@ def _transformed(
     """Apply a user's transform to (n, 5) class, normalised cxcywh and, in place, to (3, H, W) RGB."""
     scale = np.array([out.shape[2], out.shape[1]], np.float32)
     centre, half = annotations[:, 1:3] * scale, annotations[:, 3:5] * scale / 2
-    boxes = np.concatenate((centre - half, centre + half), 1)
-    image, boxes, classes = transform(np.ascontiguousarray(out.transpose(1, 2, 0)), boxes, annotations[:, 0].astype(np.int64), rng)
+    before = np.concatenate((centre - half, centre + half), 1, dtype=np.float32)
+    image, boxes, classes = transform(np.ascontiguousarray(out.transpose(1, 2, 0)), before, annotations[:, 0].astype(np.int64), rng)
     out[:] = image.transpose(2, 0, 1)
     low, high = boxes[:, :2] / scale, boxes[:, 2:] / scale
     return np.concatenate((classes[:, None], (low + high) / 2, high - low), 1, dtype=np.float32)

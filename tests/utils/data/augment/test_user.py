@@ -67,7 +67,7 @@ def test_what_it_returns_is_checked(tmp_path: Path, returned: str, message: str)
 
 
 def test_a_file_or_function_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected file.py:function"):
+    with pytest.raises(UserError, match="a file that exists"):
         UserTransform("mine.py", 3)
     with pytest.raises(UserError, match="no function 'other'"):
         given(tmp_path, MIRROR, "other")
