@@ -27,6 +27,9 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("pt2", "litert")]
+
+
 def run(checkpoint: Path, *flags: str) -> None:
     main(["--weights", str(checkpoint), "--imgsz", "64", *flags])
 
@@ -47,9 +50,11 @@ def test_onnx_has_the_names_of_yolov5_and_what_it_says_of_itself(checkpoint: Pat
     assert files(checkpoint.parent) == {"best.pt", "best.onnx"}
 
 
-@pytest.mark.parametrize("name", ["onnx", "torchscript", "openvino", pytest.param("pt2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["onnx", "torchscript", "openvino", "ncnn", *SLOW])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_file_computes_what_torch_does(name: str, dynamic: bool, checkpoint: Path, detector: Detector) -> None:
+    if dynamic and "dynamic" not in registry.FORMATS[name].options:
+        pytest.skip("has one size")
     for package in registry.FORMATS[name].packages:
         pytest.importorskip(package)
     run(checkpoint, "--include", name, *(["--dynamic"] if dynamic else []))
