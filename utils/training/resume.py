@@ -152,8 +152,9 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     if field := _invalid_field(payload):
         raise UserError(f"{path}: invalid field {field!r}; start from it with --weights {path}")
     if payload["resume"].get("stripped"):
-        done = f"{path}: its run is finished after {payload['epoch'] + 1} epochs and holds nothing to resume (--keep-resume would keep it)"
-        raise UserError(f"{done}; start from it with --weights {path}")
+        epochs = int(payload["epoch"]) + 1
+        reason = f"{path}: its run is finished after {epochs} epochs and holds nothing to resume (--keep-resume would keep it)"
+        raise UserError(f"{reason}; start from it with --weights {path}")
     old, old_hyp = _restored(TrainConfig, payload["config"], path), _restored(Hyp, payload["hyp"], path)
     if old.augment and config.augment != old.augment:
         raise UserError(f"{path}: its run used an augmentation that is a program; if you trust it, name it: --augment {old.augment}")
