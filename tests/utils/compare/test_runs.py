@@ -356,7 +356,7 @@ def test_a_run_that_is_killed_each_time_is_given_up(cfgs, tiny_dataset, tmp_path
         ({"cfgs": ("tiny.yaml",)}, "only one variant"),
         ({"cfgs": ("yolov5n", "yolov5n-cotnett")}, "yolov5n-cotnett"),
         ({"cfgs": ("yolov5n", "yolov5n")}, "yolov5n is given twice"),
-        ({"cfgs": ("yolov5n", "yolov5s"), "baseline": "yolov5m"}, "no such variant; did you mean"),
+        ({"cfgs": ("yolov5n", "yolov5s"), "baseline": "yolov5m"}, "no such variant (available: yolov5n, yolov5s)"),
         ({"cfgs": ("yolov5n", "yolov5s"), "data": "nowhere.yaml"}, "nowhere.yaml"),
         ({"cfgs": ("yolov5n", "yolov5s"), "weights": "nowhere.pt"}, "no weights 'nowhere.pt'"),
         ({"cfgs": ("yolov5n", "yolov5s"), "plugins": ("nowhere.py",)}, "no such file"),
