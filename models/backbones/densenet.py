@@ -44,7 +44,9 @@ class DenseTransition(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.transition = DenseNet(1, (1, 1), channels - 1, num_classes=1).features.get_submodule("transition1")
-        self.transition.pool = nn.AvgPool2d(2, 2, ceil_mode=True)  # torchvision's drops an odd border, and fails on one pixel
+        self.transition.pool = nn.AvgPool2d(
+            2, 2, ceil_mode=True, count_include_pad=False
+        )  # torchvision's drops an odd border, and fails on one pixel
 
     def forward(self, x: Tensor) -> Tensor:
         return self.transition(x)

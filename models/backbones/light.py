@@ -24,7 +24,7 @@ def _even(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
 
 
 @register(_even, name="ShuffleNetV2_Model", example=(46, 2))
-class ShuffleUnit(shufflenetv2.InvertedResidual):  # type: ignore[misc]  torchvision has no types
+class ShuffleUnit(shufflenetv2.InvertedResidual):  # type: ignore[misc]  # torchvision has no types
     """ShuffleNetV2's unit: half of the channels pass by, the other half go through 1x1, depthwise 3x3 and 1x1; then both are shuffled.
 
     At stride 2 both halves come from all channels, the first through a depthwise 3x3 and a 1x1 (Ma et al., ECCV 2018, arXiv:1807.11164,
