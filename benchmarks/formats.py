@@ -45,7 +45,7 @@ class FormatsConfig:
     weights: str = option(str(SHARED / "yolov5n.pt"), "checkpoint")
     data: str = option(str(SHARED / "coco128" / "coco128.yaml"), "dataset")
     imgsz: int = option(640, "side of the images in pixels", *IMGSZ)
-    include: tuple[str, ...] = option(tuple(VARIANTS), "formats", nargs="+", choices=tuple(VARIANTS))
+    include: tuple[str, ...] = option(tuple(VARIANTS), "formats", nargs="+", type=str, choices=tuple(VARIANTS))
     rounds: int = option(30, "timed passes of each model")
     project: str = option("runs/formats", "folder of the runs")
     memory: str = option("", "print the peak memory of loading and running a file, and exit")
