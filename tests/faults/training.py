@@ -51,7 +51,20 @@ class Training:
 
     def command(self, name: str, *flags: str) -> list[str]:
         """The command line that starts the run `name`."""
-        fixed = ["--epochs", str(EPOCHS), "--imgsz", "64", "--batch-size", "4", "--device", "cpu", "--amp", "off", "--exist-ok", "--keep-resume"]
+        fixed = [
+            "--epochs",
+            str(EPOCHS),
+            "--imgsz",
+            "64",
+            "--batch-size",
+            "4",
+            "--device",
+            "cpu",
+            "--amp",
+            "off",
+            "--exist-ok",
+            "--keep-resume",
+        ]
         place = ["--cfg", str(self.cfg), "--data", str(self.data), "--project", str(self.folder / "runs"), "--name", name]
         return [*place, *fixed, "--save-interval", EACH_STEP, *self.flags, *flags]
 
