@@ -84,7 +84,7 @@ def test_it_goes_through_the_scripts(head: str, block: str, shapes: Path, tmp_pa
     where = ["--imgsz", "64", "--device", "cpu", "--project", str(tmp_path)]
     common = [*where, "--data", str(shapes), "--workers", "0", "--noplots"]
     setting = ["--cfg", str(written(head, block, tmp_path)), "--weights", "", "--batch-size", "8", "--box-loss", "wiou-v3", "--epochs", "2"]
-    train.main([*common, *setting, "--name", "straight", "--save-period", "1"])
+    train.main([*common, *setting, "--name", "straight", "--save-period", "1", "--keep-resume"])
     monkeypatch.chdir(tmp_path)
     train.main(["--resume", str(tmp_path / "straight" / "weights" / "epoch0.pt"), "--project", str(tmp_path), "--name", "resumed"])
     ends = [torch.load(tmp_path / name / "weights" / "last.pt", weights_only=True) for name in ("straight", "resumed")]
