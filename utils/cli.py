@@ -106,6 +106,28 @@ def _given(values: dict[str, Any]) -> frozenset[str]:
     return frozenset(k for k, v in values.items() if v is not False)
 
 
+def check_minimum(config: Any, **minimum: int) -> None:
+    """Refuse settings below their minimum.
+
+    Raises:
+        UserError: names the flag.
+    """
+    for name, low in minimum.items():
+        if getattr(config, name) < low:
+            raise UserError(f"--{name.replace('_', '-')} must be >= {low}, got {getattr(config, name)}")
+
+
+def check_thresholds(config: Any) -> None:
+    """Refuse thresholds outside 0 to 1.
+
+    Raises:
+        UserError: names the flag.
+    """
+    for name in ("conf_thres", "iou_thres"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"--{name.replace('_', '-')} must be in 0..1, got {getattr(config, name)}")
+
+
 def _shown(message: str) -> str:
     return escaped(message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ... ({len(message)} characters)")
 

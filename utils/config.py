@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.cli import option
+from utils.cli import check_minimum, check_thresholds, option
 from utils.errors import UserError, nearest
 from utils.files.safe_open import open_regular
 from utils.files.safe_yaml import parse_yaml
@@ -145,18 +145,6 @@ def find_yaml(name: str | Path, *folders: Path, hints: Callable[[str], str] = st
     raise UserError(f"no file {str(name)!r}{nearest(Path(name).name, there)} (tried {places})")
 
 
-def _check_minimum(config: Any, **minimum: int) -> None:
-    for name, low in minimum.items():
-        if getattr(config, name) < low:
-            raise UserError(f"--{name.replace('_', '-')} must be >= {low}, got {getattr(config, name)}")
-
-
-def _check_thresholds(config: Any) -> None:
-    for name in ("conf_thres", "iou_thres"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise UserError(f"--{name.replace('_', '-')} must be in 0..1, got {getattr(config, name)}")
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Flags of train.py."""
@@ -206,7 +194,7 @@ class TrainConfig:
     augment: str = option("", "file.py:function, an augmentation of your own, see docs/train-on-your-data.md")
 
     def __post_init__(self) -> None:
-        _check_minimum(self, epochs=1, imgsz=32, workers=0, patience=0, seed=0)
+        check_minimum(self, epochs=1, imgsz=32, workers=0, patience=0, seed=0)
         if not 0 < self.rank_timeout < 1e6:
             raise UserError(f"--rank-timeout must be a number of minutes above 0, got {self.rank_timeout}")
         if not 0 <= self.save_interval < math.inf:
@@ -253,8 +241,8 @@ class ValConfig:
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
     def __post_init__(self) -> None:
-        _check_thresholds(self)
-        _check_minimum(self, batch_size=1, imgsz=1, max_det=1, workers=0)
+        check_thresholds(self)
+        check_minimum(self, batch_size=1, imgsz=1, max_det=1, workers=0)
         if self.imgsz > MAX_IMGSZ:
             raise UserError(f"--imgsz must be <= {MAX_IMGSZ}, got {self.imgsz}")
 
@@ -300,12 +288,12 @@ class DetectConfig:
     plugins: tuple[str, ...] = option((), "Python files of your own that register modules", nargs="+", type=str)
 
     def __post_init__(self) -> None:
-        _check_thresholds(self)
+        check_thresholds(self)
         if self.attention < 0:
             raise UserError(f"--attention must be >= 1, got {self.attention}")
         if self.attention and len(self.weights) > 1:
             raise UserError(f"--attention explains one model, not an ensemble of {len(self.weights)}; give one file to --weights")
-        _check_minimum(self, max_det=1, vid_stride=1, line_thickness=1)
+        check_minimum(self, max_det=1, vid_stride=1, line_thickness=1)
         if len(self.imgsz) > 2 or not all(1 <= side <= MAX_IMGSZ for side in self.imgsz):
             shown = " ".join(map(str, self.imgsz))
             raise UserError(f"--imgsz must be height and width, or one number for both, of 1 to {MAX_IMGSZ} pixels, got {shown}")

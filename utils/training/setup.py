@@ -8,6 +8,7 @@ import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -191,9 +192,7 @@ def open_run(
         guard=NonFiniteGuard(state),
         loader=loader,
         stopping=EarlyStopping(config.patience),
-        data={"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)},
-        versions=versions() | _machine(device, precision),
-        plugins=plugin_digests(programs(config)),
+        **_origin(config, splits, device, precision),
     )
     if stopped:
         restore_run(run, stopped)
@@ -203,10 +202,12 @@ def open_run(
     return run
 
 
-def _machine(device: torch.device, precision: Precision) -> dict[str, str]:
-    """What of the machine decides the last bits of a sum."""
-    cpu = torch.backends.cpu.get_cpu_capability()
-    return {"threads": str(torch.get_num_threads()), "processor": cpu, "device": device.type, "precision": str(precision.dtype or "float32")}
+def _origin(config: TrainConfig, splits: Splits, device: torch.device, precision: Precision) -> dict[str, Any]:
+    """What besides its settings a result comes from: data, code, plug-ins, and what of the machine decides the last bits of a sum."""
+    machine = {"threads": torch.get_num_threads(), "processor": torch.backends.cpu.get_cpu_capability(), "device": device.type}
+    found = versions() | {name: str(value) for name, value in machine.items()} | {"precision": str(precision.dtype or torch.float32)}
+    data = {"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)}
+    return {"data": data, "versions": found, "plugins": plugin_digests(programs(config))}
 
 
 def _batch_size(config: TrainConfig, hyp: Hyp, model: Detector, precision: Precision, ranks: Ranks) -> int:
