@@ -244,7 +244,12 @@ def _checkpoint(place: Path) -> Path:
 def _restored(kind: type[Any], values: Mapping[str, Any], path: Path | str) -> Any:
     known = {f.name for f in dataclasses.fields(kind)}
     try:
-        return typed(kind, {k: v for k, v in values.items() if k in known})  # an older or newer version has other settings
+        found = typed(kind, {k: v for k, v in values.items() if k in known})  # an older or newer version has other settings
+        for field in dataclasses.fields(kind):
+            choices, value = field.metadata["argument"].get("choices"), getattr(found, field.name)
+            if choices and value != field.default and value not in choices:
+                raise TypeError(f"{field.name} is {value!r:.100}")
+        return found
     except (TypeError, AttributeError, UserError) as error:
         raise UserError(f"{path}: invalid settings ({error}); start from it with --weights {path}") from error
 

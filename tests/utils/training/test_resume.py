@@ -35,6 +35,7 @@ def test_plug_ins_of_a_checkpoint_must_be_named_again(tmp_path: Path) -> None:
     [
         *(("epochs", "5"), ("epochs", 5.0), ("epochs", True), ("plugins", 5), ("plugins", "evil.py"), ("plugins", [1]), ("project", 3)),
         *(("rect", 1), ("classes", [1.5]), ("classes", "1"), ("label_smoothing", "x"), ("weights", None), ("freeze", [[0]])),
+        *(("optimizer", "Evil"), ("amp", "x"), ("cache", "../../x")),
     ],
 )
 def test_settings_of_another_type(tmp_path: Path, name: str, value: Any) -> None:
