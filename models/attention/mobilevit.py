@@ -75,9 +75,9 @@ class MobileViTAttention(nn.Module):
         p, height, width = self.patch_size, x.shape[2], x.shape[3]
         y = _fitted(self.local(x), p)
         rows, columns = y.shape[2] // p, y.shape[3] // p
-        tokens = y.reshape(len(x), -1, rows, p, columns, p).permute(0, 3, 5, 2, 4, 1)  # (B, p, p, rows, columns, d)
-        tokens = self.layers(tokens.reshape(len(x), p * p, rows * columns, -1))
-        y = tokens.reshape(len(x), p, p, rows, columns, -1).permute(0, 5, 3, 1, 4, 2).reshape(len(x), -1, rows * p, columns * p)
+        tokens = y.reshape(x.shape[0], -1, rows, p, columns, p).permute(0, 3, 5, 2, 4, 1)  # (B, p, p, rows, columns, d)
+        tokens = self.layers(tokens.reshape(x.shape[0], p * p, rows * columns, -1))
+        y = tokens.reshape(x.shape[0], p, p, rows, columns, -1).permute(0, 5, 3, 1, 4, 2).reshape(x.shape[0], -1, rows * p, columns * p)
         return self.fusion(torch.cat((x, self.proj(_resized(y, height, width))), 1))
 
 
@@ -127,7 +127,7 @@ class MobileViTv2Attention(nn.Module):
         p, height, width = self.patch_size, x.shape[2], x.shape[3]
         y = _fitted(self.local(x), p)
         rows, columns = y.shape[2] // p, y.shape[3] // p
-        tokens = y.reshape(len(x), -1, rows, p, columns, p).permute(0, 1, 3, 5, 2, 4).reshape(len(x), -1, p * p, rows * columns)
-        y = self.layers(tokens).reshape(len(x), -1, p, p, rows, columns).permute(0, 1, 4, 2, 5, 3)
-        y = y.reshape(len(x), -1, rows * p, columns * p)
+        tokens = y.reshape(x.shape[0], -1, rows, p, columns, p).permute(0, 1, 3, 5, 2, 4).reshape(x.shape[0], -1, p * p, rows * columns)
+        y = self.layers(tokens).reshape(x.shape[0], -1, p, p, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        y = y.reshape(x.shape[0], -1, rows * p, columns * p)
         return self.proj(_resized(y, height, width))

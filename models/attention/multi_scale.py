@@ -52,9 +52,9 @@ class EMA(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         """The gates of the groups, (B, groups, H, W)."""
-        gates = self._gates(x.reshape(len(x) * self.groups, -1, *x.shape[2:]))
-        return gates.reshape(len(x), self.groups, *x.shape[2:])
+        gates = self._gates(x.reshape(x.shape[0] * self.groups, -1, *x.shape[2:]))
+        return gates.reshape(x.shape[0], self.groups, *x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(len(x) * self.groups, -1, *x.shape[2:])
+        grouped = x.reshape(x.shape[0] * self.groups, -1, *x.shape[2:])
         return (grouped * self._gates(grouped)).reshape(x.shape)

@@ -73,11 +73,11 @@ class BiLevelRoutingAttention(nn.Module):
         near = self.lepe(v)
         q, k, v = self._split(q), self._split(k), self._split(v)
         index = self.chosen(q, k)
-        batch = torch.arange(len(x), device=x.device)[:, None, None]
+        batch = torch.arange(x.shape[0], device=x.device)[:, None, None]
         k, v = (t[batch, index].flatten(2, 3) for t in (k, v))  # (B, S^2, topk * pixels, C)
         q, k, v = (t.unflatten(3, (self.heads, -1)).transpose(2, 3).flatten(0, 1) for t in (q, k, v))  # (B S^2, heads, ..., d)
         # Scaled by the whole width, as the authors do, not by that of a head.
         out = F.scaled_dot_product_attention(q, k, v, scale=x.shape[1] ** -0.5)
-        out = out.transpose(1, 2).flatten(2).reshape(len(x), s * s, -1, x.shape[1])
+        out = out.transpose(1, 2).flatten(2).reshape(x.shape[0], s * s, -1, x.shape[1])
         y = self._joined(out, padded[0], padded[1]) + near
         return self.proj(y)[:, :, :height, :width]

@@ -14,7 +14,7 @@ from models.registry import preserve, register
 
 def shuffled(x: Tensor, groups: int) -> Tensor:
     """Interleave the channels of `groups` groups: (B, C, H, W) -> the same shape (Zhang et al., CVPR 2018, arXiv:1707.01083)."""
-    return x.reshape(len(x), groups, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
+    return x.reshape(x.shape[0], groups, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
 
 
 @register(preserve, example=(2,))
@@ -46,7 +46,7 @@ class ShuffleAttention(nn.Module):
         self.gn = GroupNorm(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        by_channel, by_place = x.reshape(len(x) * self.groups, -1, *x.shape[2:]).chunk(2, 1)
+        by_channel, by_place = x.reshape(x.shape[0] * self.groups, -1, *x.shape[2:]).chunk(2, 1)
         means = by_channel.mean((2, 3), keepdim=True)
         by_channel = by_channel * (self.cweight * means + self.cbias).sigmoid()
         by_place = by_place * (self.sweight * self.gn(by_place) + self.sbias).sigmoid()
