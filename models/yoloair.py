@@ -81,6 +81,8 @@ register(stack, name="C3HB", example=(48,))(C3Hor)
 
 _UNDEFINED = "the paper's block; YOLOAir's YAMLs name it, but nothing there defines it"
 _NOWHERE = "neither YOLOAir nor a paper defines it; what is built is a stand-in"
+_WHOLE = "a row builds what it names; the copy builds the whole network in each of its rows, and uses a part of it"
+_NO_DOWNLOAD = "starts at random; the copy downloads weights while it is built"
 _DIFFERENCES = {
     "CA": "pools any height and width, exported too; the copy bakes the size of the map into the graph",
     "SEAttention": "the same formula; the width is its input's, where the copy books whatever number the row has",
@@ -142,6 +144,12 @@ _DIFFERENCES = {
     "ETVR": f"{_NOWHERE}: YOLOv7's ELAN, in whose model it stands",
     "XCRS": f"{_NOWHERE}: YOLOv7's ELAN in place of C3",
     "WaveLAN": f"{_NOWHERE}: YOLOv7's ELAN with Wave-MLP's blocks inside",
+    **dict.fromkeys(("Densenet121", "Densenet169", "Densenet201"), _WHOLE),
+    **dict.fromkeys(("ConvNeXt", "ResNet50vd", "ResNet101vd", "ResNet50vd_dcn", "Res2net50"), _WHOLE),
+    **dict.fromkeys(("MobileNet1", "MobileNet2", "MobileNet3"), _NO_DOWNLOAD),
+    "ShuffleNetV2_Model": "the width is even, not a multiple of 8, so that the published 116 stays",
+    "mobilev3_bneck": "the inner width is scaled as the output's, as the paper's multiplier does; the copy's stays",
+    "MobileNetV3_InvertedResidual": "the inner width is scaled as the output's, as the paper's multiplier does; the copy's stays",
     "BepC3": f"{_UNDEFINED}; [in, out] at one size of the model, at others with the same ratio",
 }
 _SHARED = {

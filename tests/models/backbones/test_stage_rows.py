@@ -14,6 +14,7 @@ from torchvision.models.mobilenetv3 import InvertedResidual
 from models.backbones.light import ES_Bottleneck, MobileNetV3Block
 from models.folding import fold_norms
 from models.registry import Row, Scale, lookup
+from models.yoloair import differences
 from utils.errors import UserError
 
 _DENSE = ["densenet_input", "densenet_layer", "densenet_transition_layer"]
@@ -147,3 +148,10 @@ def test_what_does_not_fit_is_refused_when_built() -> None:
         ES_Bottleneck(8, 16)
     with pytest.raises(ValueError, match="must be odd"):
         MobileNetV3Block(8, 8, 16, 4)
+
+
+def test_the_report_of_a_build_says_what_the_copies_do() -> None:
+    rows = [Row(i, (i - 1,), 1, *CHAINS[name][0], str(i)) for i, name in enumerate(("densenet121", "mobilenet_v3_small"))]
+    lines = list(differences(rows))
+    assert "Densenet121 (row 0) is not YOLOAir's copy: a row builds what it names" in lines[0]
+    assert "downloads weights" in lines[1]
