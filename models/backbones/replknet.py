@@ -13,8 +13,6 @@ from models.layers.merged import BranchedConv
 from models.registry import LayerPlan, Row, Rule, Scale, Width, register
 from utils.errors import UserError
 
-_DROPPED = {"gradients": "in training, stochastic depth drops whole branches of a batch of one"}
-
 
 def _conv(channels: int, out: int, size: int = 1, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:
     conv = nn.Conv2d(channels, out, size, stride, size // 2, groups=groups, bias=False)
@@ -109,13 +107,13 @@ def _stage(stage: int) -> Rule:
     return rule
 
 
-_EXAMPLE = ((8, 16, 24, 32), (7, 5, 5, 3), (1, 1, 1, 1), 0.1, 3, 1, 2)
+_EXAMPLE = ((8, 16, 24, 32), (7, 5, 5, 3), (1, 1, 1, 1), 0.0, 3, 1, 2)
 
 
-@register(_stage(4), name="RepLKNet_stage4", example=(32, *_EXAMPLE), inputs=(32,), exempt=_DROPPED)
-@register(_stage(3), name="RepLKNet_stage3", example=(32, *_EXAMPLE), inputs=(24,), exempt=_DROPPED)
-@register(_stage(2), name="RepLKNet_stage2", example=(24, *_EXAMPLE), inputs=(16,), exempt=_DROPPED)
-@register(_stage(1), name="RepLKNet_stage1", example=(16, *_EXAMPLE), inputs=(8,), exempt=_DROPPED)
+@register(_stage(4), name="RepLKNet_stage4", example=(32, *_EXAMPLE), inputs=(32,))
+@register(_stage(3), name="RepLKNet_stage3", example=(32, *_EXAMPLE), inputs=(24,))
+@register(_stage(2), name="RepLKNet_stage2", example=(24, *_EXAMPLE), inputs=(16,))
+@register(_stage(1), name="RepLKNet_stage1", example=(16, *_EXAMPLE), inputs=(8,))
 class RepLKNetStage(nn.Sequential):
     """One stage of RepLKNet and the transition after it, a 1x1 and a depthwise 3x3 of stride 2 (arXiv:2203.06717, section 4.1).
 
