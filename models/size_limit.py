@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 from utils.errors import UserError
 
@@ -49,27 +49,80 @@ class _Allocations(TorchFunctionMode):
 
 
 class activations_bounded(TorchFunctionMode):  # noqa: N801 - a context manager
-    """Limits the size of the tensors that are computed inside, before they are allocated: a chain of upsamplings grows fast.
+    """Limits the size of the tensors that are computed inside: a chain of upsamplings grows fast.
 
-    Each function is called on tensors without memory first.
+    Functions whose output can be far larger than their inputs are refused before they allocate it, all others afterwards.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        outputs: Any = ()
-        with suppress(Exception):  # a function that needs values; whatever is wrong with its arguments shows below
-            shapes = tree_map_only(torch.Tensor, _without_memory, (args, kwargs or {}))
-            outputs = func(*shapes[0], **shapes[1])
-        for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
-            if isinstance(output, torch.Tensor) and output.numel() > MAX_ACTIVATIONS:
-                shape = " x ".join(map(str, output.shape))
-                raise UserError(f"computes {shape} numbers for a small image, more than {MAX_ACTIVATIONS}; is a factor too large?")
-        return func(*args, **kwargs or {})
+        elements = 0.0
+        with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # wrong arguments, which the call names
+            elements = _PREDICTED[func](*args, **kwargs or {}) if func in _PREDICTED else 0.0
+        _check_activations(elements)
+        output = func(*args, **kwargs or {})
+        if isinstance(output, torch.Tensor):
+            _check_activations(output.numel())
+        return output
 
 
-def _without_memory(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+def _check_activations(elements: float) -> None:
+    if elements > MAX_ACTIVATIONS:
+        raise UserError(f"computes {elements:.3g} numbers for a small image, more than {MAX_ACTIVATIONS}; is a factor too large?")
+
+
+def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, *_: Any, **__: Any) -> float:
+    sides = x.shape[2:]
+    if size is not None:
+        return math.prod(x.shape[:2]) * (math.prod(size) if isinstance(size, tuple | list) else size ** len(sides))
+    factor = math.prod(scale_factor) if isinstance(scale_factor, tuple | list) else scale_factor ** len(sides)
+    return float(x.numel() * factor)
+
+
+def _padded(x: torch.Tensor, pad: Any, *_: Any, **__: Any) -> float:
+    before, after = pad[::2], pad[1::2]
+    sides = [n + p + q for n, p, q in zip(reversed(x.shape), before, after, strict=False)]
+    return float(math.prod(x.shape[: x.dim() - len(sides)]) * math.prod(sides))
+
+
+def _convolved(x: torch.Tensor, weight: torch.Tensor, _bias: Any = None, stride: Any = 1, padding: Any = 0, *_: Any, **__: Any) -> float:
+    steps, margins = _pair(stride), _pair(0 if isinstance(padding, str) else padding)
+    return float(x.shape[0] * weight.shape[0] * math.prod((n + 2 * m) / s for n, m, s in zip(x.shape[2:], margins, steps, strict=True)))
+
+
+def _transposed(
+    x: torch.Tensor, weight: torch.Tensor, _bias: Any = None, stride: Any = 1, _padding: Any = 0, _out: Any = 0, groups: int = 1, *_: Any
+) -> float:
+    sides = [(n - 1) * s + k for n, s, k in zip(x.shape[2:], _pair(stride), weight.shape[2:], strict=True)]
+    return float(x.shape[0] * weight.shape[1] * groups * math.prod(sides))
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, *_: Any, **__: Any) -> float:
+    batch = max(math.prod(a.shape[:-2]), math.prod(b.shape[:-2]))
+    return float(batch * a.shape[-2] * b.shape[-1])
+
+
+def _repeated(x: torch.Tensor, *sizes: Any) -> float:
+    return float(x.numel() * math.prod(sizes[0] if isinstance(sizes[0], tuple | list) else sizes))
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+_PREDICTED: dict[Any, Callable[..., float]] = {
+    functional.interpolate: _resized,
+    functional.pad: _padded,
+    torch.conv2d: _convolved,
+    torch.conv_transpose2d: _transposed,
+    torch.matmul: _product,
+    torch.bmm: _product,
+    torch.Tensor.matmul: _product,
+    torch.Tensor.__matmul__: _product,
+    torch.Tensor.repeat: _repeated,
+}
+"""Elements of the output of functions of PyTorch, from their arguments."""
 
 
 @contextmanager

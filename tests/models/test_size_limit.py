@@ -6,8 +6,10 @@ import resource
 from typing import Any
 
 import pytest
+import torch
+from torch.nn import functional as F
 
-from models import build_model
+from models import build_model, size_limit
 from utils.errors import UserError
 
 HEAD = [[[0, 0, 0], 1, "Detect", ["nc", "anchors"]]]
@@ -40,3 +42,43 @@ def test_too_large(row: list[Any]) -> None:
 def test_says_which_row() -> None:
     with pytest.raises(UserError, match=r"row 0 \(Conv\): asks for more than 536870912 weights"):
         build_model({"nc": 2, "anchors": 3, "backbone": [[-1, 1, "Conv", [65000, 3000]]], "head": HEAD})
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: F.interpolate(x, scale_factor=5000),
+        lambda x: F.interpolate(x, (20_000, 20_000)),
+        lambda x: F.interpolate(x, size=20_000),
+        lambda x: F.pad(x, (0, 0, 20_000, 20_000, 0, 5000)),
+        lambda x: F.conv2d(x, torch.zeros(1, 3, 1, 1), padding=20_000),
+        lambda x: F.conv_transpose2d(x, torch.zeros(3, 1, 1, 1), stride=5000),
+        lambda x: x.repeat(1, 5000, 50, 50),
+        lambda x: x.reshape(192, 1) @ torch.zeros(1, 10**6),
+    ],
+)
+def test_activations_are_bounded_before_they_are_computed(compute, monkeypatch):
+    """PyTorch's own function is never reached: the resident memory stays as it is."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="numbers for a small image"), size_limit.activations_bounded():
+        compute(torch.zeros(1, 3, 8, 8))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 3_000_000  # kB
+
+
+def test_what_is_small_is_computed_as_without_a_limit():
+    x, weight = torch.rand(1, 4, 6, 7), torch.rand(4, 2, 3, 3)
+    run = [
+        lambda: F.interpolate(x, scale_factor=(2, 3)),
+        lambda: F.pad(x, (1, 2, 3, 4)),
+        lambda: F.conv_transpose2d(x, weight, stride=2, groups=2),
+        lambda: F.conv2d(x, weight.transpose(0, 1), padding="same"),
+        lambda: x.transpose(2, 3) @ x,
+        lambda: x.repeat(1, 2, 1, 1),
+        lambda: torch.max(x, 1),
+    ]
+    for function in run:
+        plain = function()
+        with size_limit.activations_bounded():
+            bounded = function()
+        for a, b in zip(plain, bounded, strict=True):
+            assert torch.equal(a, b)
