@@ -197,7 +197,7 @@ def test_sizes_that_do_not_fit_name_the_row_and_the_shapes() -> None:
 
 
 def test_a_head_that_is_not_last_or_not_there() -> None:
-    with pytest.raises(UserError, match=r"row 0 \(Conv\): a model has one head, Detect, as its last row"):
+    with pytest.raises(UserError, match=r"row 0 \(Conv\): a model has one head, such as Detect, as its last row"):
         Detector(ModelSpec.from_dict({"backbone": [[-1, 1, "Conv", [64]]]}, "x"))
     with pytest.raises(UserError, match=r"row 1 \(Detect\): reads 1 levels, but there are anchors for 2"):
         Detector(ModelSpec.from_dict({"backbone": [[-1, 1, "Conv", [64]], [-1, 1, "Detect", ["nc", [[1, 2], [3, 4]]]]]}, "x"))

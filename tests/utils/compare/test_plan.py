@@ -118,7 +118,7 @@ def test_the_data_digest_sees_labels_and_pixels_but_no_places(tiny_dataset, tmp_
 def test_every_flag_of_train_is_decisive_local_or_refused():
     decisive = result_flags(CompareConfig(cfgs=("a", "b")))
     own = {"weights", "data", "hyp", "plugins", "project", "name", "device", "workers", "cache", "noplots", "save_period", "save_interval"}
-    refused = {"cfg", "seed", "resume", "resume_anyway", "exist_ok", "nosave", "sync_bn", "local_rank"}
+    refused = {"cfg", "augment", "seed", "resume", "resume_anyway", "exist_ok", "nosave", "sync_bn", "local_rank"}
     assert decisive.keys() | own | refused == {f.name for f in dataclasses.fields(TrainConfig)}
     assert not decisive.keys() & (own | refused)
 
