@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils import geometry
 from utils.errors import UserError, nearest
 
 SOFT_SIGMA = 0.5
@@ -64,14 +65,6 @@ class Kept:
 Suppression = Callable[[Candidates], Kept]
 
 
-def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of all pairs: (m, 4), (k, 4) xyxy -> (m, k); 0 where both are empty."""
-    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
-    inter = sides.clamp(min=0).prod(2)
-    union = (a[:, 2:] - a[:, :2]).prod(1)[:, None] + (b[:, 2:] - b[:, :2]).prod(1)[None] - inter
-    return torch.where(union > 0, inter / union, torch.zeros_like(inter))
-
-
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of centres over the squared diagonal of the hull: (m, 4), (k, 4) -> (m, k)."""
     shift = (a[:, None, :2] + a[:, None, 2:] - b[None, :, :2] - b[None, :, 2:]) / 2
@@ -95,7 +88,7 @@ def _soft(c: Candidates, decay: Callable[[Tensor], Tensor]) -> Kept:
         index.append(best)
         found.append(scores[best].clone())
         left[best] = False
-        scores *= decay(overlaps(c.boxes[best : best + 1], c.boxes)[0])
+        scores *= decay(geometry.iou(c.boxes[best], c.boxes))
     kept = torch.tensor(index, dtype=torch.long, device=c.boxes.device)
     return Kept(kept, c.boxes[kept], torch.stack(found) if found else c.scores[:0])
 
@@ -117,7 +110,7 @@ def diou(c: Candidates) -> Kept:
         best = int(left.to(torch.uint8).argmax())
         index.append(best)
         one = c.boxes[best : best + 1]
-        left &= overlaps(one, c.boxes)[0] - _distances(one, c.boxes)[0] <= c.iou
+        left &= geometry.iou(one, c.boxes) - _distances(one, c.boxes)[0] <= c.iou
         left[best] = False
     return _unchanged(c, torch.tensor(index, dtype=torch.long, device=c.boxes.device))
 
@@ -128,7 +121,7 @@ def cluster(c: Candidates) -> Kept:
     Rounds of the upper triangle of IoUs: a box is dropped by any earlier box that is itself not dropped, until nothing changes.
     """
     c = c.first(MAX_PAIRED)
-    above = overlaps(c.boxes, c.boxes).triu(1) > c.iou
+    above = geometry.iou(c.boxes[:, None], c.boxes).triu(1) > c.iou
     kept = torch.ones_like(c.scores, dtype=torch.bool)
     while not torch.equal(kept, now := ~(above & kept[:, None]).any(0)):
         kept = now
@@ -143,7 +136,7 @@ def matrix(c: Candidates) -> Kept:
     c = c.first(MAX_PAIRED)
     if not len(c.scores):
         return _unchanged(c, torch.arange(0, device=c.boxes.device))
-    iou = overlaps(c.boxes, c.boxes).triu(1)
+    iou = geometry.iou(c.boxes[:, None], c.boxes).triu(1)
     covered = iou.amax(0)  # of each box, by the ones before it
     decay = torch.exp(-MATRIX_SIGMA * (iou.square() - covered.square()[:, None])).amin(0).clamp(max=1)
     scores = c.scores * decay
@@ -161,7 +154,7 @@ def _greedy(c: Candidates) -> Tensor:
 def merge(c: Candidates) -> Kept:
     """Hard NMS; each kept box becomes the mean of itself and the boxes it drops, weighted by confidence (YOLOv5's --merge)."""
     index = _greedy(c)
-    weights = (overlaps(c.boxes[index], c.boxes) > c.iou) * c.scores[None]
+    weights = (geometry.iou(c.boxes[index, None], c.boxes) > c.iou) * c.scores[None]
     weights[torch.arange(len(index), device=index.device), index] = c.scores[index]  # an empty box does not overlap itself
     return Kept(index, weights @ c.boxes / weights.sum(1, keepdim=True), c.scores[index])
 
@@ -178,10 +171,7 @@ def fusion(c: Candidates) -> Kept:
     weights, counts, opened = np.zeros(len(boxes)), np.zeros(len(boxes)), list[int]()
     for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
         n = len(opened)
-        sides = np.minimum(fused[:n, 2:], box[2:]) - np.maximum(fused[:n, :2], box[:2])
-        inter = np.maximum(sides, 0).prod(1)
-        union = (fused[:n, 2:] - fused[:n, :2]).prod(1) + (box[2:] - box[:2]).prod() - inter
-        iou = np.divide(inter, union, out=np.zeros(n), where=union > 0)
+        iou = geometry.iou(fused[:n], box)
         at = int(iou.argmax()) if n and iou.max() > c.iou else n
         if at == n:
             opened.append(i)

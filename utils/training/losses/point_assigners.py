@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from utils.training.losses.scene import Assigner, PointTargets, Scene, at_owner, box_ious, resolve
+from utils.geometry import iou
+from utils.training.losses.scene import Assigner, PointTargets, Scene, at_owner, resolve
 
 TOP, ALPHA, BETA = 10, 0.5, 6.0
 """Of `task_aligned`."""
@@ -66,8 +67,8 @@ def atss(scene: Scene) -> PointTargets:
     A cell that several objects choose predicts the one that its square overlaps most. Its quality is the IoU of its predicted box.
     """
     half = scene.strides[:, None] * (ATSS_SIDE / 2)
-    squares = torch.cat((scene.points - half, scene.points + half), 1)[None].expand(len(scene.objects), -1, -1)
-    overlaps = box_ious(scene.objects, squares)
+    squares = torch.cat((scene.points - half, scene.points + half), 1)
+    overlaps = iou(scene.objects[:, :, None], squares)
     distance = scene.offsets.square().sum(-1)
     candidates = torch.zeros_like(overlaps, dtype=torch.bool)
     for stride in scene.strides.unique():

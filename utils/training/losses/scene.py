@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from utils.boxes import cxcywh_to_xyxy
+from utils.geometry import iou
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Scene:
     @cached_property
     def ious(self) -> Tensor:
         """(B, M, N) IoU of each object and predicted box; 0 for padding."""
-        return box_ious(self.objects, self.boxes) * self.exists[..., None]
+        return iou(self.objects[:, :, None], self.boxes[:, None]) * self.exists[..., None]
 
     @cached_property
     def offsets(self) -> Tensor:
@@ -71,14 +72,6 @@ class PointTargets:
 
 
 Assigner = Callable[[Scene], PointTargets]
-
-
-def box_ious(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of all pairs: (B, M, 4), (B, N, 4) xyxy -> (B, M, N)."""
-    sides = torch.minimum(a[:, :, None, 2:], b[:, None, :, 2:]) - torch.maximum(a[:, :, None, :2], b[:, None, :, :2])
-    inter = sides.clamp(min=0).prod(3)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(2) for boxes in (a, b)]
-    return inter / (areas[0][:, :, None] + areas[1][:, None] - inter + 1e-9)
 
 
 def padded(targets: Tensor, images: int, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
