@@ -234,6 +234,8 @@ class C3Swin(C3):
         (B, c1, H, W) -> (B, c2, H, W), any H, W >= 1
     """
 
+    block: type[SwinBlock | SwinV2Block] = SwinBlock
+
     def __init__(
         self,
         c1: int,
@@ -244,11 +246,11 @@ class C3Swin(C3):
         e: float = 0.5,
     ) -> None:
         super().__init__(c1, c2, 0, e=e)
-        self.m = nn.Sequential(*(SwinBlock(int(c2 * e), None, window_size, i % 2 == 1) for i in range(n)))
+        self.m = nn.Sequential(*(self.block(int(c2 * e), None, window_size, i % 2 == 1) for i in range(n)))
 
 
 @register(stack, example=(48,))
-class C3SwinV2(C3):
+class C3SwinV2(C3Swin):
     """`C3` with Swin v2 blocks inside, every second one shifted.
 
     Args:
@@ -258,14 +260,7 @@ class C3SwinV2(C3):
         (B, c1, H, W) -> (B, c2, H, W), any H, W >= 1
     """
 
-    def __init__(
-        self,
-        c1: int,
-        c2: int,
-        n: int = 1,
-        shortcut: bool = True,  # noqa: ARG002 - a row of C3 keeps its arguments
-        window_size: int = 8,
-        e: float = 0.5,
-    ) -> None:
-        super().__init__(c1, c2, 0, e=e)
-        self.m = nn.Sequential(*(SwinV2Block(int(c2 * e), None, window_size, i % 2 == 1) for i in range(n)))
+    block = SwinV2Block
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, window_size: int = 8, e: float = 0.5) -> None:
+        super().__init__(c1, c2, n, shortcut, window_size, e)

@@ -6,30 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.conv import Conv
-from models.layers.csp import C3
+from models.layers.csp import C3, Bottleneck, bottlenecks
 from models.registry import register, stack
 
 
-class Bottleneck3x3(nn.Module):
-    """Two 3x3 convolutions with a residual: (B, c1, H, W) -> (B, c2, H, W).
+class Bottleneck3x3(Bottleneck):
+    """`Bottleneck` with a 3x3 in place of the 1x1."""
 
-    Args:
-        c1: input width.
-        c2: output width.
-        shortcut: add the input where c1 == c2.
-        g: groups of the second convolution.
-        e: inner width / c2.
-    """
-
-    def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
-        super().__init__()
-        self.cv1 = Conv(c1, int(c2 * e), 3)
-        self.cv2 = Conv(int(c2 * e), c2, 3, g=g)
-        self.add = shortcut and c1 == c2
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.cv2(self.cv1(x))
-        return x + y if self.add else y
+    kernel = 3
 
 
 @register(stack, example=(48,))
@@ -80,7 +64,7 @@ class C3k(C3):
     """
 
     def inside(self, width: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return nn.Sequential(*(Bottleneck3x3(width, width, shortcut, g, e=1.0) for _ in range(n)))
+        return bottlenecks(width, n, shortcut, g, Bottleneck3x3)
 
 
 @register(stack, example=(48, True))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.arguments import positive
 from models.layers.conv import Conv, batch_norm
-from models.layers.csp import Bottleneck
+from models.layers.csp import bottlenecks
 from models.layers.join import join
 from models.registry import register, stack
 
@@ -38,16 +38,7 @@ class Res(nn.Module):
 
 
 class _CrossStage(nn.Module):
-    """What the blocks have in common.
-
-    Args:
-        c1: input width.
-        c2: output width.
-        n: inner blocks.
-        shortcut: residuals in the inner blocks.
-        g: groups of the inner blocks.
-        e: inner width as a share of c2.
-    """
+    """What the blocks have in common: their inner blocks."""
 
     res: float = 0
     """Inner width of `Res` blocks as a share of theirs; 0 for `Bottleneck`s."""
@@ -56,7 +47,7 @@ class _CrossStage(nn.Module):
         """The inner blocks, (B, width, H, W) -> the same."""
         if self.res:
             return nn.Sequential(*(Res(width, shortcut, g, self.res) for _ in range(n)))
-        return nn.Sequential(*(Bottleneck(width, width, shortcut, g, e=1.0) for _ in range(n)))
+        return bottlenecks(width, n, shortcut, g)
 
 
 @register(stack, example=(48,))

@@ -28,15 +28,23 @@ class Bottleneck(nn.Module):
         (B, c1, H, W) -> (B, c2, H, W)
     """
 
+    kernel = 1
+    """Of the first convolution."""
+
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
-        self.cv1 = Conv(c1, int(c2 * e), 1)
+        self.cv1 = Conv(c1, int(c2 * e), self.kernel)
         self.cv2 = Conv(int(c2 * e), c2, 3, g=g)
         self.add = shortcut and c1 == c2
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv2(self.cv1(x))
         return x + y if self.add else y
+
+
+def bottlenecks(width: int, n: int, shortcut: bool, g: int, block: type[Bottleneck] = Bottleneck) -> nn.Sequential:
+    """`n` residual blocks at full width, one after the other."""
+    return nn.Sequential(*(block(width, width, shortcut, g, e=1.0) for _ in range(n)))
 
 
 @register(project, example=(32, 3, 1))
@@ -96,7 +104,7 @@ class C3(nn.Module):
 
     def inside(self, width: int, n: int, shortcut: bool, g: int) -> nn.Module:
         """The inner blocks, (B, width, H, W) -> the same; overridden by subclasses."""
-        return nn.Sequential(*(Bottleneck(width, width, shortcut, g, e=1.0) for _ in range(n)))
+        return bottlenecks(width, n, shortcut, g)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(join(self.m(self.cv1(x)), self.cv2(x)))
@@ -189,7 +197,7 @@ class BottleneckCSP(nn.Module):
         self.cv4 = Conv(2 * inner, c2)
         self.bn = batch_norm(2 * inner)
         self.act = nn.SiLU()
-        self.m = nn.Sequential(*(Bottleneck(inner, inner, shortcut, g, e=1.0) for _ in range(n)))
+        self.m = bottlenecks(inner, n, shortcut, g)
 
     def forward(self, x: Tensor) -> Tensor:
         y = join(self.cv3(self.m(self.cv1(x))), self.cv2(x))
