@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.models import DenseNet
 
 from models.arguments import positive
 from models.backbones.stage_rows import stage_plan
@@ -43,6 +42,8 @@ class DenseTransition(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        from torchvision.models import DenseNet
+
         self.transition = DenseNet(1, (1, 1), channels - 1, num_classes=1).features.get_submodule("transition1")
         self.transition.pool = nn.AvgPool2d(
             2, 2, ceil_mode=True, count_include_pad=False
@@ -92,6 +93,8 @@ class DenseBlock(nn.Module):
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         positive(self, depth=depth)
+        from torchvision.models import DenseNet
+
         self.block = DenseNet(_GROWTH, (depth,), channels, num_classes=1).features.get_submodule("denseblock1")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import mobilenetv3, shufflenetv2
 
 from models.arguments import multiple, odd
+from models.attention.shuffle import shuffled
 from models.backbones.stage_rows import fold_torchvision
 from models.layers.conv import Conv
 from models.layers.hardswish import CBH, HardGate
@@ -24,7 +24,7 @@ def _even(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
 
 
 @register(_even, name="ShuffleNetV2_Model", example=(46, 2))
-class ShuffleUnit(shufflenetv2.InvertedResidual):  # type: ignore[misc]  # torchvision has no types
+class ShuffleUnit(nn.Module):
     """ShuffleNetV2's unit: half of the channels pass by, the other half go through 1x1, depthwise 3x3 and 1x1; then both are shuffled.
 
     At stride 2 both halves come from all channels, the first through a depthwise 3x3 and a 1x1 (Ma et al., ECCV 2018, arXiv:1807.11164,
@@ -43,8 +43,14 @@ class ShuffleUnit(shufflenetv2.InvertedResidual):  # type: ignore[misc]  # torch
     """
 
     def __init__(self, c1: int, c2: int, s: int = 1) -> None:
+        super().__init__()
         multiple(self, 2, c2=c2)
-        super().__init__(c1, c2, s)
+        from torchvision.models.shufflenetv2 import InvertedResidual
+
+        self.unit = InvertedResidual(c1, c2, s)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.unit(x)
 
 
 def _expanded(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
@@ -56,7 +62,7 @@ def _expanded(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
 
 
 @register(_expanded, name="mobilev3_bneck", aliases=("MobileNetV3_InvertedResidual",), example=(32, 48, 5, 1, 1, 1))
-class MobileNetV3Block(mobilenetv3.InvertedResidual):  # type: ignore[misc]
+class MobileNetV3Block(nn.Module):
     """MobileNetV3's block: widen, depthwise k x k, a gate, narrow (Howard et al., ICCV 2019, arXiv:1905.02244, figure 4).
 
     Args:
@@ -73,10 +79,16 @@ class MobileNetV3Block(mobilenetv3.InvertedResidual):  # type: ignore[misc]
     """
 
     def __init__(self, c1: int, c2: int, inner: int, k: int = 3, s: int = 1, se: bool | int = False, hs: bool | int = True) -> None:
+        super().__init__()
         odd(self, k=k)
-        settings = mobilenetv3.InvertedResidualConfig(c1, k, inner, c2, bool(se), "HS" if hs else "RE", s, 1, 1.0)
+        from torchvision.models.mobilenetv3 import InvertedResidual, InvertedResidualConfig
+
+        settings = InvertedResidualConfig(c1, k, inner, c2, bool(se), "HS" if hs else "RE", s, 1, 1.0)
         settings.input_channels, settings.expanded_channels, settings.out_channels = c1, inner, c2  # it rounds them to 8
-        super().__init__(settings, partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01))
+        self.unit = InvertedResidual(settings, partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.unit(x)
 
     def fuse(self) -> None:
         """Fold the batch norms."""
@@ -122,7 +134,7 @@ class ES_Bottleneck(nn.Module):  # noqa: N801  the name in YAML files
             passed, x = x.chunk(2, 1)
             x = self.widen(x)
             x = self.narrow(torch.cat((x, self.depthwise(x)), 1))
-            return shufflenetv2.channel_shuffle(torch.cat((passed, x), 1), 2)
+            return shuffled(torch.cat((passed, x), 1), 2)
         return self.mix(torch.cat((self.first(x), self.narrow(self.depthwise(self.widen(x)))), 1))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from torchvision.ops.misc import Conv2dNormActivation
 
 from models.layers.conv import fold_members
 from models.registry import LayerPlan, Row, Width, nominal_width, only
@@ -28,6 +27,8 @@ def stage_plan(row: Row, inputs: Sequence[Width], out: int, *args: Any, build: t
 
 def fold_torchvision(module: nn.Module) -> None:
     """Fold the batch norms of torchvision's blocks of convolution, norm and activation, in place."""
+    from torchvision.ops.misc import Conv2dNormActivation
+
     for block in module.modules():
         if isinstance(block, Conv2dNormActivation) and len(block) > 1:
             fold_members(block, ("0", "1"))

@@ -1,12 +1,13 @@
-"""RegNetY-400MF, EfficientNet-B0 and MobileNetV3-small in three rows each, of torchvision's layers."""
+"""RegNetY-400MF, EfficientNet-B0 and MobileNetV3-small in three rows each, of torchvision's layers.
+
+torchvision, which takes seconds to import, is imported when a row is built.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
-from torchvision.models import efficientnet_b0, mobilenet_v3_small
-from torchvision.models.regnet import BlockParams, RegNet
 
 from models.backbones.stage_rows import fold_torchvision, stage_plan
 from models.registry import LayerPlan, Row, Rule, Scale, Width, register
@@ -85,6 +86,8 @@ class RegNetPart(TrunkPart):
 
     @staticmethod
     def layers() -> Sequence[nn.Module]:
+        from torchvision.models.regnet import BlockParams, RegNet
+
         # Its table, as `regnet_y_400mf` computes it; that needs values, which a model without memory does not have.
         network = RegNet(BlockParams([1, 3, 6, 6], [48, 104, 208, 440], [8] * 4, [1.0] * 4, [2] * 4, se_ratio=0.25))
         return [network.stem, *network.trunk_output]
@@ -103,6 +106,8 @@ class EfficientNetPart(TrunkPart):
 
     @staticmethod
     def layers() -> Sequence[nn.Module]:
+        from torchvision.models import efficientnet_b0
+
         return list(efficientnet_b0().features)
 
 
@@ -119,4 +124,6 @@ class MobileNetV3Part(TrunkPart):
 
     @staticmethod
     def layers() -> Sequence[nn.Module]:
+        from torchvision.models import mobilenet_v3_small
+
         return list(mobilenet_v3_small().features)

@@ -101,7 +101,7 @@ def test_light_rows() -> None:
         rows = chain([("mobilev3_bneck", args) for args in ([16, 16, 3, 2, 1, 0], [24, 72, 3, 2, 0, 0], [24, 88, 3, 1, 0, 0])], 1.0, 16)
         theirs = zoo.mobilenet_v3_small().features[1:4]
     assert [p.shape for p in rows.parameters()] == [p.shape for p in theirs.parameters()]
-    assert [str(block.block) for block in rows] == [str(block.block) for block in theirs if isinstance(block, InvertedResidual)]
+    assert [str(row.unit.block) for row in rows] == [str(block.block) for block in theirs if isinstance(block, InvertedResidual)]
     plan = lookup("MobileNetV3_InvertedResidual").rule(Row(0, (-1,), 1, "m", (40, 240, 5, 1, 1, 1), "0"), [24], Scale(1.0, 0.5))
     assert plan.args == (24, 24, 120, 5, 1, 1, 1)
 
