@@ -43,8 +43,17 @@ class Job:
     @property
     def example(self) -> Tensor:
         """An input."""
-        batch, _, height, width = self.cfg.shape
-        return next(self.images(batch, height, width)).to(next(self.model.parameters()).device)
+        return self._input(self.cfg.shape[0])
+
+    def _input(self, batch: int) -> Tensor:
+        return next(self.images(batch, *self.cfg.shape[2:])).to(next(self.model.parameters()).device)
+
+    def graph_inputs(self) -> tuple[Tensor, tuple[dict[int, Any]] | None]:
+        """An input for torch.export, and which of its sizes are free. A batch of 1 would become a constant."""
+        if not self.cfg.dynamic:
+            return self.example, None
+        free = torch.export.Dim.DYNAMIC
+        return self._input(max(self.cfg.shape[0], 2)), ({0: free, 2: free, 3: free},)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:

@@ -63,10 +63,7 @@ def _traced(job: Job, network: torch.nn.Module, path: Path) -> None:
 
 
 def _graph(job: Job, network: torch.nn.Module, path: Path) -> None:
-    free = torch.export.Dim.DYNAMIC
-    shapes = ({0: free, 2: free, 3: free},) if job.cfg.dynamic else None
-    batch, _, height, width = job.cfg.shape
-    example = next(job.images(max(batch, 2), height, width)) if job.cfg.dynamic else job.example  # a batch of 1 would become a constant
+    example, shapes = job.graph_inputs()
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"], "external_data": False}
     opset = max(job.cfg.opset, _NO_SHAPE_INFERENCE_BELOW)
     torch.onnx.export(network, (example,), path, opset_version=opset, dynamo=True, dynamic_shapes=shapes, verbose=False, **names)

@@ -19,10 +19,7 @@ def write(job: Job, path: Path) -> None:
     Raises:
         UserError: torch.export cannot express the model.
     """
-    free = torch.export.Dim.DYNAMIC
-    shapes = ({0: free, 2: free, 3: free},) if job.cfg.dynamic else None
-    batch, _, height, width = job.cfg.shape
-    example = next(job.images(max(batch, 2), height, width)) if job.cfg.dynamic else job.example  # a batch of 1 would become a constant
+    example, shapes = job.graph_inputs()
     with one_error("torch.export cannot express it"), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(job.network, (example,), dynamic_shapes=shapes, strict=False)

@@ -12,8 +12,7 @@ from torch import Tensor
 from utils.config import read_yaml
 from utils.errors import UserError
 from utils.inference.runtimes.metadata import parse_metadata
-from utils.inference.runtimes.session import check_size, one_error, require
-from utils.inference.runtimes.torchscript import free_unless_fixed
+from utils.inference.runtimes.session import check_size, free_unless_fixed, one_error, require
 
 INSTALL = "pip install ncnn"
 

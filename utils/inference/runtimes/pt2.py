@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from utils.errors import UserError
-from utils.inference.runtimes.metadata import parse_metadata
+from utils.inference.runtimes.program import ProgramSession
 from utils.inference.runtimes.session import check_size, one_error
-from utils.inference.runtimes.torchscript import free_unless_fixed
 
 METADATA = "metadata.json"
 """The extra file with the metadata."""
@@ -36,7 +34,7 @@ _FORMULA_PARTS = (
 _FUNCTION = re.compile(r"torch\.sym_\w+|L\[.*\]\.(size|stride|storage_offset)|[A-Z]\w*|floor|ceiling")  # SymPy's classes are capitalised
 
 
-class Pt2Session:
+class Pt2Session(ProgramSession):
     """A program of torch.export: one image tensor in, the detections out."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
@@ -45,18 +43,8 @@ class Pt2Session:
         extra = {METADATA: ""}
         with one_error(f"{path}: PyTorch cannot load it"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._module = torch.export.load(str(path), extra_files=extra).module().to(device)
-            config = json.loads(extra[METADATA] or "{}")
-        if not isinstance(config, dict):
-            raise UserError(f"{path}: its {METADATA} is no JSON object")
-        self.metadata = parse_metadata(config, str(path))
-        self.shape = free_unless_fixed(config.get("shape"), self.metadata.dynamic, str(path))
-        self._path, self._device = path, device
-
-    def __call__(self, images: Tensor) -> Tensor:
-        with one_error(f"{self._path}: PyTorch cannot run it"), torch.autocast(self._device.type, enabled=False):
-            found: Any = self._module(images.to(self._device))
-            return (found[0] if isinstance(found, tuple | list) else found).float()
+            module = torch.export.load(str(path), extra_files=extra).module().to(device)
+        super().__init__(path, device, module, extra, METADATA)
 
 
 def _check_content(path: Path) -> None:

@@ -81,3 +81,17 @@ def check_size(path: Path) -> None:
         raise UserError(f"no weights {str(path)!r}: there is no such file")
     if size > MAX_FILE_BYTES:
         raise UserError(f"{path}: has {size / 1e9:.1f} GB; at most {MAX_FILE_BYTES / 1e9:.1f} are read")
+
+
+def free_unless_fixed(shape: Any, dynamic: bool | None, where: str) -> Shape:
+    """The input's shape from metadata; None for what is free.
+
+    Raises:
+        UserError: the entry is no shape.
+    """
+    if dynamic or shape is None:
+        return (None, 3, None, None)
+    if not isinstance(shape, list | tuple) or len(shape) != 4 or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise UserError(f"{where}: its metadata gives the shape {str(shape)[:80]}; expected batch, channels, height, width")
+    b, c, h, w = shape
+    return (b, c, h, w)

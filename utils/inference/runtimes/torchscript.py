@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from utils.errors import UserError
-from utils.inference.runtimes.metadata import parse_metadata
-from utils.inference.runtimes.session import Shape, check_size, one_error
+from utils.inference.runtimes.program import ProgramSession
+from utils.inference.runtimes.session import check_size, one_error
 
 CONFIG = "config.txt"
 """The extra file with the metadata, as YOLOv5 names it."""
@@ -26,7 +23,7 @@ _FORBIDDEN = re.compile(
 )
 
 
-class TorchScriptSession:
+class TorchScriptSession(ProgramSession):
     """A TorchScript archive: one image tensor in, the detections out, the first of several outputs."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
@@ -35,32 +32,8 @@ class TorchScriptSession:
         extra = {CONFIG: ""}
         with one_error(f"{path}: PyTorch cannot load it"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.jit is deprecated as a whole
-            self._module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
-            config = json.loads(extra[CONFIG] or "{}")
-        if not isinstance(config, dict):
-            raise UserError(f"{path}: its {CONFIG} is no JSON object")
-        self.metadata = parse_metadata(config, str(path))
-        self.shape = free_unless_fixed(config.get("shape"), self.metadata.dynamic, str(path))
-        self._path, self._device = path, device
-
-    def __call__(self, images: Tensor) -> Tensor:
-        with one_error(f"{self._path}: PyTorch cannot run it"), torch.autocast(self._device.type, enabled=False):
-            found: Any = self._module(images.to(self._device))
-            return (found[0] if isinstance(found, tuple | list) else found).float()
-
-
-def free_unless_fixed(shape: Any, dynamic: bool | None, where: str) -> Shape:
-    """The input's shape from metadata; None for what is free.
-
-    Raises:
-        UserError: the entry is no shape.
-    """
-    if dynamic or shape is None:
-        return (None, 3, None, None)
-    if not isinstance(shape, list | tuple) or len(shape) != 4 or not all(isinstance(side, int) and side > 0 for side in shape):
-        raise UserError(f"{where}: its metadata gives the shape {str(shape)[:80]}; expected batch, channels, height, width")
-    b, c, h, w = shape
-    return (b, c, h, w)
+            module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
+        super().__init__(path, device, module, extra, CONFIG)
 
 
 def _check_code(path: Path) -> None:
