@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -25,21 +23,9 @@ from models.attention.seam import SEAM, MultiSEAM
 from models.attention.second_order import SOCA, covariance_root
 from models.attention.shuffle import ShuffleAttention
 from models.attention.spatial_group import SGE
+from tests.models.attention.written_out import opened
 
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        torch.manual_seed(0)
-        yield
-
-
-def opened(block: Any) -> Any:
-    """Random in place of zeros and ones; in evaluation and float64."""
-    for tensor in block.state_dict().values():
-        if tensor.is_floating_point() and (not tensor.any() or (tensor == 1).all()):
-            tensor.uniform_(0.5, 2)
-    return block.double().eval()
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def maps(channels: int, height: int = 5, width: int = 7) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,31 +17,13 @@ from models.attention.external import ExternalAttention
 from models.attention.global_context import C3GC, GCBlock
 from models.attention.s2 import S2Attention, shifted
 from models.attention.swin import C3Swin, C3SwinV2, SwinBlock, SwinV2Block
+from tests.models.attention.written_out import linear, opened
 
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        torch.manual_seed(0)
-        yield
-
-
-def opened(block: Any) -> Any:
-    """Random in place of zeros and ones; in evaluation and float64."""
-    for tensor in block.state_dict().values():
-        if tensor.is_floating_point() and (not tensor.any() or (tensor == 1).all()):
-            tensor.uniform_(0.5, 2)
-    return block.double().eval()
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def maps(channels: int, height: int = 3, width: int = 4) -> Tensor:
     return torch.randn(1, channels, height, width, dtype=torch.double)
-
-
-def linear(x: Tensor, conv: nn.Module) -> Tensor:
-    """A 1x1 convolution, written out."""
-    y = torch.einsum("dc,bchw->bdhw", conv.weight[:, :, 0, 0], x)
-    return y if conv.bias is None else y + conv.bias[:, None, None]
 
 
 def test_dual_attention_adds_positions_and_channels() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,29 +12,13 @@ from torch.nn import functional as F
 from models.attention.area import A2C2f, AreaAttentionBlock
 from models.attention.efficient import EMSA
 from models.attention.position_sensitive import C2PSA, PSABlock
+from tests.models.attention.written_out import linear, randomized
 
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        torch.manual_seed(0)
-        yield
-
-
-def opened(block: Any) -> Any:
-    """Random weights, also in place of zeros and ones; in evaluation and float64."""
-    for parameter in block.parameters():
-        parameter.normal_(std=0.5)
-    return block.double().eval()
-
-
-def linear(x: Tensor, conv: nn.Module) -> Tensor:
-    """A 1x1 convolution, written out."""
-    return torch.einsum("dc,bchw->bdhw", conv.weight[:, :, 0, 0], x) + conv.bias[:, None, None]
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def test_psa_block_has_keys_of_half_the_width() -> None:
-    block, x = opened(PSABlock(8, 2)), torch.randn(1, 8, 3, 4, dtype=torch.double)
+    block, x = randomized(PSABlock(8, 2)), torch.randn(1, 8, 3, 4, dtype=torch.double)
     q, k, v = block.attn.qkv(x).split([4, 4, 8], 1)
     out = torch.zeros_like(x)
     for head in range(2):
@@ -48,14 +31,14 @@ def test_psa_block_has_keys_of_half_the_width() -> None:
 
 
 def test_c2psa_lets_half_pass_by() -> None:
-    block, x = opened(C2PSA(6, 16, 2)), torch.randn(1, 6, 3, 4, dtype=torch.double)
+    block, x = randomized(C2PSA(6, 16, 2)), torch.randn(1, 6, 3, 4, dtype=torch.double)
     y = block.cv1(x)
     torch.testing.assert_close(block(x), block.cv2(torch.cat((y[:, :8], block.m[1](block.m[0](y[:, 8:]))), 1)))
 
 
 @pytest.mark.parametrize("height", [4, 5, 1])
 def test_area_attention_stays_in_its_strip(height: int) -> None:
-    block, x = opened(AreaAttentionBlock(8, 2, 2)), torch.randn(1, 8, height, 3, dtype=torch.double)
+    block, x = randomized(AreaAttentionBlock(8, 2, 2)), torch.randn(1, 8, height, 3, dtype=torch.double)
     q, k, v = block.attn.qkv(x).chunk(3, 1)
     out = torch.zeros_like(x)
     half = (height + 1) // 2
@@ -78,7 +61,7 @@ def test_a2c2f_joins_the_output_of_every_pair(width: int) -> None:
     block, x = A2C2f(12, width, 2, 1), torch.randn(1, 12, 3, 4, dtype=torch.double)
     assert (block.gamma is None) == (width == 16)
     assert width == 16 or (block.gamma == 0.01).all()
-    block = opened(block)
+    block = randomized(block)
     first = block.cv1(x)
     second = block.m[0][1](block.m[0][0](first))
     third = block.m[1][1](block.m[1][0](second))
@@ -87,7 +70,7 @@ def test_a2c2f_joins_the_output_of_every_pair(width: int) -> None:
 
 
 def test_emsa_mixes_heads_and_normalises_their_weights() -> None:
-    block, x = opened(EMSA(4, 2, 2)), torch.randn(1, 4, 4, 6, dtype=torch.double)
+    block, x = randomized(EMSA(4, 2, 2)), torch.randn(1, 4, 4, 6, dtype=torch.double)
 
     def normed(z: Tensor, norm: nn.Module) -> Tensor:
         z = (z - z.mean(1, keepdim=True)) / (z.var(1, keepdim=True, correction=0) + norm.eps).sqrt()

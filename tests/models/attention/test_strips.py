@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,21 +13,9 @@ from models.attention.large_kernel import LSK, LSKA
 from models.attention.prior import CPCA
 from models.attention.strip import CAA, ELA
 from models.attention.synergy import SCSA
+from tests.models.attention.written_out import opened
 
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        torch.manual_seed(0)
-        yield
-
-
-def opened(block: Any) -> Any:
-    """Random in place of zeros and ones; in evaluation and float64."""
-    for tensor in block.state_dict().values():
-        if tensor.is_floating_point() and (not tensor.any() or (tensor == 1).all()):
-            tensor.uniform_(0.5, 2)
-    return block.double().eval()
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def maps(channels: int, height: int = 9, width: int = 11) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,30 +16,13 @@ from models.attention.mobilevit import MobileViTAttention, MobileViTv2Attention
 from models.attention.outlook import OutlookAttention
 from models.attention.pyramid_split import PyramidSplitAttention
 from models.attention.routing import BiLevelRoutingAttention
+from tests.models.attention.written_out import linear, randomized
 
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        torch.manual_seed(0)
-        yield
-
-
-def opened(block: Any) -> Any:
-    """Random weights, also in place of zeros and ones; in evaluation and float64."""
-    for parameter in block.parameters():
-        parameter.normal_(std=0.5)
-    return block.double().eval()
-
-
-def linear(x: Tensor, conv: nn.Module) -> Tensor:
-    """A 1x1 convolution, written out."""
-    y = torch.einsum("dc,bchw->bdhw", conv.weight[:, :, 0, 0], x)
-    return y if conv.bias is None else y + conv.bias[:, None, None]
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def test_halo_attention_sees_its_block_and_the_halo() -> None:
-    block, x = opened(HaloAttention(4, 2, 3, 1)), torch.randn(1, 4, 5, 4, dtype=torch.double)
+    block, x = randomized(HaloAttention(4, 2, 3, 1)), torch.randn(1, 4, 5, 4, dtype=torch.double)
     q, k, v = (t[0] for t in linear(x, block.to_qkv).chunk(3, 1))
     out = torch.zeros(4, 5, 4, dtype=torch.double)
     for head in (slice(0, 2), slice(2, 4)):
@@ -56,7 +38,7 @@ def test_halo_attention_sees_its_block_and_the_halo() -> None:
 
 
 def test_outlook_attention_adds_up_overlapping_windows() -> None:
-    block, x = opened(OutlookAttention(4, 2)), torch.randn(1, 4, 3, 4, dtype=torch.double)
+    block, x = randomized(OutlookAttention(4, 2)), torch.randn(1, 4, 3, 4, dtype=torch.double)
     v, logits = linear(x, block.v)[0], linear(x, block.attn)[0].view(2, 9, 9, 3, 4)
     out = torch.zeros_like(v)
     places = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
@@ -81,7 +63,7 @@ def test_outlook_attention_starts_as_the_authors() -> None:
 
 
 def test_pyramid_split_attention_weighs_four_kernels() -> None:
-    block, x = opened(PyramidSplitAttention(16, 2, (1, 2, 4, 4))), torch.randn(2, 16, 6, 7, dtype=torch.double)
+    block, x = randomized(PyramidSplitAttention(16, 2, (1, 2, 4, 4))), torch.randn(2, 16, 6, 7, dtype=torch.double)
     maps = [F.conv2d(x, conv.weight, padding=k // 2, groups=g) for conv, k, g in zip(block.convs, (3, 5, 7, 9), (1, 2, 4, 4), strict=True)]
     first, last = block.se.fc[0], block.se.fc[2]
     gates = [(F.relu(m.mean((2, 3)) @ first.weight.T + first.bias) @ last.weight.T + last.bias).sigmoid().exp() for m in maps]
@@ -90,7 +72,7 @@ def test_pyramid_split_attention_weighs_four_kernels() -> None:
 
 
 def test_mobilevit_lets_equal_places_of_all_patches_attend() -> None:
-    block, x = opened(MobileViTAttention(6, 8, 1, 2, 2)), torch.randn(1, 6, 4, 6, dtype=torch.double)
+    block, x = randomized(MobileViTAttention(6, 8, 1, 2, 2)), torch.randn(1, 6, 4, 6, dtype=torch.double)
     layer, norm = block.layers
     y = block.local(x)
     out = torch.zeros_like(y)
@@ -106,7 +88,7 @@ def test_mobilevit_lets_equal_places_of_all_patches_attend() -> None:
 
 
 def test_mobilevit_v2_gates_by_one_context() -> None:
-    block, x = opened(MobileViTv2Attention(6, 1, 2)), torch.randn(1, 6, 4, 6, dtype=torch.double)
+    block, x = randomized(MobileViTv2Attention(6, 1, 2)), torch.randn(1, 6, 4, 6, dtype=torch.double)
     layer, norm = block.layers
     y = block.local(x)
 
@@ -129,7 +111,7 @@ def test_mobilevit_v2_gates_by_one_context() -> None:
 
 @pytest.mark.parametrize("kind", [MobileViTAttention, MobileViTv2Attention])
 def test_mobilevit_resizes_what_its_patches_do_not_divide(kind: Any) -> None:
-    block, x = opened(kind(8, depth=1, patch_size=4)), torch.randn(1, 8, 5, 9, dtype=torch.double)
+    block, x = randomized(kind(8, depth=1, patch_size=4)), torch.randn(1, 8, 5, 9, dtype=torch.double)
     seen: list[tuple[int, ...]] = []
     block.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
     assert block(x).shape == x.shape
@@ -137,7 +119,7 @@ def test_mobilevit_resizes_what_its_patches_do_not_divide(kind: Any) -> None:
 
 
 def test_bi_level_routing_attends_to_the_regions_most_alike() -> None:
-    block, x = opened(BiLevelRoutingAttention(4, 2, 2, 2, 3)), torch.randn(1, 4, 4, 6, dtype=torch.double)
+    block, x = randomized(BiLevelRoutingAttention(4, 2, 2, 2, 3)), torch.randn(1, 4, 4, 6, dtype=torch.double)
     q, k, v = linear(x, block.qkv).chunk(3, 1)
     regions = [(slice(2 * a, 2 * a + 2), slice(3 * b, 3 * b + 3)) for a in range(2) for b in range(2)]
     means = [[t[0][:, rows, columns].mean((1, 2)) for rows, columns in regions] for t in (q, k)]
@@ -166,7 +148,7 @@ def sampled(image: Tensor, y: float, x: float) -> Tensor:
 
 
 def test_deformable_attention_samples_where_its_queries_move_the_points() -> None:
-    block, x = opened(DeformableAttention(8, 2, 2, 2, 3, 2.0, 3)), torch.randn(1, 8, 4, 6, dtype=torch.double)
+    block, x = randomized(DeformableAttention(8, 2, 2, 2, 3, 2.0, 3)), torch.randn(1, 8, 4, 6, dtype=torch.double)
     q = linear(x, block.proj_q)[0]
     out = torch.zeros_like(q)
     parts, points, whole = (slice(0, 4), slice(4, 8)), [], torch.zeros(8, 6, dtype=torch.double)
