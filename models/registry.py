@@ -273,8 +273,9 @@ def untouched(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
 
 
 def levels(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:  # noqa: ARG001
-    """The first constructor argument is the widths of all inputs: detection heads."""
-    return LayerPlan((plain(row, inputs), *row.args), 0)
+    """The first constructor argument is the widths of all inputs, or of all outputs of the one input: detection heads."""
+    widths = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple) else plain(row, inputs)
+    return LayerPlan((widths, *row.args), 0)
 
 
 def pyramid(widths: Callable[..., Sequence[int]], *, scaled: bool = False) -> Rule:

@@ -5,6 +5,7 @@ from models.layers import (  # noqa: F401  importing them registers their module
     conv,
     cross_stage,
     csp,
+    deformable,
     dilated,
     downsample,
     elan,

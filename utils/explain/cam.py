@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -93,10 +93,14 @@ def _score(prediction: Tensor, chosen: Chosen) -> Tensor:
 def _outputs(model: Detector, rows: Sequence[int]) -> Iterator[list[Tensor]]:
     """Collect the outputs of rows, in order, of a call inside."""
     outputs: list[Tensor] = []
+
+    def collect(_: Any, __: Any, out: Any) -> None:
+        outputs.extend([out] if isinstance(out, Tensor) else out)
+
     with contextlib.ExitStack() as stack:
         for row in sorted(set(rows)):
             assert 0 <= row < len(model.model) - 1, f"the model has no row {row} below its head"
-            stack.callback(model.model[row].register_forward_hook(lambda _, __, out: outputs.append(out)).remove)
+            stack.callback(model.model[row].register_forward_hook(collect).remove)
         yield outputs
 
 
