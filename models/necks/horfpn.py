@@ -28,15 +28,7 @@ def level_widths(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
     return LayerPlan((widths, out, *row.args[1:]), (out,) * len(widths))
 
 
-def _with_extra(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
-    """As `level_widths`, with as many outputs as `num_outs` asks for."""
-    plan = level_widths(row, inputs, scale)
-    widths, out, *rest = plan.args
-    outputs = row.keywords.get("num_outs", rest[3] if len(rest) > 3 else None)
-    return dataclasses.replace(plan, out=(out,) * max(outputs if isinstance(outputs, int) else 0, len(widths)))
-
-
-@register(_with_extra, example=(16, False, 32, 17, 4), inputs=(8, 16, 32))
+@register(level_widths, example=(16,), inputs=(8, 16, 32))
 class HorFPN(nn.Module):
     """Feature pyramid (Lin et al., CVPR 2017) with gnConv of order 2 instead of 3x3 convolutions (arXiv:2207.14284, section 4.3).
 
