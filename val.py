@@ -183,7 +183,7 @@ def write_metrics(folder: Path, bench: ModelAndData, evaluation: Evaluation) -> 
         with optional_output():
             from utils.evaluation.charts import plot_confusion, plot_curves
 
-            plot_curves(folder, m.curves, bench.index.names, m.yolov5.map50)
+            plot_curves(folder, m)
             plot_confusion(folder / "confusion_matrix.png", m.confusion, names)
 
 

@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.evaluation.pr_curves import Curves
+from utils.evaluation.metrics import Metrics
 from utils.files.atomic import atomic_write
 from utils.images.drawing import colour
 from utils.log import printable
@@ -67,11 +67,12 @@ def plain(name: str) -> str:
 
 
 @own_settings()
-def plot_curves(folder: Path, curves: Curves, names: Mapping[int, str], map50: float) -> None:
+def plot_curves(folder: Path, metrics: Metrics) -> None:
     """Write PR_curve.png, F1_curve.png, P_curve.png and R_curve.png: a line per class when they are few, and the mean."""
-    at, labels = curves.confidence, {c: plain(names[c]) for c in curves.classes.tolist()}
-    with_ap = {c: f"{label} {ap:.3f}" for (c, label), ap in zip(labels.items(), curves.yolov5_ap[:, 0], strict=True)}
-    _curve(folder / "PR_curve.png", at, curves.envelope, with_ap, ("Recall", "Precision"), f"mAP50 {map50:.3f} (YOLOv5's AP)")
+    curves = metrics.curves
+    at, labels = curves.confidence, {c.index: plain(c.name) for c in metrics.per_class}
+    with_ap = {c.index: f"{plain(c.name)} {c.ap50:.3f}" for c in metrics.per_class}
+    _curve(folder / "PR_curve.png", at, curves.envelope, with_ap, ("Recall", "Precision"), f"mAP50 {metrics.ap50:.3f}")
     for file, values, title in (("F1", curves.f1, "F1"), ("P", curves.precision, "Precision"), ("R", curves.recall, "Recall")):
         mean = values.mean(0) if len(values) else np.zeros_like(at)
         best = curves.best if file == "F1" else int(mean.argmax())

@@ -52,5 +52,5 @@ def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
         from utils.evaluation.charts import plot_confusion, plot_curves, plot_results
 
         plot_results(folder / "results.csv")
-        plot_curves(folder, metrics.curves, names, metrics.yolov5.map50)
+        plot_curves(folder, metrics)
         plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from utils.config import ROOT
+from utils.data.index import GroundTruth
 from utils.data.loading.loader import Batch
 from utils.errors import UserError
 from utils.evaluation.batch_plots import grid, plot_batch
 from utils.evaluation.charts import plot_confusion, plot_curves, plot_labels, plot_results, plot_study, read_results
-from utils.evaluation.image_result import ImageResult
-from utils.evaluation.pr_curves import compute_curves
+from utils.evaluation.metrics import Evaluator
 from utils.images.drawing import colour
 from utils.images.letterbox import fit
 from utils.training.history import COLUMNS
@@ -82,9 +82,10 @@ def test_charts_of_any_names_and_of_nothing(tmp_path: Path) -> None:
     low = random.uniform(0, 100, (30, 2)).astype(np.float32)
     boxes, labels = np.concatenate((low, low + 20), 1), random.integers(0, 3, 30)
     rows = np.column_stack((boxes, np.linspace(0.9, 0.1, 30), labels)).astype(np.float32)
-    full = [ImageResult(rows, labels, boxes, np.full(30, 400.0), np.zeros(30, bool))]
-    for records in (full, []):
-        plot_curves(tmp_path, compute_curves(records, 3), NAMES, 0.5)
+    full, empty = Evaluator(NAMES), Evaluator(NAMES)
+    full.add(0, rows, GroundTruth(labels, boxes, np.full(30, 400.0), np.zeros(30, bool)))
+    for evaluator in (full, empty):
+        plot_curves(tmp_path, evaluator.compute())
         assert sorted(p.name for p in tmp_path.glob("*_curve.png")) == ["F1_curve.png", "PR_curve.png", "P_curve.png", "R_curve.png"]
     plot_confusion(tmp_path / "c.png", np.eye(4, dtype=np.int64), list(NAMES.values()))
     plot_confusion(tmp_path / "c.png", np.zeros((4, 4), np.int64), list(NAMES.values()))
