@@ -107,6 +107,48 @@ def test_everything_is_there_and_nothing_sticks_out(opened: Opened) -> None:
     assert "undefined" not in page.locator("main").inner_text()
 
 
+def test_heads_keep_their_words_and_bars_hide_what_lies_under_them(opened: Opened) -> None:
+    page = opened.page
+    breaks = """[...document.querySelectorAll('.focus-table thead th')].map(n => {
+        const range = document.createRange(), words = n.textContent.trim();
+        range.selectNodeContents(n);
+        return [words, range.getClientRects().length, words.split(/\\s+/).length];
+    }).filter(([, lines, words]) => lines > words)"""
+    assert page.evaluate(breaks) == []
+    for bar in (".bar", ".switch"):
+        assert re.fullmatch(r"rgb\(.*\)", page.evaluate(f"getComputedStyle(document.querySelector('{bar}')).backgroundColor"))  # no alpha
+    for anchor in page.locator("nav a").all():
+        anchor.click()
+        page.wait_for_function(
+            """(id) => { const top = document.querySelector(id + ' h2').getBoundingClientRect().top;
+            return top > document.querySelector('#switch').getBoundingClientRect().bottom - 1 && top < innerHeight; }""",
+            arg=anchor.get_attribute("href"),
+        )
+
+
+def axis_labels(page: Any, chart: str, anchor: str) -> list[float]:
+    """The numbers beside an axis: its texts are centred below the horizontal one, and end at the vertical one."""
+    texts = page.locator(f"{chart} text[text-anchor={anchor}]").all_text_contents()
+    return [float(t.replace("−", "-")) for t in texts if re.fullmatch(r"[−+]?[\d.]+", t)]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_axes_have_whole_epochs_and_nothing_below_zero(browser: Any, tmp_path: Path, epochs: int) -> None:
+    study = make_study(tmp_path, epochs=epochs, level=0.002)
+    (tmp_path / "report.html").write_text(html_page(study, build_report_data(study), make_gallery(study, 1)), encoding="utf-8")
+    window = Opened(browser, tmp_path / "report.html", WIDE)
+    page = window.page
+    for late in (False, True):
+        page.get_by_label("second half of the epochs only").set_checked(late)
+        across = axis_labels(page, "#chart", "middle")
+        assert across
+        assert all(x == int(x) for x in across)
+        assert "NaN" not in page.locator("#chart").inner_html()
+    for chart in ("#chart", "#pareto"):
+        assert min(axis_labels(page, chart, "middle") + axis_labels(page, chart, "end")) >= 0
+    window.close()
+
+
 def test_hostile_names_do_nothing(wide: Opened) -> None:
     assert HOSTILE in wide.names()
     assert wide.page.locator("img[src=x]").count() == 0
@@ -157,6 +199,17 @@ def test_filtering(opened: Opened) -> None:
     page.get_by_label("Find").fill("")
     page.locator("#only").select_option("")
     assert len(opened.names()) == 8
+
+
+def test_an_empty_search_says_so_and_ends_by_a_button(opened: Opened) -> None:
+    page = opened.page
+    page.get_by_label("Find").fill("swin")
+    assert opened.names() == []
+    assert page.locator("#grid .nothing td").inner_text().startswith("No variant has this name")
+    page.get_by_role("button", name="Show all variants").click()
+    assert len(opened.names()) == 8
+    assert page.get_by_label("Find").input_value() == ""
+    assert page.get_by_label("Find").evaluate("node => node === document.activeElement")
 
 
 def test_another_metric_changes_table_forest_and_charts(opened: Opened) -> None:

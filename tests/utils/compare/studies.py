@@ -28,14 +28,16 @@ WORDS = {"yolov5n-ca": "better", "yolov5n-bot": "worse", "yolov5n-cot": "no verd
 FRUITS = ("apple", "banana", "orange")
 
 
-def make_study(folder: Path, *, hostile: bool = True, seeds: int = 3, epochs: int = 30, names: tuple[str, ...] = FRUITS) -> Study:
+def make_study(
+    folder: Path, *, hostile: bool = True, seeds: int = 3, epochs: int = 30, names: tuple[str, ...] = FRUITS, level: float = 0.42
+) -> Study:
     """A study as `load_study` returns one; nothing of it was trained. Without `hostile`, only names that a person would choose."""
     rng = np.random.default_rng(0)
     names = (*names[:-1], HOSTILE) if hostile else names
     arms = {n: g for n, g in GAINS.items() if hostile or n not in (HOSTILE, LONG)}
     arms["yolov5n-ca-control"] = 0.0006
     variants = tuple(_variant(name, number) for number, name in enumerate(arms))
-    runs = tuple(_run(folder, rng, name, gain, seed, epochs, len(names)) for name, gain in arms.items() for seed in range(seeds))
+    runs = tuple(_run(folder, rng, name, gain, seed, epochs, len(names), level) for name, gain in arms.items() for seed in range(seeds))
     costs = {v.name: _cost(v, number) for number, v in enumerate(variants) if v.name != "yolov5n-hornet"}
     comparisons = {name: _comparison(rng, name, gain, runs, len(names)) for name, gain in arms.items() if name != "yolov5n"}
     return Study(folder=folder, plan=_plan(variants, seeds, epochs, names), runs=runs, costs=costs, comparisons=comparisons)
@@ -55,11 +57,11 @@ def _variant(name: str, number: int) -> Variant:
     )
 
 
-def _run(folder: Path, rng: np.random.Generator, name: str, gain: float, seed: int, epochs: int, nc: int) -> RunResult:
+def _run(folder: Path, rng: np.random.Generator, name: str, gain: float, seed: int, epochs: int, nc: int, level: float) -> RunResult:
     where = folder / "runs" / str(abs(hash(name)) if "/" in name else name) / f"seed{seed}"
     if name == "yolov5n-hornet":
         return RunResult(variant=name, seed=seed, state="failed", error="row 8 (Oops): no module of that name", folder=where)
-    level = 0.42 + gain + 0.006 * math.sin(7 * seed) + rng.normal(0, 0.0025)
+    level = level + gain + 0.006 * math.sin(7 * seed) + rng.normal(0, 0.0025)
     curve = tuple(_epoch(rng, level, e, epochs) for e in range(epochs))
     if name == "yolov5n-cot" and seed == 2:
         return RunResult(variant=name, seed=seed, state="missing", folder=where, curve=curve[:4])

@@ -45,9 +45,9 @@ function duration(seconds) {
   return whole < 60 ? `${whole} min` : `${Math.floor(whole / 60)} h ${String(whole % 60).padStart(2, "0")} min`;
 }
 
-/* Round steps for an axis from low to high, about `wanted` of them. */
-function ticks(low, high, wanted) {
-  const raw = (high - low) / Math.max(wanted, 1);
+/* Round steps of at least `least` for an axis from low to high, about `wanted` of them. */
+function ticks(low, high, wanted, least = 0) {
+  const raw = Math.max((high - low) / Math.max(wanted, 1), least);
   const power = 10 ** Math.floor(Math.log10(raw || 1));
   const step = [1, 2, 2.5, 5, 10].map((k) => k * power).find((s) => s >= raw) || power;
   const out = [];

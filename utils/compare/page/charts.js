@@ -33,9 +33,9 @@ function drawForest() {
       scale.values.map((t) => svg("text", { x: at(t / 100), y: 16, "text-anchor": "middle" }, sign((t > 1e-12 ? "+" : "") + t.toFixed(scale.digits))))), html("div", { class: "value" })));
 }
 
-/* An empty chart with axes; `x` and `y` map values to pixels. */
-function frame(width, height, xs, ys, titles, describe) {
-  const across = ticks(xs[0], xs[1], width / 85), upwards = ticks(ys[0], ys[1], 6);
+/* An empty chart with axes; `x` and `y` map values to pixels, `least` is the least step across. */
+function frame(width, height, xs, ys, titles, describe, least = 0) {
+  const across = ticks(xs[0], xs[1], width / 85, least), upwards = ticks(ys[0], ys[1], 6);
   const longest = Math.max(...upwards.values.map((t) => t.toFixed(upwards.digits).length), 2);
   const space = { left: 18 + 8 * longest, right: 14, top: 22, bottom: 40 };
   const x = (value) => space.left + (width - space.left - space.right) * (value - xs[0]) / (xs[1] - xs[0]);
@@ -47,11 +47,11 @@ function frame(width, height, xs, ys, titles, describe) {
     svg("text", { x: width - space.right, y: height - 5, "text-anchor": "end" }, titles[0]), svg("text", { x: 4, y: 13 }, titles[1]));
   return { picture, x, y };
 }
-/* The limits of an axis for these values, with a margin and a span of at least `minimum`. */
+/* The limits of an axis for these values, with a margin and a span of at least `minimum`; not below 0, where none of the figures drawn can be. */
 function spread(values, share, minimum = 0) {
   const low = Math.min(...values), high = Math.max(...values);
   const room = Math.max(share * (high - low), (minimum - (high - low)) / 2) || share * Math.abs(high) || 1;
-  return [low - room, high + room];
+  return [Math.max(low - room, 0), high + room];
 }
 
 const axes = [["parameters", "Parameters", "million parameters", 1e-6], ["gflops", "GFLOPs", "GFLOPs per image", 1], ["latency_ms", "Latency", "ms per image, median", 1]];
@@ -79,14 +79,14 @@ function drawPareto() {
     const width = Math.max(panel.clientWidth - 34, 250), height = Math.round(Math.min(0.8 * width, 360));
     const dots = data.variants.filter((v) => known(v.cost[key]) && known(score(v).mean)).map((v) => ({ v, c: factor * v.cost[key], m: 100 * score(v).mean, s: known(score(v).sd) ? 100 * score(v).sd : 0 }));
     if (!dots.length) { panel.append(html("p", { class: "small" }, "Not measured.")); return; }
-    const { picture, x, y } = frame(width, height, spread(dots.map((d) => d.c), 0.16), spread(dots.flatMap((d) => [d.m - d.s, d.m + d.s]), 0.12, 0.5), [unit, metricLabel()], `${metricLabel()} against ${title}: ${dots.length} variants`);
+    const { picture, x, y } = frame(width, height, spread(dots.map((d) => d.c), 0.16), spread(dots.flatMap((d) => [Math.max(d.m - d.s, 0), d.m + d.s]), 0.12, 0.5), [unit, metricLabel()], `${metricLabel()} against ${title}: ${dots.length} variants`);
     const front = dots.filter((d) => !dots.some((o) => o !== d && o.c <= d.c && o.m >= d.m && (o.c < d.c || o.m > d.m))).sort((a, b) => a.c - b.c);
     picture.append(svg("path", { class: "front", d: front.map((d, i) => `${i ? `H${x(d.c)}V` : `M${x(d.c)} `}${y(d.m)}`).join("") }));
     for (const d of dots) {
       const text = `${d.v.name}\n${metricLabel()} ${d.m.toFixed(2)} ± ${d.s.toFixed(2)}\n${title}: ${d.c.toPrecision(4)} ${unit.split(" ")[0]}${d.v.baseline ? "" : ` (${ratio(d.v, key)})`}`;
       const ink = { stroke: colour(d.v) };
       picture.append(svg("g", { class: "pick", tabindex: 0, role: "img", "aria-label": text.replaceAll("\n", ", "), on: tells(text) },
-        svg("line", { x1: x(d.c), x2: x(d.c), y1: y(d.m - d.s), y2: y(d.m + d.s), "stroke-width": 1.6, css: { ...ink, opacity: ".55" } }),
+        svg("line", { x1: x(d.c), x2: x(d.c), y1: y(Math.max(d.m - d.s, 0)), y2: y(d.m + d.s), "stroke-width": 1.6, css: { ...ink, opacity: ".55" } }),
         svg("circle", { class: "halo", cx: x(d.c), cy: y(d.m), r: 14, css: { fill: colour(d.v) } }),
         d.v.baseline ? svg("rect", { x: x(d.c) - 5.5, y: y(d.m) - 5.5, width: 11, height: 11, css: { fill: colour(d.v) } }) : svg("circle", { cx: x(d.c), cy: y(d.m), r: 6, css: { fill: colour(d.v) } })));
     }
@@ -109,8 +109,9 @@ function drawCurves() {
   const factor = series.points ? 100 : 1;
   const width = Math.max(host.clientWidth - 34, 260), height = Math.round(Math.min(Math.max(0.36 * width, 260), 430));
   const all = lines.flatMap((l) => [...l.low, ...l.high]).filter(known).map((z) => factor * z);
-  const most = Math.max(...lines.map((l) => l.epoch[l.epoch.length - 1]), 1);
-  const { picture, x, y } = frame(width, height, [Math.min(...lines.map((l) => l.epoch[0])), most], spread(all, 0.04), ["epoch", series.label], `${series.label} over the epochs of ${lines.length} variants`);
+  const most = Math.max(...lines.map((l) => l.epoch[l.epoch.length - 1]));
+  const first = Math.min(...lines.map((l) => l.epoch[0]));
+  const { picture, x, y } = frame(width, height, [first, Math.max(most, first + 1)], spread(all, 0.04), ["epoch", series.label], `${series.label} over the epochs of ${lines.length} variants`, 1);
   const path = (l, row) => l.epoch.map((e, i) => (known(row[i]) ? `${i && known(row[i - 1]) ? "L" : "M"}${x(e).toFixed(1)} ${y(factor * row[i]).toFixed(1)}` : "")).join("");
   for (const l of lines) {
     const there = l.epoch.map((e, i) => i).filter((i) => known(l.low[i]) && known(l.high[i]));

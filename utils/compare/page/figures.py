@@ -86,6 +86,12 @@ def _frame(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
     ax.tick_params(length=0)
 
 
+def _from_zero(ax: Axes) -> None:
+    """Show nothing below 0 on either axis: neither AP nor a cost is negative."""
+    ax.set_xlim(left=max(ax.get_xlim()[0], 0))
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], 0))
+
+
 def _write_message(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=_SOFT)
 
@@ -152,6 +158,7 @@ def pareto(data: ReportData) -> Figure:
             bar = ax.errorbar(c, m, yerr=spread, fmt=marker, color=colour(v), elinewidth=1.2, markersize=7)
             handles.setdefault(plain(v["name"]), bar)
         ax.margins(0.15)
+        _from_zero(ax)
     figure.axes[0].set_ylabel("AP, points (mean ± SD over seeds)")
     if handles:
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
@@ -177,6 +184,7 @@ def curves(data: ReportData) -> Figure:
             handles.setdefault(plain(v["name"]), line)
         if not ax.lines:
             _write_message(ax, "no learning curves available")
+        _from_zero(ax)
     if handles:
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
     return figure

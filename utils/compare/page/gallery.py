@@ -24,6 +24,7 @@ from utils.geometry import ceil_to_stride, iou
 from utils.images.drawing import draw_boxes
 from utils.images.reading import ImageError, read_image
 from utils.log import LOG, printable
+from utils.progress import Progress
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -60,16 +61,18 @@ def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
     pictures: list[dict[str, list[Picture]]] = [{} for _ in choices]
     energy: dict[str, CamEnergy] = {}
     uniform_share, notes = math.nan, []
-    for name in variants:  # one after another, so that only one model is in memory
-        try:
-            model = load_model(study.run(name, seed).folder / "weights" / "last.pt")
-            for choice, image, shown in zip(choices, images, pictures, strict=True):
-                shown[name] = list(_views(model, image, index.ground_truth(choice.image), index.names, side))
-            energy[name], uniform = _mean_energy(model, index, side, focus_images)
-            uniform_share = uniform if math.isnan(uniform_share) else uniform_share
-        except (UserError, RuntimeError) as error:  # RuntimeError: a block without gradients, or out of memory
-            partly = any(name in shown for shown in pictures)
-            notes.append(f"{name} {'is only partly' if partly else 'cannot be'} shown: {' '.join(str(error).split())[:300]}")
+    with Progress("report", len(variants)) as progress:
+        for done, name in enumerate(variants):  # one after another, so that only one model is in memory
+            progress.update(done, printable(name))
+            try:
+                model = load_model(study.run(name, seed).folder / "weights" / "last.pt")
+                for choice, image, shown in zip(choices, images, pictures, strict=True):
+                    shown[name] = list(_views(model, image, index.ground_truth(choice.image), index.names, side))
+                energy[name], uniform = _mean_energy(model, index, side, focus_images)
+                uniform_share = uniform if math.isnan(uniform_share) else uniform_share
+            except (UserError, RuntimeError) as error:  # RuntimeError: a block without gradients, or out of memory
+                partly = any(name in shown for shown in pictures)
+                notes.append(f"{name} {'is only partly' if partly else 'cannot be'} shown: {' '.join(str(error).split())[:300]}")
     scenes: list[GalleryScene] = []
     spent = 0
     for choice, image, shown in zip(choices, images, pictures, strict=True):

@@ -59,6 +59,10 @@ function drawTable() {
   const body = html("tbody", { role: "rowgroup" }, rows.map((v) => html("tr", { role: "row", class: v.baseline ? "baseline" : null, "data-variant": v.index },
     html("th", { scope: "row", role: "rowheader" }, html("i", { class: "dot", css: { "--c": colour(v) }, "aria-hidden": "true" }), v.name, v.subtitle ? html("small", {}, v.subtitle) : ""),
     drawn.slice(1).map((c) => html("td", { role: "cell", "data-label": label(c), class: `${c.key === "verdict" ? "verdict-cell" : ""} ${starts.has(c.key) ? "group" : ""}` }, c.cell(v))))));
+  if (!rows.length) {
+    body.append(html("tr", { role: "row", class: "nothing" }, html("td", { role: "cell", colspan: drawn.length }, "No variant has this name, change and verdict.",
+      html("button", { type: "button", class: "quiet", on: { click: () => { state.text = state.verdict = find("find").value = find("only").value = ""; drawTable(); find("find").focus(); } } }, "Show all variants"))));
+  }
   find("grid").replaceChildren(head, body);
   find("count").textContent = rows.length === data.variants.length ? `${rows.length} variants` : `${rows.length} of ${data.variants.length} variants`;
   if (focused) { const again = find("grid").querySelector(`[data-sort="${focused}"]`); if (again) again.focus(); }
