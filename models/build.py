@@ -20,7 +20,7 @@ import models.necks
 import models.yoloair  # noqa: F401  all register their modules
 from models.activations import is_activation, parse_activation
 from models.arguments import called, require_fit
-from models.gate import Gate
+from models.gate import Gate, Replacement
 from models.layers.conv import set_activation
 from models.registry import Entry, LayerPlan, Row, Scale, Width, lookup
 from models.size_limit import bounded
@@ -63,14 +63,18 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
             with row_errors(spec, row):
                 entry = lookup(row.name)
                 inputs = [widths[s] if s >= 0 else spec.ch for s in row.sources]
-                keywords = {key: _value(value, words) for key, value in row.keywords.items()}
-                resolved = dataclasses.replace(row, args=_value(row.args, words), keywords=keywords)
-                layer, width = _build_row(resolved, entry, inputs, scale, seed)
+                layer, width = _build_row(_resolved(row, words), entry, inputs, scale, seed)
                 if activation is not None:
                     set_activation(layer, activation)
             layers.append(layer)
             widths.append(width)
     return layers, widths
+
+
+def _resolved(row: Row, words: dict[str, Any]) -> Row:
+    keywords = {key: _value(value, words) for key, value in row.keywords.items()}
+    old = row.replaced and dataclasses.replace(_resolved(row.replaced, words), index=row.index, sources=row.sources)
+    return dataclasses.replace(row, args=_value(row.args, words), keywords=keywords, replaced=old)
 
 
 def _value(argument: Any, words: dict[str, Any]) -> Any:
@@ -98,7 +102,14 @@ def _build_row(row: Row, entry: Entry, inputs: list[Width], scale: Scale, seed: 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
         layer = _instantiate(row, entry, plan)
-    if row.gate:
+    if row.replaced is not None:
+        old, width = _build_row(row.replaced, lookup(row.replaced.name), inputs, scale, seed)
+        if width != plan.out or not isinstance(width, int):
+            raise UserError(
+                f"a gate needs a block of the width of {row.replaced.name}, which it replaces: {width}; this one gives {plan.out}"
+            )
+        layer = Replacement(old, layer, learned=row.gate == "learned")
+    elif row.gate:
         if plan.out != inputs[0] or len(inputs) != 1:
             raise UserError(f"a gate needs a block that keeps its input's width, {inputs[0]}; this one gives {plan.out}")
         layer = Gate(layer)

@@ -44,7 +44,9 @@ class Row:
         name: module name.
         args: the row's arguments as they stand in the YAML.
         origin: identity of the row, equal in a base model and its variants; an inserted or replacing row has its own.
-        gate: ``"zero"`` for a block behind a gate that starts closed, else ``""``.
+        gate: ``"zero"`` for a block behind a gate that starts closed, ``"learned"`` for one in the place of another whose gate is
+            learned, else ``""``.
+        replaced: the base's row that a gated row fades in for, without index and sources, which are this row's; else None.
         keywords: the arguments of a row that gives them as a mapping.
     """
 
@@ -56,6 +58,7 @@ class Row:
     origin: str
     gate: str = ""
     keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    replaced: Row | None = None
 
     def __str__(self) -> str:
         return f"row {self.index} ({self.name})"

@@ -125,11 +125,13 @@ def _rows(model: Detector, side: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _described(row: Row) -> tuple[str, ...]:
-    from models.spec.rows import relative, thaw
+    from models.spec.rows import joined, relative
 
     sources = [relative(s, row.index) for s in row.sources]
-    args = dict(row.keywords) or thaw(row.args)
+    args = joined(row.args, row.keywords)
     name = f"Gate({row.name})" if row.gate else row.name
+    if row.replaced:
+        name = f"Gate({row.replaced.name} -> {row.name})"
     return str(row.index), row.origin, str(sources[0] if len(sources) == 1 else sources), str(row.repeats), name, str(args)
 
 

@@ -16,7 +16,7 @@ from utils.errors import UserError, nearest
 
 _KEYS = {
     "after": {"after", "insert", "from", "gate"},
-    "replace": {"replace", "with", "from"},
+    "replace": {"replace", "with", "from", "gate"},
     "remove": {"remove"},
 }
 
@@ -48,7 +48,8 @@ def apply_edits(base: Sequence[Row], edits: object, where: str) -> tuple[Row, ..
     """Apply a list of edits to the rows of a base.
 
     An edit is one of ``{after: N, insert: [repeats, module, args], gate: zero}``, ``{replace: N, with: [repeats, module, args]}``,
-    ``{replace: N, from: [...]}`` and ``{remove: N}``; the first two take `from` too, as a key or in front of the repeats.
+    ``{replace: N, from: [...]}`` and ``{remove: N}``; the first two take `from` too, as a key or in front of the repeats. `gate` starts the
+    model as the base: with ``zero``, training fades a replacing block in and then removes the replaced one; with ``learned``, both stay.
 
     Raises:
         UserError: names the edit by its number, counted from 1, and the base row.
@@ -79,7 +80,7 @@ def _apply(slots: list[_Slot], base: Sequence[Row], edit: object, taken: set[str
     if slots[at].edited:
         raise UserError(f"{place}: another edit {slots[at].edited} this row already")
     if kind == "replace":
-        slots[at].head = _replacement(base[at], edit, taken, place)
+        slots[at].head = _replacement(base[at], len(base) - 1, edit, taken, place)
         slots[at].edited = "replaces"
     else:
         slots[at].head = None
@@ -88,9 +89,7 @@ def _apply(slots: list[_Slot], base: Sequence[Row], edit: object, taken: set[str
 
 def _insert(slots: list[_Slot], row: Row, edit: dict[str, Any], taken: set[str], place: str) -> None:
     at, slot = row.index, slots[row.index]
-    gate = edit.get("gate") or ""
-    if gate not in ("", "zero"):
-        raise UserError(f"{place}: gate: {gate!r} is unknown; the one kind there is 'zero'")
+    gate = _gate(edit, ("zero",), place)
     if at == len(slots) - 1:
         raise UserError(f"{place}: nothing can follow the last row")
     module, numbers = _module(edit, "insert", place)
@@ -101,16 +100,27 @@ def _insert(slots: list[_Slot], row: Row, edit: dict[str, Any], taken: set[str],
     slot.inserted.append(_Node(Row(at, (), repeats, name, args, origin, gate, keywords), sources))
 
 
-def _replacement(row: Row, edit: dict[str, Any], taken: set[str], place: str) -> _Node:
-    if "with" not in edit and "from" not in edit:
-        raise UserError(f"{place}: says neither 'with' what nor 'from' where")
+def _replacement(row: Row, last: int, edit: dict[str, Any], taken: set[str], place: str) -> _Node:
+    if "with" not in edit and ("from" not in edit or "gate" in edit):
+        raise UserError(f"{place}: says neither 'with' what nor 'from' where" if "from" not in edit else f"{place}: a gate needs 'with'")
     module, numbers = _module(edit, "with", place) if "with" in edit else (None, parse_from(edit["from"], place))
     sources: list[int | None] = [source(n, row.index, row.index, place) for n in numbers or []] or list(row.sources)
     if module is None:
         return _Node(row, sources)
     repeats, name, args, keywords = parse_module(module, place)
-    origin = _unique(f"{row.origin}={name}", taken)
-    return _Node(Row(row.index, (), repeats, name, args, origin, "", keywords), sources)
+    gate, origin = _gate(edit, ("zero", "learned"), place), _unique(f"{row.origin}={name}", taken)
+    if gate and (numbers or row.gate or row.index == last):
+        why = "it has a gate itself" if row.gate else "it is the head" if row.index == last else "'from' gives the new block other inputs"
+        raise UserError(f"{place}: gate: {gate} cannot fade this row out: {why}")
+    old = dataclasses.replace(row, index=0, sources=()) if gate else None
+    return _Node(Row(row.index, (), repeats, name, args, origin, gate, keywords, old), sources)
+
+
+def _gate(edit: dict[str, Any], kinds: tuple[str, ...], place: str) -> str:
+    gate = edit.get("gate") or ""
+    if gate not in ("", *kinds):
+        raise UserError(f"{place}: gate: {gate!r} is unknown; there is {' and '.join(kinds)}")
+    return str(gate)
 
 
 def _module(edit: dict[str, Any], key: str, place: str) -> tuple[list[Any], list[int] | None]:

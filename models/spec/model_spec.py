@@ -12,7 +12,7 @@ from models.registry import MAX_CHANNELS, Row, Scale
 from models.spec.anchors import Anchors, parse_anchors
 from models.spec.edits import apply_edits
 from models.spec.find_yaml import find_model, resize
-from models.spec.rows import freeze, parse_table, relative, thaw
+from models.spec.rows import freeze, joined, parse_module, parse_table, relative, thaw
 from utils.config import read_yaml
 from utils.errors import UserError, nearest
 
@@ -20,7 +20,7 @@ MAX_ROWS = 1000
 """YOLOv5x has 25; each takes a millisecond to build."""
 _SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
 # `inplace` and `yaml_file` occur in YOLOv5's files and checkpoints and are ignored.
-_KNOWN = (*_SETTINGS, "backbone", "head", "base", "edits", "identities", "gates", "inplace", "yaml_file")
+_KNOWN = (*_SETTINGS, "backbone", "head", "base", "edits", "identities", "gates", "replaced", "inplace", "yaml_file")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,7 @@ class ModelSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data from which `from_dict` makes an equal spec."""
         rows = [_plain_row(row) for row in self.rows]
+        replaced = [[*_plain_row(row.replaced)[1:], row.replaced.origin] if row.replaced else None for row in self.rows]
         return {
             "nc": self.nc,
             "depth_multiple": self.scale.depth,
@@ -106,7 +107,14 @@ class ModelSpec:
             "head": rows[-1:],
             "identities": [row.origin for row in self.rows],
             "gates": [row.gate for row in self.rows],
+            **({"replaced": replaced} if any(replaced) else {}),
         }
+
+    def finished(self) -> ModelSpec:
+        """What training leaves: blocks that fade in stand alone, without the ones they replace."""
+        fading = [row.replaced is not None and row.gate == "zero" for row in self.rows]
+        rows = [dataclasses.replace(row, gate="", replaced=None) if f else row for row, f in zip(self.rows, fading, strict=True)]
+        return dataclasses.replace(self, rows=tuple(rows))
 
 
 def base_of(path: str | Path) -> ModelSpec | None:
@@ -126,8 +134,7 @@ def base_of(path: str | Path) -> ModelSpec | None:
 def _plain_row(row: Row) -> list[Any]:
     sources = [relative(s, row.index) for s in row.sources]
     # `pretrained` is omitted: the checkpoint contains the weights, and the file may be gone when it is read.
-    keywords = {k: thaw(v) for k, v in row.keywords.items() if k != "pretrained"}
-    args: Any = keywords or thaw(row.args)
+    args = joined(row.args, {k: v for k, v in row.keywords.items() if k != "pretrained"})
     return [sources[0] if len(sources) == 1 else sources, row.repeats, row.name, args]
 
 
@@ -152,7 +159,7 @@ def _merge(content: dict[str, Any], where: str, folder: Path, visited: tuple[Pat
             raise UserError(f"{where}: unknown key {key!r}{nearest(key, _KNOWN)}")
     if "base" not in content:
         return {**content, "rows": _classic(content, where)}
-    for key in ("backbone", "head", "identities", "gates"):
+    for key in ("backbone", "head", "identities", "gates", "replaced"):
         if key in content:
             raise UserError(f"{where}: has both 'base' and {key!r}; a variant has 'base' and 'edits'")
     if not isinstance(content["base"], str):
@@ -177,8 +184,26 @@ def _classic(content: dict[str, Any], where: str) -> tuple[Row, ...]:
     if identities is not None:
         rows = tuple(dataclasses.replace(row, origin=origin) for row, origin in zip(rows, identities, strict=True))
     if gates is not None:
+        if unknown := [gate for gate in gates if gate not in ("", "zero", "learned")]:
+            raise UserError(f"{where}: gate {unknown[0]!r} is unknown; there is zero and learned")
         rows = tuple(dataclasses.replace(row, gate=gate) for row, gate in zip(rows, gates, strict=True))
+    if (replaced := content.get("replaced")) is not None:
+        if not isinstance(replaced, list) or len(replaced) != len(rows):
+            raise UserError(f"{where}: 'replaced' is a list of {len(rows)} entries, one per row")
+        rows = tuple(dataclasses.replace(row, replaced=_replaced(old, row, where)) for row, old in zip(rows, replaced, strict=True))
     return rows
+
+
+def _replaced(old: Any, row: Row, where: str) -> Row | None:
+    place = f"{where}: {row}"
+    if old is None:
+        return None
+    if not isinstance(old, list) or len(old) != 4 or not isinstance(old[3], str):
+        raise UserError(f"{place}: what it replaces has the form [repeats, module, args, identity], not {old!r}")
+    if not row.gate:
+        raise UserError(f"{place}: replaces {old[1]} gradually, but has no gate")
+    repeats, name, args, keywords = parse_module(old[:3], place)
+    return Row(0, (), repeats, name, args, old[3], keywords=keywords)
 
 
 def _integer(value: Any, key: str, where: str) -> int:

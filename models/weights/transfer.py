@@ -7,6 +7,7 @@ shape. State_dict keys alone are not used: ``model.9.conv.weight`` is another la
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class TransferReport:
         total: tensors of the weights.
         rows: a report for each row of the model.
         lost: tensors of the weights' rows that the model does not have.
+        keys: names of the tensors of the weights that were copied.
+        share: of the model's parameters, how many have the weights' values; 0 to 1.
         source: name of the weights' file.
     """
 
@@ -63,6 +66,8 @@ class TransferReport:
     total: int
     rows: tuple[RowReport, ...]
     lost: int
+    keys: frozenset[str]
+    share: float
     source: str
 
     @property
@@ -99,30 +104,50 @@ def transfer(model: Detector, weights: Weights, *, keep_anchors: bool = True) ->
         keep_anchors: use the anchors with which the weights were trained; otherwise the model keeps its own.
     """
     theirs, own = _by_row(weights.state), _by_row(model.state_dict())
-    sources = dict(_align(weights.spec.rows, model.spec.rows, theirs, own))
-    head, rows = model.spec.rows[-1].index, []
+    sources = dict(_align(*_before(weights.spec.rows, theirs), *_before(model.spec.rows, own)))
+    head, rows, keys = model.spec.rows[-1].index, [], set[str]()
+    parameters, copied = dict(model.named_parameters()), 0
     for row in model.spec.rows:
         source = sources.get(row.index)
         given = theirs.get(source.index, {}) if source else {}
-        taken, misfits = 0, []
+        taken, new, misfits = set[str](), 0, []
         for name, tensor in own.get(row.index, {}).items():
-            if name not in given:
-                continue
-            if row.index == head and name == "anchors" and not keep_anchors:
+            known = _given_name(name, tensor, given) if row.replaced else name
+            if known not in given:
+                new += 1
+            elif row.index == head and name == "anchors" and not keep_anchors:
                 misfits.append("the model's own anchors are kept")
-            elif tensor.shape != given[name].shape:
-                misfits.append(_reason(name, given[name], tensor, (weights.nc, model.nc) if row.index == head else (0, 0)))
+            elif tensor.shape != given[known].shape:
+                misfits.append(_reason(name, given[known], tensor, (weights.nc, model.nc) if row.index == head else (0, 0)))
             else:
-                tensor.copy_(given[name])
-                taken += 1
+                tensor.copy_(given[known])
+                taken.add(known)
+                copied += tensor.numel() * (f"model.{row.index}.{name}" in parameters)
                 if isinstance(model.head, Detect) and row.index == head and name == "anchors":
                     model.head.counted = False
-        new = len(own.get(row.index, {}).keys() - given.keys())
         replaced = f" for {source.name}" if source and source.name != row.name else ""
-        rows.append(RowReport(row.index, source.index if source else None, row.name + replaced, taken, new, tuple(misfits)))
+        rows.append(RowReport(row.index, source.index if source else None, row.name + replaced, len(taken), new, tuple(misfits)))
+        keys |= {f"model.{source.index}.{name}" for name in taken} if source else set()
     kept = {source.index for source in sources.values()}
     lost = sum(len(tensors) for index, tensors in theirs.items() if index not in kept)
-    return TransferReport(sum(row.transferred for row in rows), len(weights.state), tuple(rows), lost, weights.source.name)
+    share = copied / max(sum(p.numel() for p in parameters.values()), 1)
+    return TransferReport(len(keys), len(weights.state), tuple(rows), lost, frozenset(keys), share, weights.source.name)
+
+
+def _before(rows: Sequence[Row], tensors: Mapping[int, Tensors]) -> tuple[list[Row], dict[int, Tensors]]:
+    """Rows and tensors by row, with a block that fades in taken for the one that it replaces."""
+    seen = {row.index: row.replaced is not None for row in rows}
+    old = {
+        index: {name.removeprefix("old."): t for name, t in own.items() if name.startswith("old.")} if seen.get(index) else own
+        for index, own in tensors.items()
+    }
+    return [dataclasses.replace(row.replaced, index=row.index) if row.replaced else row for row in rows], old
+
+
+def _given_name(name: str, tensor: Tensor, given: Tensors) -> str:
+    """What a tensor of a block that fades in, or of the one it replaces, is called in the weights; the new block takes what fits it."""
+    part, _, rest = name.partition(".")
+    return name if name in given or (part == "new" and rest in given and given[rest].shape != tensor.shape) else rest
 
 
 def _by_row(state: Tensors) -> dict[int, dict[str, Tensor]]:
@@ -148,7 +173,7 @@ def _brief(reasons: Sequence[str]) -> str:
 
 
 def _align(
-    theirs: Sequence[Row], own: Sequence[Row], their_tensors: Mapping[int, Tensors], own_tensors: Mapping[int, Tensors]
+    theirs: Sequence[Row], their_tensors: Mapping[int, Tensors], own: Sequence[Row], own_tensors: Mapping[int, Tensors]
 ) -> list[tuple[int, Row]]:
     """Pairs of row indices of `own` with the matching row of `theirs`: the best alignment (Needleman and Wunsch, 1970)."""
     score = [[_score(a, b, their_tensors.get(a.index, {}), own_tensors.get(b.index, {})) for b in own] for a in theirs]

@@ -19,6 +19,7 @@ from utils.evaluation.evaluate import Evaluation
 from utils.log import LOG
 from utils.signals import StopRequest
 from utils.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+from utils.training.fade import without_replaced
 from utils.training.nonfinite import is_finite
 from utils.training.run_state import Run
 from utils.training.state import START, Position
@@ -175,8 +176,8 @@ def record_unsaved(run: Run, error: StorageError, epoch: int) -> None:
 
 
 def ema_only(payload: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint for inference: the EMA's weights as the model's, and nothing to resume from."""
-    return payload | {"model": payload["ema"], "ema": None, "resume": None}
+    """A checkpoint for inference: the EMA's weights as the model's, without replaced blocks, and nothing to resume from."""
+    return without_replaced(payload | {"model": payload["ema"], "ema": None, "resume": None})
 
 
 def strip_finished(folder: Path) -> None:

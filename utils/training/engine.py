@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from utils.data.loading.loader import Batch, Loader
 from utils.distributed import gradient_sync, sum_over_ranks
 from utils.images.tensors import to_float
+from utils.training.fade import set_fade
 from utils.training.freeze import train_mode
 from utils.training.losses.loss import Terms
 from utils.training.nonfinite import AccumulatedBatches, NonFiniteGuard, Verdict
@@ -47,6 +48,7 @@ def train_one_epoch(
         seed_step(state, epoch, number)
         setting = state.schedule.at(epoch * steps + number, epoch)
         apply_setting(state.optimizer, setting)
+        set_fade(state.gates, state.schedule.fade(epoch * steps + number))
         last = number + 1 == steps
         due = last or len(accumulated) + 1 >= setting.accumulate
         if not accumulated:

@@ -17,6 +17,7 @@ NOMINAL_BATCH = 64
 """Images per optimizer step, up to which smaller batches are accumulated."""
 
 _MIN_WARMUP = 100
+_FADE = 0.6  # of all steps
 _UNDECAYED = re.compile(
     r"(^|_)(pos|position|rel|relative|table|token|embed|embedding|gate|gamma|scale|ape)(_|$|s$)|^(height|width|complex_weight)$"
 )
@@ -107,6 +108,10 @@ class Schedule:
         done = epoch / self.epochs
         left = (1 + math.cos(math.pi * done)) / 2 if self.cosine else 1 - done
         return left * (1 - self.hyp.lrf) + self.hyp.lrf
+
+    def fade(self, step: int) -> float:
+        """How far a block that replaces another has faded in at batch `step`: linearly from 0 to 1, and 1 for the rest of the run."""
+        return min(step / max(int(_FADE * self.epochs * self.steps), 1), 1.0)
 
     def at(self, step: int, epoch: int) -> Setting:
         """Return the setting of batch `step`, counted from the start of the run, which lies in `epoch`."""

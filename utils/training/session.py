@@ -127,6 +127,10 @@ def _train(
             LOG.info("%s", report.summary())
         if not stopped and (random := untrained(run.state.frozen, report)):
             LOG.warning("--freeze: rows %s have new weights and are never trained: they stay random", ", ".join(map(str, random)))
+        if rows := [str(row) for row in model.spec.rows if row.replaced and row.gate == "zero"]:
+            LOG.info(
+                "%s fade in for the blocks they replace, which are removed at the end; the best epoch is one after that", ", ".join(rows)
+            )
         LOG.info("%s: training on %s, %s", run.folder, device, run.state.precision.dtype or torch.float32)
         if ranks.first:
             mark_folder(run.folder, config, os.environ)

@@ -16,6 +16,7 @@ from torch import nn
 
 from models import build_model
 from models.detector import Detector
+from models.gate import fading
 from models.heads.detect import Detect
 from models.spec.model_spec import ModelSpec
 from models.spec.rows import unread
@@ -166,6 +167,7 @@ def open_run(
     loader = _train_loader(config, hyp, splits, model, ranks)
     if config.sync_bn:
         model = _synchronised(model, device, ranks)
+    ema = ModelEMA(model)
     state = TrainState(
         model=model,
         layers=list(model.model),
@@ -173,7 +175,8 @@ def open_run(
         criterion=build_criterion(model, hyp, config.imgsz, label_smoothing=config.label_smoothing, ranks=ranks),
         optimizer=build_optimizer(model, config.optimizer, hyp, config.batch_size),
         schedule=Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr),
-        ema=ModelEMA(model),
+        ema=ema,
+        gates=[*fading(model), *fading(ema.module)],
         precision=precision,
         scaler=torch.amp.GradScaler(device.type, enabled=precision.scaled),
         seed=config.seed,

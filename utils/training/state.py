@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from models.gate import Replacement
 from utils.data.loading.loader import Batch
 from utils.distributed import SINGLE, Ranks
 from utils.training.amp import Precision
@@ -58,6 +59,7 @@ class TrainState:
         model: the detector itself.
         layers: its rows.
         wrapped: the model as a step calls it: compiled, in DistributedDataParallel, recomputing its activations, or as it is.
+        gates: of blocks that fade in, in the model and in the EMA; see `Schedule.fade`.
         recompute: whether it recomputes its activations in the backward pass.
     """
 
@@ -73,6 +75,7 @@ class TrainState:
     seed: int
     imgsz: int
     stride: int
+    gates: Sequence[Replacement] = ()
     frozen: frozenset[int] = frozenset()
     multi_scale: bool = False
     recompute: bool = False

@@ -20,6 +20,7 @@ from utils.training.artifacts import draw_results, draw_train_batch, write_table
 from utils.training.checkpointing import CheckpointScheduler, record_unsaved, save_epoch, write_pending
 from utils.training.early_stopping import fitness
 from utils.training.engine import train_one_epoch
+from utils.training.fade import has_faded
 from utils.training.history import History, row_values
 from utils.training.losses.criterion import build_criterion
 from utils.training.run_state import Run
@@ -55,7 +56,8 @@ def train_epochs(run: Run, scheduler: CheckpointScheduler, origin: Path | None =
             result = None if config.noval and not last else validate(run, scheduler)
             if result:
                 run.ap = [float(v) for v in result.metrics.ap_per_class] if result.metrics.instances else None
-                best = stopping.update(epoch, fitness(result.metrics.ap50, result.metrics.ap))
+                # until then the model is in part the one whose blocks are replaced
+                best = has_faded(run.state.gates) and stopping.update(epoch, fitness(result.metrics.ap50, result.metrics.ap))
             early = not last and result is not None and stopping.should_stop(epoch)
             saving = last or early or not config.nosave
             if history:

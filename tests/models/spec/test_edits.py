@@ -140,7 +140,7 @@ def test_gate() -> None:
         ({"after": 2, "insert": [1, "SE", []], "from": 5}, "'from' 5 is not before it"),
         ({"after": 2, "insert": [1, "SE", []], "from": "x"}, "'from' is a row number or a list of them"),
         ({"after": 2, "insert": [-1, 1, "SE", []], "from": 1}, "'from' is given twice"),
-        ({"replace": 2, "with": [1, "SE", []], "gate": "zero"}, "unknown key 'gate'"),
+        ({"replace": 2, "with": [1, "SE", []], "gate": "one"}, "gate: .one. is unknown; there is zero and learned"),
         ({"replace": 2}, "neither 'with' what nor 'from' where"),
         ({"remove": 4}, r"C3 of base row 5 reads row 4, which is removed and had several inputs"),
         ({"insret": 2}, "expected 'after: N, insert: ...', 'replace: N, with: ...' or 'remove: N'"),

@@ -187,3 +187,25 @@ def test_a_closed_gate_changes_nothing(shared: Path, fuse: bool) -> None:
     with torch.no_grad():
         plain = load_model(shared / "yolov5n.pt", fuse=fuse)(x)
         torch.testing.assert_close((gated.fuse() if fuse else gated)(x), plain, rtol=0, atol=0)
+
+
+def test_a_block_that_fades_in_keeps_the_weights_of_the_one_it_replaces(base: Weights) -> None:
+    model = variant({"replace": 6, "with": [9, "C3CoT", [512]], "gate": "zero"})
+    report = transfer(model, base)
+    assert report.transferred == report.total == 349
+    state = model.state_dict()
+    for name, tensor in base.state.items():
+        if name.startswith("model.6."):
+            assert torch.equal(state[name.replace("model.6.", "model.6.old.")], tensor)
+    # what fits is the new block's, too: C3CoT differs from C3 in the second convolution of the bottlenecks
+    assert torch.equal(state["model.6.new.cv1.conv.weight"], base.state["model.6.cv1.conv.weight"])
+    assert "model.6.m.0.cv1.conv.weight" in report.keys
+
+
+def test_the_share_of_the_parameters_that_were_transferred(base: Weights) -> None:
+    plain, other = build_model("yolov5n"), variant({"replace": 6, "with": [9, "C3CoT", [512]]})
+    assert transfer(plain, base).share == 1
+    report = transfer(other, base)
+    parameters = {name: p.numel() for name, p in other.named_parameters()}
+    assert report.share == pytest.approx(sum(n for name, n in parameters.items() if name in report.keys) / sum(parameters.values()))
+    assert base.state.keys() - report.keys == {name for name in base.state if name.startswith("model.6.m.") and ".cv2." in name}

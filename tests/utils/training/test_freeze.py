@@ -23,7 +23,7 @@ def test_wrong_rows(rows, message):
 
 def test_frozen_rows_with_new_weights_are_named():
     rows = (RowReport(0, 0, "Conv", 6, 0, ()), RowReport(1, None, "CBAM", 0, 3, ()), RowReport(2, 1, "C3", 4, 0, ("width 8 -> 16",)))
-    report = TransferReport(10, 12, rows, 0, "w.pt")
+    report = TransferReport(10, 12, rows, 0, frozenset(), 0.8, "w.pt")
     assert untrained({0, 1, 2}, report) == [1, 2]
     assert untrained({0}, report) == []
     assert untrained({1, 0}, None) == [0, 1], "without pretrained weights"
