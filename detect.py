@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from utils.inference.outputs import OutputOptions
     from utils.inference.predictor import Predictor
     from utils.inference.results import Results
+    from utils.inference.tracking import Tracks
 
 
 def main() -> None:
@@ -42,9 +43,10 @@ def main() -> None:
     place = cfg.source if "source" in given else str(ROOT / cfg.source)  # the pictures shipped with the repository
     source = open_source(place, vid_stride=cfg.vid_stride)
     try:
+        tracks = start_tracks(source, cfg.conf_thres) if cfg.track else None
         predictor = load_predictor(cfg)
         folder = new_run_folder(cfg.project, cfg.name, exist_ok=cfg.exist_ok)
-        report(source, folder, detect(source, predictor, folder, cfg))
+        report(source, folder, detect(source, predictor, folder, cfg, tracks))
     finally:
         source.close()
 
@@ -54,6 +56,20 @@ def has_display() -> bool:
     return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def start_tracks(source: Source, conf: float) -> Tracks:
+    """What tracks the objects of the source's videos or streams.
+
+    Raises:
+        UserError: there are separate images, or a package is missing.
+    """
+    from utils.inference.sources import Files, is_video
+    from utils.inference.tracking import Tracks
+
+    if image := next((file for file in source.files if not is_video(file)), None) if isinstance(source, Files) else None:
+        raise UserError(f"--track: {image} is a single image; give a video, a stream or a webcam to --source")
+    return Tracks(conf)
+
+
 def load_predictor(cfg: DetectConfig) -> Predictor:
     """Load the weights, several as an ensemble."""
     from models import load_model
@@ -61,6 +77,7 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
     from models.plugins import load_plugins
     from utils.device import select_device
     from utils.inference.predictor import Predictor
+    from utils.inference.tracking import LOW
 
     load_plugins(cfg.plugins)
     device = select_device(cfg.device)
@@ -69,7 +86,7 @@ def load_predictor(cfg: DetectConfig) -> Predictor:
     predictor = Predictor(
         model=model,
         imgsz=(cfg.imgsz[0], cfg.imgsz[-1]),
-        conf=cfg.conf_thres,
+        conf=min(cfg.conf_thres, LOW) if cfg.track else cfg.conf_thres,
         iou=cfg.iou_thres,
         nms=cfg.nms,
         classes=cfg.classes,
@@ -120,9 +137,10 @@ def names_from(data: str, names: dict[int, str]) -> dict[int, str]:
     return given
 
 
-def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig) -> Tally:
-    """Detect in every frame of the source and write the requested files; return the counts."""
+def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig, tracks: Tracks | None) -> Tally:
+    """Detect in every frame of the source, number what is tracked, and write the requested files; return the counts."""
     from utils.inference.outputs import Outputs
+    from utils.inference.results import count_by_class
     from utils.inference.tiles import TiledPredictor
 
     tally = Tally()
@@ -133,6 +151,8 @@ def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig
         try:
             for frame in source:
                 results = look(frame.image, frame.path)
+                if tracks:
+                    results = tracks.add(frame, results)
                 tally.add(frame, results)
                 drawn = None
                 if show or not cfg.nosave:
@@ -146,6 +166,7 @@ def detect(source: Source, predictor: Predictor, folder: Path, cfg: DetectConfig
             if not source.live:  # Ctrl-C is how a live source ends, and cuts short a file
                 raise
         tally.labels = outputs.labels
+        tally.tracks = {key: count_by_class(classes, predictor.model.names) for key, classes in tracks.found.items()} if tracks else {}
     return tally
 
 
@@ -188,6 +209,7 @@ def output_options(cfg: DetectConfig) -> OutputOptions:
         csv=cfg.save_csv,
         json=cfg.save_json,
         crops=cfg.save_crop,
+        tracks=cfg.track,
     )
 
 
@@ -198,6 +220,7 @@ class Tally:
         self.frames = self.labels = 0
         self.shape = (0, 0)
         self.ms: dict[str, float] = {}
+        self.tracks: dict[str, str] = {}
 
     def add(self, frame: Frame, results: Results) -> None:
         """Count and log a frame."""
@@ -220,6 +243,8 @@ def report(source: Source, folder: Path, tally: Tally) -> None:
     """
     if tally.frames:
         LOG.info(tally.speed())
+    for key, counts in tally.tracks.items():
+        LOG.info("%s: tracked %s", printable(key), counts)
     if tally.labels:
         LOG.info("%d label files saved to %s", tally.labels, folder / "labels")
     for note in source.notes:

@@ -41,6 +41,8 @@ class OutputOptions:
     csv: bool = False
     json: bool = False
     crops: bool = False
+    tracks: bool = False
+    """the CSV has columns for frame and track"""
 
 
 class Outputs:
@@ -51,7 +53,8 @@ class Outputs:
         self.folder, self.options = folder, options
         self.labels = 0
         self._videos: dict[str, _Recording] = {}
-        self._csv = _CsvFile(folder / "predictions.csv", ("Image Name", "Prediction", "Confidence")) if options.csv else None
+        header = ("Image Name", "Prediction", "Confidence", *(("Frame", "Track") if options.tracks else ()))
+        self._csv = _CsvFile(folder / "predictions.csv", header) if options.csv else None
         self._json = _JsonList(folder / "predictions.json") if options.json else None
 
     def add(self, frame: Frame, results: Results, drawn: NDArray[np.uint8] | None) -> None:
@@ -66,7 +69,7 @@ class Outputs:
             if self.options.txt:
                 self._add_labels(name, results)
             if self._csv:
-                self._csv.add((file_name, results.name(c), f"{s:.2f}") for c, s in zip(results.cls, results.conf, strict=True))
+                self._csv.add(_csv_rows(file_name, frame.number, results))
             if self._json:
                 image_id = int(name) if re.fullmatch(r"[0-9]{1,18}", name) else name
                 self._json.add(entry | {"file_name": file_name} for entry in results.to_coco(image_id))
@@ -197,6 +200,13 @@ class _JsonList:
     def close(self) -> None:
         self._file.write("\n]\n")
         self._file.close()
+
+
+def _csv_rows(file_name: str, number: int, results: Results) -> Iterator[tuple[str, ...]]:
+    """File, class, confidence; where objects are tracked also the frame's number, and the track's or nothing."""
+    for i, (cls, score) in enumerate(zip(results.cls.tolist(), results.conf, strict=True)):
+        track = () if results.ids is None else (str(number), str(results.ids[i]) if results.ids[i] > 0 else "")
+        yield file_name, results.name(cls), f"{score:.2f}", *track
 
 
 def _create(path: Path) -> IO[str]:

@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.log import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Image = NDArray[np.uint8]
 CROP_GAIN, CROP_PAD = 1.02, 10  # YOLOv5's: a crop is the box times 1.02 plus 10 pixels
@@ -42,6 +42,7 @@ class Results:
         xyxy: (n, 4) float32 boxes in pixels of `image`: left, top, right, bottom.
         conf: (n,) float32 confidences.
         cls: (n,) int64 class ids.
+        ids: (n,) int64 numbers of the tracks, from 1, and -1 where there is none; None where nothing is tracked.
         shape: (height, width) of the network's input, in pixels.
         speed: milliseconds of "pre-process", "inference" and "NMS".
     """
@@ -54,6 +55,7 @@ class Results:
     cls: NDArray[np.int64]
     shape: tuple[int, int] = (0, 0)
     speed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    ids: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """The number of boxes."""
@@ -90,20 +92,22 @@ class Results:
 
     def summary(self) -> str:
         """Counts by class, such as ``4 persons, 1 bus``, or ``(no detections)``."""
-        counts = sorted(Counter(self.cls.tolist()).items())
-        words = (f"{n} {_plural(printable(self.name(c))) if n > 1 else printable(self.name(c))}" for c, n in counts)
-        return ", ".join(words) or "(no detections)"
+        return count_by_class(self.cls.tolist(), self.names) or "(no detections)"
 
     def to_txt(self, *, conf: bool = False, corners: bool = False) -> str:
-        """YOLO labels ``class cx cy w h [conf]``, normalized to 0..1; with `corners`, ``class left top right bottom [conf]``."""
+        """YOLO labels ``class cx cy w h [conf] [track]``, normalized to 0..1; `corners` in place of centre and size."""
         lines = []
-        for cls, box, score in zip(self.cls, self.xyxyn if corners else self.xywhn, self.conf, strict=True):
+        for cls, box, score, track in zip(self.cls, self.xyxyn if corners else self.xywhn, self.conf, self._tracks(), strict=True):
             values = (*box, score) if conf else box
-            lines.append(" ".join([str(int(cls)), *(f"{v:g}" for v in values)]) + "\n")
+            lines.append(" ".join([str(int(cls)), *(f"{v:g}" for v in values), *([] if track is None else [str(track)])]) + "\n")
         return "".join(lines)
 
+    def _tracks(self) -> list[int] | list[None]:
+        """For each box its `ids`, or None."""
+        return [None] * len(self) if self.ids is None else self.ids.tolist()
+
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
-        """Entries of a COCO results file; `bbox` is left, top, width, height in pixels.
+        """Entries of a COCO results file; `bbox` is left, top, width, height in pixels, `track_id` is there where there is a track.
 
         Args:
             image_id: the image's id; by default the path's stem, as an integer where it is one.
@@ -111,9 +115,10 @@ class Results:
         if image_id is None:
             image_id = int(self.path.stem) if re.fullmatch(r"[0-9]{1,18}", self.path.stem) else self.path.stem
         entries = []
-        for cls, box, score in zip(self.cls.tolist(), self.xyxy.astype(float), self.conf.tolist(), strict=True):
+        for cls, box, score, track in zip(self.cls.tolist(), self.xyxy.astype(float), self.conf.tolist(), self._tracks(), strict=True):
             bbox = [round(float(v), 3) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
-            entries.append({"image_id": image_id, "category_id": cls, "bbox": bbox, "score": round(score, 5)})
+            tracked = {"track_id": track} if track is not None and track > 0 else {}
+            entries.append({"image_id": image_id, "category_id": cls, "bbox": bbox, "score": round(score, 5)} | tracked)
         return entries
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +138,8 @@ class Results:
         """
         names = np.array([self.name(c) for c in self.cls.tolist()], dtype=object).astype(str)
         build = _package("supervision").Detections
-        return build(xyxy=self.xyxy.copy(), confidence=self.conf.copy(), class_id=self.cls.copy(), data={"class_name": names})
+        arrays = {"xyxy": self.xyxy.copy(), "confidence": self.conf.copy(), "class_id": self.cls.copy(), "tracker_id": self.ids}
+        return build(**arrays, data={"class_name": names})
 
     def to_fiftyone(self) -> Any:
         """As ``fiftyone.Detections``, whose boxes are left, top, width, height in 0..1.
@@ -166,6 +172,8 @@ class Results:
             labels: write the class names.
             conf: write the confidences behind the names.
 
+        Where objects are tracked, the number of the track comes before the name, and the colour is the track's and not the class's.
+
         Returns:
             (H, W, 3) uint8 BGR.
         """
@@ -173,9 +181,11 @@ class Results:
 
         # the least confident first, so that the best boxes and labels lie on top
         order = np.argsort(self.conf, kind="stable")
-        names = [printable(self.name(int(c))) if labels else "" for c in self.cls[order]]
+        colours = self.cls if self.ids is None else np.where(self.ids > 0, self.ids, self.cls)
+        numbers = [f"#{track} " if track is not None and track > 0 else "" for track in self._tracks()]
+        names = [numbers[i] + printable(self.name(int(self.cls[i]))) if labels else "" for i in order]
         texts = [f"{name} {score:.2f}" for name, score in zip(names, self.conf[order], strict=True)] if labels and conf else names
-        return draw_boxes(self.image, self.xyxy[order], texts, self.cls[order], line_width=line_width)
+        return draw_boxes(self.image, self.xyxy[order], texts, colours[order], line_width=line_width)
 
     def save(self, path: str | Path, **drawing: Any) -> Path:
         """Write the drawn image to `path`; `drawing` goes to `plot`. The suffix selects the format.
@@ -188,6 +198,12 @@ class Results:
         path = Path(path)
         write_image(path, self.plot(**drawing))
         return path
+
+
+def count_by_class(classes: Iterable[int], names: Mapping[int, str]) -> str:
+    """How many there are of each class, such as ``4 persons, 1 bus``; empty where there are none."""
+    counts = ((n, printable(names.get(cls, str(cls)))) for cls, n in sorted(Counter(classes).items()))
+    return ", ".join(f"{n} {_plural(name) if n > 1 else name}" for n, name in counts)
 
 
 def _package(name: str) -> Any:
