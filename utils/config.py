@@ -252,13 +252,12 @@ class DetectConfig:
     """Flags of detect.py."""
 
     weights: tuple[str, ...] = option(("yolov5s.pt",), "one or more checkpoints; several are an ensemble", nargs="+", type=str)
-    source: str = option(
-        "data/images", "image, video, folder, glob, .txt list, .streams list, URL, webcam number, or 'screen [n] [l t w h]'"
-    )
+    source: str = option("data/images", "image, video, folder, glob, .txt or .streams list, URL, webcam number, 'screen [n] [l t w h]'")
     data: str = option("", "data YAML whose class names are used where the weights have none")
     imgsz: tuple[int, ...] = option((640,), "height and width in pixels, or one number for both", *IMGSZ, nargs="+", type=int)
     tile: int = option(0, "side in pixels of overlapping tiles to detect in besides the whole image, for small objects; 0 does without")
     overlap: float = option(0.2, "fraction of a tile that its neighbour covers too")
+    track: bool = option(False, "number the objects of a video or stream through its frames (ByteTrack)")
     conf_thres: float = option(0.25, "minimum confidence of a detection")
     iou_thres: float = option(0.45, "IoU above which NMS drops the weaker of two boxes")
     nms: str = option("hard", "suppression: hard, soft-linear, soft-gaussian, diou, cluster, matrix, merge, wbf", choices=SUPPRESSIONS)
