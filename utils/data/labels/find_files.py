@@ -146,12 +146,14 @@ def with_labels(images: Iterable[Path], labels: Path | None = None) -> Iterator[
 
 
 def _similar_label(folder: str, name: str, places: Iterable[str], listings: FolderListings) -> Path | None:
-    stem = os.path.splitext(name)[0]  # noqa: PTH122
+    """Return the label file that is called like the image's stem in another spelling, or like its whole name ("a.jpg.txt")."""
     for place in places:
-        for suffix in LABEL_SUFFIXES:
-            label = listings.find_stem(place, stem, (suffix,))
-            if label and listings.find_stem(folder, os.path.splitext(label)[0]) == name:  # noqa: PTH122
-                return Path(place, label)
+        for wanted, find in ((os.path.splitext(name)[0], listings.find_stem), (name, listings.find)):  # noqa: PTH122
+            for suffix in LABEL_SUFFIXES:
+                label = listings.find_stem(place, wanted, (suffix,))
+                stem = os.path.splitext(label)[0] if label else ""  # noqa: PTH122
+                if label and find(folder, stem) == name and (wanted != name or not listings.find_stem(folder, stem)):
+                    return Path(place, label)
     return None
 
 

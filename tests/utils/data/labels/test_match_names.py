@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.data.labels.find_files import entry_images, with_labels
+from utils.data.labels.find_files import entry_images, stray_labels, with_labels
 from utils.data.labels.match_names import FolderListings
 
 ACCENT = unicodedata.normalize("NFC", "café")
@@ -65,6 +65,17 @@ def test_label_files(tmp_path: Path) -> None:
 def test_a_label_file_belongs_to_the_image_that_is_called_so(tmp_path: Path) -> None:
     touch(tmp_path, "images/a b.jpg", "images/a%20b.jpg", "labels/a b.txt", "images/X.jpg", "images/x.jpg", "labels/x.txt")
     assert labels(tmp_path / "images") == {"a b.jpg": "a b.txt", "a%20b.jpg": None, "X.jpg": None, "x.jpg": "x.txt"}
+
+
+def test_label_files_that_are_called_like_the_whole_image(tmp_path: Path) -> None:
+    """ "a.jpg.txt" is the label of a.jpg, unless it is that of "a.jpg.png"; a label of the stem alone comes first."""
+    touch(tmp_path, "images/a.jpg", "images/a.png", "images/b.jpg", "images/b.jpg.png", "images/my photo.JPG", "images/c.jpg")
+    touch(tmp_path, "labels/a.jpg.txt", "labels/a.png.txt", "labels/b.jpg.txt", "labels/my%20photo.jpg.xml", "labels/c.jpg.txt")
+    touch(tmp_path, "labels/c.txt")
+    expected = {"a.jpg": "a.jpg.txt", "a.png": "a.png.txt", "b.jpg": None, "b.jpg.png": "b.jpg.txt", "my photo.JPG": "my%20photo.jpg.xml"}
+    assert labels(tmp_path / "images") == expected | {"c.jpg": "c.txt"}
+    listed = list(with_labels(entry_images(tmp_path / "images")[0]))
+    assert stray_labels(listed) == {str(tmp_path / "labels/c.jpg.txt")}
 
 
 def test_a_list_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
