@@ -3,29 +3,36 @@
     python -m utils.data.holdout DATA --share 0.2 --out datasets/mine
 
 For a dataset with training and test images only: choosing an epoch or a variant by its test score invalidates the test. Writes a data
-YAML and two lists of images; the dataset itself is not modified.
+YAML and, for each split, a list of its images or a COCO file; the dataset itself is not modified.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from utils.cli import option, parse, run
 from utils.errors import UserError
+from utils.files.atomic import write_text
 from utils.log import LOG, start_log
+
+if TYPE_CHECKING:
+    from utils.data.config import DataConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HoldoutConfig:
     """Flags of ``python -m utils.data.holdout``."""
 
-    data: str = option("", "dataset: a YAML or a folder of images and labels", positional=True)
-    out: str = option("datasets/holdout", "new folder for data.yaml, train.txt and val.txt")
+    data: str = option("", "dataset: a YAML, a COCO JSON, or a folder of images and labels", positional=True)
+    out: str = option("datasets/holdout", "new folder for data.yaml and the lists or COCO files of both splits")
     share: float = option(0.2, "fraction of the training images to hold out, between 0 and 1")
     seed: int = option(0, "random seed of the selection")
 
@@ -46,45 +53,94 @@ def held_out(paths: Sequence[Path], share: float, seed: int) -> frozenset[Path]:
 
 
 def write_holdout(config: HoldoutConfig) -> Path:
-    """Write the lists and the YAML, and return the YAML's path.
+    """Write the lists, or COCO files, and the YAML, and return the YAML's path.
 
     Raises:
-        UserError: no such dataset, one that cannot be written as lists of images, or an existing output folder.
+        UserError: no such dataset, one with a val split of its own, or an existing output folder.
     """
     from utils.data.config import load_data
     from utils.data.scan import load_index
 
     data = load_data(config.data, complete=False)
-    if "val" in data.splits and data.splits["val"] != data.entries("train"):
+    trained = data.entries("train")
+    if "val" in data.splits and data.splits["val"] != trained:
         raise UserError(f"{data.yaml}: already has a val split; there is no need to hold one out")
-    if data.partners or any(entry.suffix.lower() == ".json" for entry in data.entries("train")):
-        raise UserError(f"{data.yaml}: its label folder is given explicitly; holding out needs YOLO or VOC labels in the default places")
     paths = load_index(data, "train").paths
     if len(paths) < 2:
         raise UserError(f"{data.yaml}: {len(paths)} training image(s); at least two are needed")
     chosen, out = held_out(paths, config.share, config.seed), Path(config.out)
+    content: dict[str, Any] = {"train": [], "val": []}
     try:
         out.mkdir(parents=True)
-        for split, some in (("train", [p for p in paths if p not in chosen]), ("val", [p for p in paths if p in chosen])):
-            (out / f"{split}.txt").write_text("".join(f"{p.resolve()}\n" for p in some), encoding="utf-8", errors="surrogateescape")
-        tests = {"test": [str(p.resolve()) for p in data.splits["test"]]} if "test" in data.splits else {}
-        content = {"train": "train.txt", "val": "val.txt", **tests, "names": data.names}
-        (out / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    except FileExistsError as error:
-        raise UserError(f"--out {out}: already exists; name another folder, or remove it first") from error
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror or error})") from error
+        exists = isinstance(error, FileExistsError)
+        reason = "already exists; name another folder, or remove it first" if exists else f"cannot be created ({error.strerror})"
+        raise UserError(f"--out {out}: {reason}") from error
+    try:
+        for split, kept in (("train", frozenset(paths) - chosen), ("val", chosen)):
+            for number, entry in enumerate(trained):
+                write = _write_coco if entry.suffix.lower() == ".json" else _write_list
+                content[split].append(write(out / f"{split}{number or ''}", data, entry, kept))
+        if data.splits.get("test", trained) != trained:
+            content["test"] = [_entry(entry.resolve(), data.partners.get(entry)) for entry in data.splits["test"]]
+        content["names"] = data.names
+        if data.keypoints:
+            values = 2 if data.keypoints % 3 else 3
+            content["kpt_shape"] = [data.keypoints // values, values]
+        write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    except BaseException as error:
+        shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"--out {out}: cannot be written ({error.strerror or error})") from error
+        raise
     return out / "data.yaml"
+
+
+def _write_list(stem: Path, data: DataConfig, entry: Path, kept: Collection[Path]) -> str | dict[str, str]:
+    """Write those of an entry's images that are kept as a list, and return the entry for it."""
+    from utils.data.labels.find_files import entry_images
+
+    file = stem.with_suffix(".txt")
+    write_text(file, "".join(f"{path.resolve()}\n" for path in entry_images(entry)[0] if path in kept))
+    return _entry(Path(file.name), data.partners.get(entry))
+
+
+def _write_coco(stem: Path, data: DataConfig, entry: Path, kept: Collection[Path]) -> str | dict[str, str]:
+    """Write those of a COCO file's images that are kept, under their full paths, with their annotations, and return the entry for it."""
+    from utils.data.labels.coco import read_coco
+    from utils.data.labels.image_lists import read_source
+    from utils.data.sources import MAX_JSON_BYTES
+
+    coco = read_coco(entry, read_source(entry, MAX_JSON_BYTES), data.partners.get(entry), data.root)
+    images = [image for image in coco.images if image.path in kept]
+    content = {
+        "images": [{"id": i.image_id, "file_name": str(i.path.resolve()), "height": i.size[0], "width": i.size[1]} for i in images],
+        "annotations": [annotation | {"image_id": i.image_id} for i in images for annotation in i.annotations],
+        "categories": [{"id": key, "name": name} for key, name in coco.categories.items()],
+    }
+    file = stem.with_suffix(".json")
+    write_text(file, json.dumps(content))
+    return file.name
+
+
+def _entry(path: Path, partner: Path | None) -> str | dict[str, str]:
+    """Return an entry of a split in a data YAML."""
+    if partner is None:
+        return str(path)
+    labels, images = (path, partner.resolve()) if path.suffix.lower() == ".json" else (partner.resolve(), path)
+    return {"images": str(images), "annotations": str(labels)}
 
 
 def main() -> None:
     """Run the command line."""
     config, _ = parse(HoldoutConfig, description=__doc__ or "")
     start_log()
+    from utils.data.config import load_data
+    from utils.data.scan import load_index
+
     path = write_holdout(config)
-    LOG.info(
-        "%s: %d training and %d validation images", path, *(sum(1 for _ in path.with_name(f"{s}.txt").open()) for s in ("train", "val"))
-    )
+    data = load_data(path)
+    LOG.info("%s: %d training and %d validation images", path, *(len(load_index(data, split)) for split in ("train", "val")))
 
 
 if __name__ == "__main__":

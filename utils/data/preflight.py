@@ -73,7 +73,7 @@ def _problems(indices: Mapping[str, Index], must_measure: bool) -> Iterator[Prob
         if shared:
             which = f"all {shared}" if shared == len(index) else f"{shared} of {len(index)}"
             text = f"{which} images of '{split}' are trained on too, so what is measured is too good"
-            yield Problem("warning", "overlap", split, f"{text}; with YOLO and VOC labels, python -m utils.data.holdout holds some out")
+            yield Problem("warning", "overlap", split, f"{text}; python -m utils.data.holdout holds some out")
 
 
 def _resolved(index: Index) -> list[str]:

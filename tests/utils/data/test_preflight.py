@@ -127,7 +127,7 @@ def test_images_that_are_measured_and_trained_on(tmp_path: Path) -> None:
     assert problem.text.startswith("2 of 3 images of 'val' are trained on too")
     (tmp_path / "d.yaml").write_text("train: images/train\nval: images/train\nnames: [a]")
     (problem,) = found(load_data(tmp_path / "d.yaml"))
-    assert problem.text.startswith("all 2 images of 'val' are trained on too, so what is measured is too good; with YOLO")
+    assert problem.text.startswith("all 2 images of 'val' are trained on too, so what is measured is too good; python -m ")
 
 
 def test_images_without_the_suffix_of_one(tmp_path: Path) -> None:
