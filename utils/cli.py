@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from utils.device import share_processors
 from utils.errors import StopError, UserError, nearest
 from utils.foreign_flags import IGNORED, REFUSED, without_ignored
 from utils.log import LOG, escaped
@@ -137,6 +138,7 @@ def run(main: Callable[[], object]) -> NoReturn:
 
     The status is 0 for success, and after one message on stderr 2 for a `UserError`, 75 (retry later) for a `StopError`, 130 for Ctrl-C.
     """
+    share_processors()
     try:
         main()
     except UserError as error:

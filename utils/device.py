@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 1 << 25  # what glibc accepts
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def select_device(text: str = "", *, local_rank: int = -1) -> torch.device:
@@ -45,8 +47,32 @@ def select_device(text: str = "", *, local_rank: int = -1) -> torch.device:
 
 
 def cpu_count() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: those of its affinity, at most as many as a container's CPU quota pays for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(math.ceil(min(cores, _cpu_quota(_CGROUPS))), 1)
+
+
+def _cpu_quota(root: Path) -> float:
+    """Seconds of processor time per second that the control groups mounted at `root` allow, by version 2 or 1; infinite without a limit."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # none, or "max"
+        return math.inf
+
+
+def share_processors() -> None:
+    """Settings for OpenMP, which it reads when torch is imported, unless the user has made them.
+
+    As many threads as `cpu_count`, where torch would start one for each core of the host; and threads that sleep while they wait for each
+    other: by default they spin, and beside another busy process each then waits for a thread that cannot run because it spins.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if _cpu_quota(_CGROUPS) < math.inf:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cpu_count()))
 
 
 def cpu_has_bf16() -> bool:
