@@ -15,6 +15,7 @@ from models.attention.position import AbsolutePosition, RelativePosition, pair
 from models.layers.conv import Conv, batch_norm
 from models.layers.csp import C3
 from models.layers.norm import factor_and_shift
+from models.layers.residual import init_resnet_weights
 from models.layers.transformer import attention_weights
 from models.registry import LayerPlan, Row, Scale, Width, only, project, register, stack
 
@@ -35,7 +36,8 @@ def _own_width(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
 class MHSA(nn.Module):
     """Multi-head self-attention over all positions of a map (arXiv:2101.11605, figure 4).
 
-    Projections have no bias and there is no output projection, as in the paper. The position logits use the scaled query.
+    Projections have no bias and there is no output projection, as in the paper. The position logits use the scaled query. Projections
+    start as N(0, 0.01), as the authors', position tables as N(0, 1 / d).
 
     Args:
         channels: width C of the input.
@@ -70,6 +72,7 @@ class MHSA(nn.Module):
         self.heads = heads
         self.dim_head = channels // heads if dim_head is None else dim_head
         self.to_qkv = nn.Conv2d(channels, 3 * heads * self.dim_head, 1, bias=False)
+        nn.init.normal_(self.to_qkv.weight, std=0.01)
         self.pos_emb: nn.Module | None = None
         if position == "relative":
             self.pos_emb = RelativePosition(fmap_size, self.dim_head)
@@ -115,9 +118,19 @@ class MHSA(nn.Module):
         self.to_qkv.bias = nn.Parameter(torch.cat((shift.new_zeros(2 * width), shift)))
 
 
+def init_bot_weights(network: nn.Module) -> None:
+    """Kaiming-normal convolutions (fan in), and the projections of attention as `MHSA` has them, as in the authors' code."""
+    init_resnet_weights(network, "fan_in")
+    for module in network.modules():
+        if isinstance(module, MHSA):
+            nn.init.normal_(module.to_qkv.weight, std=0.01)
+
+
 @register(project, example=(32, (6, 8), 4, False, 2, 8))
 class BottleneckTransformer(nn.Module):
     """Bottleneck block whose 3x3 convolution is self-attention (arXiv:2101.11605, section 3, figure 3).
+
+    Convolutions start Kaiming-normal (fan in), the last norm at zero, as the authors'.
 
     Args:
         channels: width of the input.
@@ -164,6 +177,7 @@ class BottleneckTransformer(nn.Module):
             nn.Conv2d(width, dim_out, 1, bias=False),
             nn.BatchNorm2d(dim_out),
         )
+        init_bot_weights(self)
         last = self.net[-1]
         assert isinstance(last, nn.BatchNorm2d)
         nn.init.zeros_(last.weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from models.arguments import positive
 from models.attention.tokens import DropPath, Mlp
 from models.layers.csp import C3
+from models.layers.residual import init_transformer_weights
 from models.layers.transformer import attention_weights
 from models.registry import preserve, register, stack
 
@@ -102,7 +105,10 @@ class _CrossPatchAttention(nn.Module):
 
 
 class _Block(nn.Module):
-    """Pre-norm transformer block over a map; the input of the attention is padded to whole patches, its output cropped."""
+    """Pre-norm transformer block over a map; the input of the attention is padded to whole patches, its output cropped.
+
+    Linear layers and bias tables start as truncated normal of 0.02, biases at zero, as the authors'.
+    """
 
     def __init__(self, channels: int, attention: _InnerPatchAttention | _CrossPatchAttention, patch_size: int, drop_path: float) -> None:
         super().__init__()
@@ -112,6 +118,7 @@ class _Block(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = Mlp(channels)
         self.drop_path = DropPath(drop_path)
+        init_transformer_weights(self, (nn.Linear,))
 
     def attention(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
         """Attention weights of each pixel, or its patch, for the query in row and column `at`, or the mean over all: (B, maps, H, W)."""
@@ -181,18 +188,28 @@ class CAB(nn.Module):
         heads: heads of the inner-patch blocks, as in `IPSA`.
         patch_size: side P of the patches in pixels.
         depth: number of such triples.
-        drop_path: stochastic depth.
+        drop_path: stochastic depth, or that of each triple.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W), any H, W >= 1
     """
 
-    def __init__(self, channels: int, heads: int | None = None, patch_size: int = 7, depth: int = 1, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int | None = None,
+        patch_size: int = 7,
+        depth: int = 1,
+        drop_path: float | Sequence[float] = 0.0,
+    ) -> None:
         super().__init__()
         positive(self, depth=depth)
-        self.pre_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, drop_path) for _ in range(depth))
-        self.cpsa_blocks = nn.ModuleList(CPSA(channels, patch_size, drop_path) for _ in range(depth))
-        self.post_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, drop_path) for _ in range(depth))
+        rates = [drop_path] * depth if isinstance(drop_path, int | float) else drop_path
+        if len(rates) != depth:
+            raise ValueError(f"CAB: {len(rates)} rates of drop_path for a depth of {depth}")
+        self.pre_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, rate) for rate in rates)
+        self.cpsa_blocks = nn.ModuleList(CPSA(channels, patch_size, rate) for rate in rates)
+        self.post_ipsa_blocks = nn.ModuleList(IPSA(channels, heads, patch_size, rate) for rate in rates)
 
     def forward(self, x: Tensor) -> Tensor:
         for first, cross, last in zip(self.pre_ipsa_blocks, self.cpsa_blocks, self.post_ipsa_blocks, strict=True):

@@ -13,7 +13,7 @@ from models.arguments import multiple, odd
 from models.layers.conv import Conv, fold_members
 from models.layers.csp import C3
 from models.layers.norm import GroupNorm, PooledBatchNorm, Shift, factor_and_shift
-from models.layers.residual import ResidualBottleneck
+from models.layers.residual import ResidualBottleneck, init_resnet_weights
 from models.registry import preserve, project, register, stack
 
 
@@ -120,6 +120,7 @@ class CoT(nn.Module):
         self.se = nn.Sequential(
             nn.Conv2d(channels, attention, 1), PooledBatchNorm(attention), nn.ReLU(inplace=True), nn.Conv2d(attention, 2 * channels, 1)
         )
+        init_resnet_weights(self)
 
     def joined(self, x: Tensor, keys: Tensor) -> Tensor:
         """Concatenate query and keys: (B, C, H, W), (B, C, H, W) -> (B, 2C, H, W)."""
@@ -192,7 +193,8 @@ class CoXt(CoT):
 class CoTBottleneck(ResidualBottleneck):
     """ResNet's bottleneck whose 3x3 is a `CoT` block (arXiv:2107.12292, table 1), the block of CoTNet.
 
-    It has neither norm nor activation after the CoT block; stride 2 is an average pool before it.
+    It has neither norm nor activation after the CoT block; stride 2 is an average pool before it. Convolutions start Kaiming-normal (fan
+    out), the last norm at zero, as in CoTNet.
 
     Args:
         channels: width of the input.
@@ -214,6 +216,7 @@ class CoTBottleneck(ResidualBottleneck):
         if width is None:
             width = out // 4 * 3 // 4 * 2 if grouped else out // 4
         super().__init__(channels, width, out, stride, CoXt(width) if grouped else CoT(width))
+        init_resnet_weights(self)
         self.stride = stride
 
     def before(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from models.arguments import positive
 from models.attention.tokens import DropPath
 from models.layers.csp import C3
 from models.layers.norm import ChannelNorm
+from models.layers.residual import init_transformer_weights
 from models.registry import preserve, register, stack
 
 
@@ -40,7 +41,7 @@ class GlobalLocalFilter(nn.Module):
         # With an odd width the global half has one channel more.
         self.local = channels // 2
         self.dw = nn.Conv2d(self.local, self.local, 3, padding=1, groups=max(self.local, 1), bias=False)
-        self.complex_weight = nn.Parameter(torch.randn(channels - self.local, h, w, 2) * 0.02)
+        self.complex_weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(channels - self.local, h, w, 2), std=0.02))
         self.pre_norm = ChannelNorm(channels)
         self.post_norm = ChannelNorm(channels)
 
@@ -70,6 +71,9 @@ class GnConv(nn.Module):
     """Recursive gated convolution of order n (arXiv:2207.14284, eq. 3.2-3.4).
 
     n - 1 gated steps whose widths double give interactions of order n at the cost of about one convolution.
+
+    Alone its weights start as PyTorch's, as in the authors' file: with HorNet's truncated normal of 0.02 and no norm or residual around it,
+    the output for an input of deviation 1 would have one of 1e-10. `HorBlock` and `HorFPN` start as the authors' networks.
 
     Args:
         channels: width C of input and output.
@@ -118,6 +122,8 @@ class GnConv(nn.Module):
 class HorBlock(nn.Module):
     """HorNet block: gnConv and an MLP, each with LayerNorm, layer scale and a residual (arXiv:2207.14284, section 3.3).
 
+    Weights start as truncated normal of deviation 0.02, biases at zero, as in HorNet.
+
     Args:
         channels: width C of input and output.
         order, s, gf, h, w: as in `GnConv`.
@@ -151,6 +157,7 @@ class HorBlock(nn.Module):
         if layer_scale > 0:
             self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale))
             self.gamma2 = nn.Parameter(torch.full((channels,), layer_scale))
+        init_transformer_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.gnconv(self.norm1(x))
@@ -177,13 +184,13 @@ class C3Hor(C3):
         c1, c2, n, e: as in `C3`.
         shortcut: has no effect; the block has its own residuals.
         order: of the gnConv; None depends on the inner width: 2 up to 31, 3 up to 63, 4 up to 127, then 5.
-        s, gf, h, w: as in `HorBlock`.
+        s, gf, h, w, drop_path: as in `HorBlock`.
 
     Shape:
         (B, c1, H, W) -> (B, c2, H, W), any H, W >= 1
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         c1: int,
         c2: int,
@@ -195,8 +202,9 @@ class C3Hor(C3):
         h: int = 14,
         w: int = 8,
         e: float = 0.5,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__(c1, c2, 0, e=e)
         inner = int(c2 * e)
         order = order_of(inner) if order is None else order
-        self.m = nn.Sequential(*(HorBlock(inner, order, s, gf, h, w) for _ in range(n)))
+        self.m = nn.Sequential(*(HorBlock(inner, order, s, gf, h, w, drop_path=drop_path) for _ in range(n)))

@@ -1,4 +1,4 @@
-"""Stochastic depth and the transformer MLP."""
+"""Stochastic depth, its rates over a network, and the transformer MLP."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ class DropPath(nn.Module):
         keep = 1 - self.probability
         mask = torch.empty(x.shape[0], *[1] * (x.dim() - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
         return x * mask / keep
+
+
+def rising(last: float, blocks: int) -> list[float]:
+    """Rates of stochastic depth that grow linearly from 0 at a network's first block to `last` at its last, (blocks,)."""
+    return [last * i / max(blocks - 1, 1) for i in range(blocks)]
 
 
 class Mlp(nn.Module):

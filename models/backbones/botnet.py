@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention.bot import MHSA
+from models.attention.bot import MHSA, init_bot_weights
 from models.attention.position import pair
 from models.backbones.pretrained import load_pretrained
 from models.backbones.resnet import ResidualPyramid, published_widths, residual_widths
 from models.layers.conv import fold_members
-from models.layers.residual import ResidualBottleneck, init_resnet_weights
+from models.layers.residual import ResidualBottleneck
 from models.registry import pyramid, register
 
 Side = tuple[int, int] | int
@@ -67,6 +67,7 @@ class BoTNet(ResidualPyramid):
         depths: blocks per stage.
         fmap_size: native map of the first attention; the default is that of 640 pixels.
         pretrained: a checkpoint.
+        drop_path: stochastic depth of the last block, growing linearly from 0.
 
     Shape:
         (B, channels, H, W) -> four maps of strides 4, 8, 16, 32 and widths 256, 512, 1024, 2048 at stem 64
@@ -79,6 +80,7 @@ class BoTNet(ResidualPyramid):
         depths: Sequence[int] = (3, 4, 6, 3),
         fmap_size: Side = (40, 40),
         pretrained: str | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         height, side = pair(fmap_size)
         half = ((height + 1) // 2, (side + 1) // 2)
@@ -88,28 +90,25 @@ class BoTNet(ResidualPyramid):
             middle = _Attention(inner, stride, fmap_size if stride == 2 else half) if stage == 4 else _Convolution(inner, stride)
             return ResidualBottleneck(width, inner, out, stride, middle)
 
-        super().__init__(channels, depths, block, stem)
-        init_resnet_weights(self)
-        for module in self.modules():
-            if isinstance(module, MHSA):
-                nn.init.normal_(module.to_qkv.weight, std=0.01)  # as the authors
+        super().__init__(channels, depths, block, stem, drop_path=drop_path)
+        init_bot_weights(self)
         if pretrained:
             load_pretrained(self, pretrained, unused=("fc.",))
 
 
 @register(pyramid(published_widths), inputs=(3,))
-def botnet50(channels: int = 3, fmap_size: Side = (40, 40), pretrained: str | None = None) -> BoTNet:
+def botnet50(channels: int = 3, fmap_size: Side = (40, 40), pretrained: str | None = None, drop_path: float = 0.0) -> BoTNet:
     """BoTNet-50."""
-    return BoTNet(channels, fmap_size=fmap_size, pretrained=pretrained)
+    return BoTNet(channels, fmap_size=fmap_size, pretrained=pretrained, drop_path=drop_path)
 
 
 @register(pyramid(published_widths), inputs=(3,))
-def botnet101(channels: int = 3, fmap_size: Side = (40, 40), pretrained: str | None = None) -> BoTNet:
+def botnet101(channels: int = 3, fmap_size: Side = (40, 40), pretrained: str | None = None, drop_path: float = 0.0) -> BoTNet:
     """BoTNet-101."""
-    return BoTNet(channels, depths=(3, 4, 23, 3), fmap_size=fmap_size, pretrained=pretrained)
+    return BoTNet(channels, depths=(3, 4, 23, 3), fmap_size=fmap_size, pretrained=pretrained, drop_path=drop_path)
 
 
 @register(pyramid(published_widths), inputs=(3,))
-def botnet152(channels: int = 3, fmap_size: Side = (40, 40), pretrained: str | None = None) -> BoTNet:
+def botnet152(channels: int = 3, fmap_size: Side = (40, 40), pretrained: str | None = None, drop_path: float = 0.0) -> BoTNet:
     """BoTNet-152."""
-    return BoTNet(channels, depths=(3, 8, 36, 3), fmap_size=fmap_size, pretrained=pretrained)
+    return BoTNet(channels, depths=(3, 8, 36, 3), fmap_size=fmap_size, pretrained=pretrained, drop_path=drop_path)

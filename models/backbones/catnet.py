@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from models.arguments import four_stages
 from models.attention.cat import CAB, heads_of
+from models.attention.tokens import rising
 from models.backbones.normed import NormedPyramid, publish
 from models.backbones.pretrained import State
 from models.layers.fuse import pad_to_multiple
@@ -58,8 +59,8 @@ class PatchProjection(nn.Module):
 class _Stage(CAB):
     """Cross attention blocks, and the patch projection after them: the authors' names have no level between stage and lists."""
 
-    def __init__(self, channels: int, heads: int, patch: int, depth: int, drop_path: float, shrink: bool) -> None:
-        super().__init__(channels, heads, patch, depth, drop_path)
+    def __init__(self, channels: int, heads: int, patch: int, rates: Sequence[float], shrink: bool) -> None:
+        super().__init__(channels, heads, patch, len(rates), rates)
         self.downsample: nn.Module = PatchProjection(channels) if shrink else nn.Identity()
 
 
@@ -79,7 +80,7 @@ class CAT(NormedPyramid):
         depths: blocks per stage.
         heads: of the first stage, doubled in each further one; None is `heads_of(embed)`.
         patch_size: side of the patches.
-        drop_path: stochastic depth of the last stage, growing linearly from 0.
+        drop_path: stochastic depth of the last block, growing linearly from 0; 0.1, 0.2 and 0.3 for T, S and B in the paper.
         pretrained: an authors' classification or detection checkpoint.
 
     Shape:
@@ -103,9 +104,9 @@ class CAT(NormedPyramid):
         self.ape = nn.Parameter(torch.zeros(1, embed, *_NATIVE))  # resized to the size of the map
         nn.init.trunc_normal_(self.ape, std=0.02)
         heads = heads_of(embed) if heads is None else heads
-        last = len(depths) - 1
+        rates = iter(rising(drop_path, sum(depths)))
         self.layers = nn.ModuleList(
-            _Stage(embed * 2**i, heads * 2**i, patch_size, depth, drop_path * i / last, i < last) for i, depth in enumerate(depths)
+            _Stage(embed * 2**i, heads * 2**i, patch_size, [next(rates) for _ in range(depth)], i < 3) for i, depth in enumerate(depths)
         )
         self.add_norms(cat_widths(channels, embed), normed, eps=1e-5)
         init_transformer_weights(self, (nn.Linear,))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.arguments import four_stages
 from models.attention.convnext import ConvNextBlock
+from models.attention.tokens import rising
 from models.backbones.stage_rows import stage_plan
 from models.layers.fuse import pad_to_multiple
 from models.layers.norm import ChannelNorm
@@ -50,8 +51,8 @@ class ConvNeXtStage(nn.Module):
         shrink = nn.Conv2d(channels, width, self.stride, stride=self.stride)
         self.downsample = nn.Sequential(*((shrink, ChannelNorm(width)) if stage == 0 else (ChannelNorm(channels), shrink)))
         init_transformer_weights(self.downsample)
-        first, last = sum(depths[:stage]), max(sum(depths) - 1, 1)
-        rates = [drop_path * i / last for i in range(first, first + depths[stage])]
+        first = sum(depths[:stage])
+        rates = rising(drop_path, sum(depths))[first : first + depths[stage]]
         self.blocks = nn.Sequential(*(ConvNextBlock(width, drop_path=rate) for rate in rates))
 
     def forward(self, x: Tensor) -> Tensor:

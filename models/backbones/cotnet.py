@@ -15,13 +15,15 @@ from models.registry import pyramid, register
 
 # In the authors' detectors a norm is part of its convolution, which shifts the following indices, and stages count from 2.
 _DETECTION_NAMES = (
-    (r"^bottom_up\.", ""),
+    (r"^stem\.conv1\.7\.", "bn1."),  # the last norm of SE-CoTNetD's deep stem
     (r"^stem\.", ""),
     (r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}."),
     (r"\bembed\.3\.", "embed.4."),
     (r"\bembed\.2\.", "embed.3."),
     (r"\bse\.2\.", "se.3."),
     (r"\b(key_embed|embed|conv1x1|se)\.0\.norm\.", r"\1.1."),
+    (r"\bshortcut\.1\.norm\.", "downsample.2."),
+    (r"\bshortcut\.1\.", "downsample.1."),
     (r"\bshortcut\.norm\.", "downsample.1."),
     (r"\bshortcut\.", "downsample.0."),
     (r"\bconv(\d)\.norm\.", r"bn\1."),
@@ -50,6 +52,7 @@ class CoTNet(ResidualPyramid):
         depths: blocks per stage.
         grouped: CoTNeXt.
         pretrained: an authors' checkpoint, of classification or of a detector.
+        drop_path: stochastic depth of the last block, growing linearly from 0; 0.1 in the authors' classification, none in their detectors.
 
     Shape:
         (B, channels, H, W) -> four maps of strides 4, 8, 16, 32 and widths 256, 512, 1024, 2048 at stem 64
@@ -62,11 +65,12 @@ class CoTNet(ResidualPyramid):
         depths: Sequence[int] = (3, 4, 6, 3),
         grouped: bool = False,
         pretrained: str | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         def block(stage: int, i: int, width: int, out: int, stride: int) -> nn.Module:  # noqa: ARG001
             return CoTBottleneck(width, out, stride, grouped)
 
-        super().__init__(channels, depths, block, stem)
+        super().__init__(channels, depths, block, stem, drop_path=drop_path)
         init_resnet_weights(self)
         if pretrained:
             load_pretrained(self, pretrained, unused=("fc.",), convert=classification_names)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attention.cot import CoT
+from models.backbones.cotnet import classification_names
 from models.backbones.pretrained import load_pretrained
 from models.backbones.resnet import ResidualPyramid, publish, residual_widths
 from models.layers.conv import fold_members
@@ -103,7 +104,9 @@ class SECoTNetD(ResidualPyramid):
         depths: blocks per stage.
         wide: a stem of widths 64, 64, 128 instead of 32, 32, 64.
         blur: `BlurPool` instead of a strided convolution or an average pool.
-        pretrained: an authors' checkpoint.
+        pretrained: an authors' checkpoint, of classification or of a detector.
+        drop_path: stochastic depth of the last block, growing linearly from 0; 0.1 in the authors' classification (0.15 at depth 152), none
+            in their detectors.
 
     Shape:
         (B, channels, H, W) -> four maps of strides 4, 8, 16, 32 and widths 256, 512, 1024, 2048 at stem 64
@@ -117,6 +120,7 @@ class SECoTNetD(ResidualPyramid):
         wide: bool = False,
         blur: bool = False,
         pretrained: str | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         def block(stage: int, i: int, width: int, out: int, stride: int) -> nn.Module:
             return _Bottleneck(width, out, stride, stage == 4 or (stage == 3 and i % 2 == 0), blur)
@@ -125,10 +129,10 @@ class SECoTNetD(ResidualPyramid):
         first = [nn.Conv2d(channels, narrow, 3, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
         second = [nn.Conv2d(narrow, narrow, 3, 1, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
         convolutions = nn.Sequential(*first, *second, nn.Conv2d(narrow, width, 3, 1, 1, bias=False))
-        super().__init__(channels, depths, block, stem, (convolutions, width))
+        super().__init__(channels, depths, block, stem, (convolutions, width), drop_path)
         init_resnet_weights(self)
         if pretrained:
-            load_pretrained(self, pretrained, unused=("fc.",))
+            load_pretrained(self, pretrained, unused=("fc.",), convert=classification_names)
 
 
 se_cotnetd_50 = publish("se_cotnetd_50", SECoTNetD)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.arguments import four_stages
 from models.attention.gnconv import HorBlock, resized_spectrum
+from models.attention.tokens import rising
 from models.backbones.normed import NormedPyramid, publish
 from models.backbones.pretrained import State
 from models.layers.fuse import pad_to_multiple
@@ -61,7 +62,7 @@ class HorNet(NormedPyramid):
         depths: blocks per stage.
         gf: global-local filters in stages 3 and 4.
         layer_scale: initial value of the layer scales.
-        drop_path: stochastic depth of the last block, growing linearly from 0.
+        drop_path: stochastic depth of the last block, growing linearly from 0; 0.2, 0.4 and 0.5 for T, S and B in the paper.
         pretrained: an authors' checkpoint, trained at any image size.
 
     Shape:
@@ -85,7 +86,7 @@ class HorNet(NormedPyramid):
         self.downsample_layers = nn.ModuleList([nn.Sequential(nn.Conv2d(channels, base, 4, stride=4), ChannelNorm(base))])
         for narrow, wide in pairwise(widths):
             self.downsample_layers.append(nn.Sequential(ChannelNorm(narrow), nn.Conv2d(narrow, wide, 2, stride=2)))
-        rates = iter([drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))])
+        rates = iter(rising(drop_path, sum(depths)))
         self.stages = nn.ModuleList(
             _blocks(stage, width, gf, layer_scale, [next(rates) for _ in range(depth)])
             for stage, (width, depth) in enumerate(zip(widths, depths, strict=True))

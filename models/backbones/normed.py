@@ -34,10 +34,10 @@ class NormedPyramid(nn.Module):
 
 
 def publish(name: str, network: Callable[..., N], base: int, **settings: Any) -> Callable[..., N]:
-    """Register a published size of a network, `base` wide in its first stage, as ``name(channels, pretrained, normed)``."""
+    """Register a published size of a network, `base` wide in its first stage, as ``name(channels, pretrained, normed, drop_path)``."""
 
-    def build(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3)) -> N:
-        return network(channels, base, normed, pretrained=pretrained, **settings)
+    def build(channels: int = 3, pretrained: str | None = None, normed: Sequence[int] = (0, 1, 2, 3), drop_path: float = 0.0) -> N:
+        return network(channels, base, normed, pretrained=pretrained, drop_path=drop_path, **settings)
 
     build.__name__ = build.__qualname__ = name
     build.__module__ = network.__module__

@@ -60,8 +60,9 @@ def _state_of(content: object, path: str | Path) -> State:
     if not isinstance(content, Mapping):
         raise UserError(f"pretrained={path}: contains no state_dict")
     state = {str(name).removeprefix("module."): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-    if any(name.startswith("backbone.") for name in state):
-        state = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
+    for part in ("backbone.", "bottom_up."):  # of a detector, and in it of a feature pyramid
+        if any(name.startswith(part) for name in state):
+            state = {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
     if not state:
         raise UserError(f"pretrained={path}: contains no state_dict")
     return state

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import four_stages
+from models.attention.tokens import DropPath, rising
 from models.layers.conv import fold_members
 from models.registry import pyramid, register
 
@@ -27,13 +28,20 @@ class ResidualPyramid(nn.Module):
         block: makes a block.
         stem: unit of the widths.
         deep: convolutions of a stem of stride 2 and their width; None is ResNet's 7x7, `stem` wide, and a maximum pool.
+        drop_path: stochastic depth of the last block, growing linearly from 0 at the first.
 
     Shape:
         (B, channels, H, W) -> four maps of widths 4, 8, 16, 32 times `stem`, sizes rounded up
     """
 
     def __init__(
-        self, channels: int, depths: Sequence[int], block: Block, stem: int, deep: tuple[nn.Sequential, int] | None = None
+        self,
+        channels: int,
+        depths: Sequence[int],
+        block: Block,
+        stem: int,
+        deep: tuple[nn.Sequential, int] | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         four_stages(self, depths)
@@ -41,11 +49,13 @@ class ResidualPyramid(nn.Module):
         self.conv1: nn.Module = conv1
         self.bn1: nn.Module = nn.BatchNorm2d(width)
         self.pooled = deep is None
+        rates = iter(rising(drop_path, sum(depths)))
         for stage, depth in enumerate(depths, 1):
             out, blocks = stem * 2 ** (stage + 1), nn.Sequential()
             for i in range(depth):
                 stride = 2 if i == 0 and (stage > 1 or not self.pooled) else 1
                 blocks.append(block(stage, i, width, out, stride))
+                blocks[-1].drop_path = DropPath(next(rates))
                 width = out
             self.add_module(f"layer{stage}", blocks)
 
@@ -76,10 +86,10 @@ def published_widths(*_: object, **__: object) -> tuple[int, ...]:
 
 
 def publish(name: str, network: Callable[..., N], **settings: Any) -> Callable[..., N]:
-    """Register a published size of a network, as ``name(channels, pretrained)``."""
+    """Register a published size of a network, as ``name(channels, pretrained, drop_path)``."""
 
-    def build(channels: int = 3, pretrained: str | None = None) -> N:
-        return network(channels, pretrained=pretrained, **settings)
+    def build(channels: int = 3, pretrained: str | None = None, drop_path: float = 0.0) -> N:
+        return network(channels, pretrained=pretrained, drop_path=drop_path, **settings)
 
     build.__name__ = build.__qualname__ = name
     build.__module__ = network.__module__

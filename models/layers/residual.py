@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,6 +12,8 @@ from models.layers.conv import fold_members
 
 class ResidualBottleneck(nn.Module):
     """1x1, a middle module, 1x1, and a shortcut (He et al., CVPR 2016, arXiv:1512.03385, figure 5).
+
+    The last norm starts at zero, so that the block starts as its shortcut. A network may set `drop_path`.
 
     Args:
         channels: width of the input.
@@ -29,6 +33,8 @@ class ResidualBottleneck(nn.Module):
         self.conv2 = middle
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3: nn.Module = nn.BatchNorm2d(out)
+        nn.init.zeros_(self.bn3.weight)
+        self.drop_path: nn.Module = nn.Identity()
         self.downsample: nn.Module | None = None
         if stride != 1 or channels != out:
             self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
@@ -43,7 +49,7 @@ class ResidualBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn3(self.conv3(self.after(self.conv2(self.before(y)))))
+        y = self.drop_path(self.bn3(self.conv3(self.after(self.conv2(self.before(y))))))
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
     def fuse(self) -> None:
@@ -51,14 +57,11 @@ class ResidualBottleneck(nn.Module):
         fold_members(self, ("conv1", "bn1"), ("conv3", "bn3"))
 
 
-def init_resnet_weights(network: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan out, ReLU); weights of each bottleneck's last batch norm zero."""
+def init_resnet_weights(network: nn.Module, mode: Literal["fan_out", "fan_in"] = "fan_out") -> None:
+    """Kaiming-normal convolutions, standard deviation sqrt(2 / fan)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, ResidualBottleneck):
-            assert isinstance(module.bn3, nn.BatchNorm2d)
-            nn.init.zeros_(module.bn3.weight)
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
 
 
 def init_transformer_weights(module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)) -> None:
@@ -68,4 +71,13 @@ def init_transformer_weights(module: nn.Module, kinds: tuple[type[nn.Module], ..
             assert isinstance(layer.weight, Tensor)
             nn.init.trunc_normal_(layer.weight, std=0.02)
             if isinstance(layer.bias, Tensor):
+                nn.init.zeros_(layer.bias)
+
+
+def init_xavier_weights(module: nn.Module) -> None:
+    """Xavier-uniform convolutions, standard deviation sqrt(2 / (fan in + fan out)), and zero biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from models.arguments import positive
 from models.layers.named_widths import project_or_pair
+from models.layers.residual import init_xavier_weights
 from models.registry import LayerPlan, Row, Scale, Width, plain, register
 from utils.errors import UserError
 
@@ -65,7 +66,8 @@ def _fused(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:
 class Concat_bifpn(nn.Module):  # noqa: N801  the name in YAML files
     """A node of BiFPN (Tan et al., CVPR 2020, arXiv:1911.09070, section 3.3): fast normalised fusion, swish, separable convolution.
 
-    The maps are added up with weights w_i / (sum of w + 0.0001), w_i = ReLU of a learned number that starts at 1.
+    The maps are added up with weights w_i / (sum of w + 0.0001), w_i = ReLU of a learned number that starts at 1. Both convolutions start
+    Xavier-uniform, as the authors'.
 
     Args:
         inputs: number of maps.
@@ -86,6 +88,7 @@ class Concat_bifpn(nn.Module):  # noqa: N801  the name in YAML files
             nn.Conv2d(c1, c2, 1, bias=False),
             nn.BatchNorm2d(c2, eps=1e-3, momentum=0.01),
         )
+        init_xavier_weights(self)
 
     def weights(self) -> Tensor:
         """The share of each map, (inputs,); they sum to just below 1."""

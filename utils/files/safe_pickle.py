@@ -135,7 +135,7 @@ class PickleReader:
             raise RefusedError("its pickle appends to something other than a list")
 
     def _set(self, items: list[Any]) -> None:
-        target = self.stack[-1]
+        target = {} if isinstance(self.stack[-1], InertObject) else self.stack[-1]  # what a subclass of dict holds is ignored
         if type(target) is not dict or len(items) % 2:
             raise RefusedError("its pickle sets items of something other than a dict")
         target.update(zip(_keys(items[::2]), items[1::2], strict=True))

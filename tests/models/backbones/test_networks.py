@@ -181,7 +181,7 @@ def test_blur_mirrors_and_rounds_up() -> None:
     ("theirs", "ours"),
     [
         ("stem.conv1.weight", "conv1.weight"),
-        ("bottom_up.stem.conv1.norm.bias", "bn1.bias"),
+        ("stem.conv1.norm.bias", "bn1.bias"),
         ("res2.0.conv1.norm.weight", "layer1.0.bn1.weight"),
         ("res2.0.conv2.key_embed.0.weight", "layer1.0.conv2.key_embed.0.weight"),
         ("res5.1.conv2.key_embed.0.norm.running_mean", "layer4.1.conv2.key_embed.1.running_mean"),
