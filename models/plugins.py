@@ -7,8 +7,8 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from importlib.machinery import SourceFileLoader
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
@@ -18,13 +18,6 @@ _FAILURES = (
     *(SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError),
     *(AssertionError, OSError),
 )
-
-
-class _Loader(SourceFileLoader):
-    """Loads a file without writing ``__pycache__`` to the user's folder."""
-
-    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Discard the bytecode."""
 
 
 def load_plugins(paths: Sequence[str | Path]) -> None:
@@ -45,16 +38,30 @@ def _load(path: Path) -> None:
     name = f"attune_plugin_{path.stem}_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]}"
     if name in sys.modules:
         return
-    loader = _Loader(name, str(path))
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec is not None, "the loader is given"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, "the suffix is .py"
+    assert spec.loader is not None, "the suffix is .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        loader.exec_module(module)
+        with _beside(path):
+            spec.loader.exec_module(module)
     except _FAILURES as error:
         del sys.modules[name]
         raise UserError(f"plug-in {_line(path, error)}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Imports find files in the folder of `path`, after all others, and later imports do, too; no ``__pycache__`` is written there."""
+    folder, written = str(path.resolve().parent), sys.dont_write_bytecode
+    if folder not in sys.path:
+        sys.path.append(folder)
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = written
 
 
 def _line(path: Path, error: BaseException) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+if not __package__:  # run by its path, so that it stands in the user's folder and not in the repository's
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from utils import cli
 from utils.errors import UserError
@@ -24,9 +28,10 @@ class CheckConfig:
     files: tuple[str, ...] = cli.option((), "Python files that register modules", positional=True, nargs="*", type=str)
     all: bool = cli.option(False, "check every module that Attune registers, too")
     modules: tuple[str, ...] = cli.option((), "check only the modules of these names", nargs="+", type=str)
+    timm: bool = cli.option(False, "check timm's fifty popular networks as backbones, too")
 
     def __post_init__(self) -> None:
-        if not self.files and not self.all and not self.modules:
+        if not self.files and not self.all and not self.modules and not self.timm:
             raise UserError("name a file that registers a module: python -m models.check my_block.py (or --all, or --modules CoT SE)")
 
 
@@ -68,6 +73,10 @@ def _names(config: CheckConfig) -> list[str]:
         raise UserError(f"{', '.join(config.files)}: registers no module; put @register(preserve) of models.registry above the class")
     if config.all:
         names += [name for name in list_modules() if name in shipped and isinstance(lookup(name).build, type)]
+    if config.timm:
+        from models.check.popular import register_popular
+
+        names += register_popular()
     for name in config.modules:
         lookup(name)
     return list(config.modules) or names

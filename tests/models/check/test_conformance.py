@@ -243,8 +243,10 @@ def test_an_example_that_does_not_build_is_the_only_finding(plug: Callable[..., 
     assert "example=" in findings[0].note
 
 
-def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "models.check", *argv], cwd=ROOT, capture_output=True, text=True, check=False)
+def run(*argv: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """The command in the repository; elsewhere, by its path."""
+    by = ["-m", "models.check"] if folder == ROOT else [str(ROOT / "models" / "check")]
+    return subprocess.run([sys.executable, *by, *argv], cwd=folder, capture_output=True, text=True, check=False)
 
 
 GOOD_FILE = """
@@ -265,7 +267,7 @@ class Plugged(nn.Module):
 
 def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(GOOD_FILE.replace("return x *", "x *= 2; return x *"))
-    result = run(str(tmp_path / "bad.py"))
+    result = run("bad.py", folder=tmp_path)
     lines = result.stdout.splitlines()
     assert (result.returncode, result.stderr) == (1, "")
     assert lines[0] == "Plugged"
