@@ -58,15 +58,15 @@ _FORMULAS: dict[str, Callable[[Sequence[Any], Any], int]] = {
 # Operators that touch each element about once, in place (with a last underscore) or not, where some PyTorch does not call them point-wise.
 _LIGHT_NAMES = """
     _adaptive_avg_pool2d _assert_async _local_scalar_dense _log_softmax _prelu_kernel _reshape_copy _safe_softmax _softmax _to_copy
-    _unsafe_index _unsafe_view _upsample_nearest_exact2d adaptive_max_pool2d amax amin any arange argmax avg_pool2d bernoulli cat
-    celu clone constant_pad_nd contiguous copy cumsum detach elu empty empty_like empty_strided eye fill flip full full_like gather
-    glu grid_sampler_2d hardsigmoid hardswish hardtanh index index_put index_select leaky_relu lift_fresh linalg_vector_norm
-    log_sigmoid_forward logsumexp max max_pool2d max_pool2d_with_indices mean min mish native_dropout native_group_norm
-    native_layer_norm new_empty new_full new_ones new_zeros normal ones ones_like pixel_shuffle pixel_unshuffle prod rand rand_like
-    randn reflection_pad2d repeat repeat_interleave replication_pad2d resize resolve_conj resolve_neg roll rrelu_with_noise
-    scalar_tensor scatter select_backward slice_backward softmax sort split_with_sizes_copy stack std std_mean sum topk tril triu
-    uniform upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest2d var var_mean view_as_complex view_as_real
-    where zero zeros zeros_like
+    _unsafe_index _unsafe_view _upsample_nearest_exact2d adaptive_max_pool2d amax amin any arange argmax avg_pool2d bernoulli cat celu
+    clone col2im constant_pad_nd contiguous copy cumsum detach diag_embed elu empty empty_like empty_strided eye fill flip full
+    full_like gather glu grid_sampler_2d hardsigmoid hardswish hardtanh im2col index index_put index_select leaky_relu lift_fresh
+    linalg_vector_norm linspace log_sigmoid_forward logsumexp max max_pool2d max_pool2d_with_indices mean min mish native_dropout
+    native_group_norm native_layer_norm new_empty new_full new_ones new_zeros normal ones ones_like pixel_shuffle pixel_unshuffle prod
+    rand rand_like randn reflection_pad2d repeat repeat_interleave replication_pad2d resize resolve_conj resolve_neg roll
+    rrelu_with_noise scalar_tensor scatter select_backward slice_backward softmax sort split_with_sizes_copy stack std std_mean sum topk
+    tril triu uniform upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest2d var var_mean view_as_complex
+    view_as_real where zero zeros zeros_like
 """
 _LIGHT = frozenset(_LIGHT_NAMES.split())
 

@@ -99,3 +99,10 @@ def test_what_is_not_counted_is_named() -> None:
     assert uncounted(lambda: torch.fft.rfft2(x)) == []
     assert uncounted(lambda: nn.functional.grid_sample(x, torch.zeros(1, 2, 2, 2), align_corners=False)) == []
     assert uncounted(lambda: torch.cdist(x, x)) == ["aten._cdist_forward"]
+
+
+def test_copies_and_creations_are_not_worth_counting() -> None:
+    x = torch.rand(1, 4, 8, 8)
+    patches = nn.functional.unfold(x, 2)
+    assert uncounted(lambda: nn.functional.fold(patches, (8, 8), 2)) == []
+    assert uncounted(lambda: (nn.functional.unfold(x, 2), torch.diag_embed(x), torch.linspace(0, 1, 8))) == []
