@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import models.attention
 import models.backbones
@@ -127,4 +127,26 @@ def _instantiate(row: Row, entry: Entry, plan: LayerPlan) -> nn.Module:
         raise
     except MISFITS as error:
         raise UserError(f"{error}; {called(entry.name, build, plan.args, row.keywords)}") from error
+    for layer in layers:
+        _require_registered(layer)
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def _require_registered(layer: nn.Module) -> None:
+    """Refuse weights that PyTorch does not know of, such as those of a list of layers."""
+    known = {id(parameter) for parameter in layer.parameters()}
+    for part in layer.modules():
+        for key, value in vars(part).items():
+            if key not in {"_parameters", "_modules"} and any(id(weight) not in known for weight in _weights(value)):
+                found = f"{type(part).__name__} keeps weights in {key!r}, which would be neither trained nor saved"
+                raise UserError(f"{found}; use nn.ModuleList, nn.ModuleDict or nn.Parameter")
+
+
+def _weights(value: Any) -> list[Tensor]:
+    """Trainable tensors in an attribute of a module."""
+    if isinstance(value, nn.Module):
+        return list(value.parameters())
+    if isinstance(value, Tensor):
+        return [value] if value.requires_grad else []
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [weight for item in items for weight in _weights(item)]

@@ -177,7 +177,8 @@ def lookup(name: str) -> Entry:
         UserError: unknown name; ends with the nearest known one.
     """
     if name not in _ENTRIES:
-        raise UserError(f"unknown module {name!r}{nearest(name, _ENTRIES)} (python -m models.show --modules lists all)")
+        known = "python -m models.show --modules lists all; --plugins my_block.py adds your own"
+        raise UserError(f"unknown module {name!r}{nearest(name, _ENTRIES)} ({known})")
     return _ENTRIES[name]
 
 

@@ -132,6 +132,33 @@ def test_classes_of_a_collection_plug_in_as_the_docs_say(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("holder", "name"),
+    [
+        ("self.convs = [nn.Conv2d(channels, channels, 1)]", "convs"),
+        ("self.table = {'a': (nn.Linear(2, 2),)}", "table"),
+        ("self.gain = torch.ones(channels, requires_grad=True)", "gain"),
+    ],
+)
+def test_weights_that_would_be_lost_are_refused(tmp_path: Path, holder: str, name: str) -> None:
+    text = BLOCK.replace("from torch import nn", "import torch\nfrom torch import nn")
+    load_plugins([write(tmp_path, text.replace("        self.conv = ", f"        {holder}\n        self.conv = "))])
+    (tmp_path / "v.yaml").write_text("base: yolov5n.yaml\nedits: [{after: 9, insert: [1, Mine, []]}]")
+    with pytest.raises(UserError, match=rf"row 10 \(Mine\): Mine keeps weights in '{name}', which would be neither trained nor saved"):
+        build_model(tmp_path / "v.yaml")
+
+
+def test_a_list_of_layers_that_are_known_is_no_fault(tmp_path: Path) -> None:
+    load_plugins([write(tmp_path, BLOCK.replace("    def forward", "        self.order = [self.conv]\n\n    def forward"))])
+    (tmp_path / "v.yaml").write_text("base: yolov5n.yaml\nedits: [{after: 9, insert: [1, Mine, []]}]")
+    assert build_model(tmp_path / "v.yaml").model[10].order
+
+
+def test_a_name_without_its_file_is_told_of_the_flag() -> None:
+    with pytest.raises(UserError, match=r"unknown module 'Mine'.*--plugins my_block.py adds your own"):
+        build_model({"nc": 1, "anchors": [[10, 13]], "backbone": [[-1, 1, "Mine", []]], "head": [[-1, 1, "Detect", ["nc", "anchors"]]]})
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("x = 1\nx = = 2", r"block\.py:2: SyntaxError"),
