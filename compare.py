@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     config, given, flags = parse_with(CompareConfig, Hyp, argv, description=__doc__ or "")
     check_given(given)
-    if not config.cfgs:
-        raise UserError("nothing to compare: give the model YAMLs with --cfgs, the baseline first")
+    if not (config.cfgs or config.arms or config.arm):
+        raise UserError("nothing to compare: give the model YAMLs with --cfgs, the baseline first, or arms with --arms or --arm")
     hyp = load_hyp(config.hyp if "hyp" in given else ROOT / config.hyp, flags)
     from utils.compare.main import run_study  # imports torch only after the command line is parsed
 

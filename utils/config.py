@@ -177,6 +177,7 @@ class TrainConfig:
     exist_ok: bool = option(False, "write into an existing run folder")
     cos_lr: bool = option(False, "cosine in place of linear learning-rate schedule")
     label_smoothing: float = option(0.0, "label smoothing epsilon")
+    nms: str = option("hard", f"suppression in validations: {', '.join(SUPPRESSIONS)}", choices=SUPPRESSIONS)
     patience: int = option(100, "early stopping after so many epochs without improvement; 0 turns it off")
     freeze: tuple[int, ...] = option((0,), "N freezes rows 0 to N-1; several numbers freeze those rows", nargs="+", type=int)
     save_period: int = option(-1, "also keep a checkpoint every N epochs")

@@ -100,7 +100,7 @@ def estimate_run_times(plan: StudyPlan, device: str, request: StopRequest) -> Ge
         write_plan(folder, plan)
         for variant in plan.variants:
             values = None if variant.error else _measure_part(folder, variant, "training", device, request, draft=True)
-            yield variant, None if values is None else run_seconds(plan, float(values["step_seconds"]))
+            yield variant, None if values is None else run_seconds(plan.of(variant), float(values["step_seconds"]))
 
 
 def run_seconds(plan: StudyPlan, step: float) -> float:

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     load_plugins(tuple(plan.plugins))
     device, variant = select_device(config.device), plan.variant(config.variant)
     measure = measure_inference if config.part == "inference" else measure_training
-    values = measure(plan, variant, device, _DRAFT_TIME_LIMIT if config.draft else _TIME_LIMIT)
+    values = measure(plan.of(variant), variant, device, _DRAFT_TIME_LIMIT if config.draft else _TIME_LIMIT)
     print(json.dumps({**values, "device": processor_name(device), "threads": plan.threads}))  # noqa: T201 - read by the parent process
 
 

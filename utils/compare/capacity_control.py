@@ -6,6 +6,7 @@ its gain comes from its capacity.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -72,5 +73,5 @@ def _widened(base: Variant, variant: Variant, measure: str, names: dict[int, str
         LOG.warning("%s: the %s of its control differ by %.1f %%", variant.name, measure, 100 * miss)
     width, divisor = best["width_multiple"], best["channel_multiple"]
     edits = (f"width_multiple {base.spec['width_multiple']:g} -> {width:g}", f"widths are multiples of {divisor}")
-    control = Variant(name=CONTROL + variant.name, cfg=base.cfg, control_of=variant.name, edits=edits, spec=best)
+    control = dataclasses.replace(base, name=CONTROL + variant.name, baseline=False, control_of=variant.name, edits=edits, spec=best)
     return with_capacity(control, names, imgsz)

@@ -30,6 +30,10 @@ class CompareConfig(TrainConfig):
     """Flags of compare.py, which include the flags of train.py that apply to a run."""
 
     cfgs: tuple[str, ...] = option((), "model YAMLs; the first is the baseline", nargs="+", type=str)
+    arms: str = option("", "YAML of arms: models with weights, hyper-parameters and flags of their own, see docs/compare.md")
+    arm: tuple[str, ...] = option(
+        (), "an arm, as 'siou: yolov5n.yaml box_loss=siou'; may be repeated", action="extend", nargs="+", type=str
+    )
     baseline: str = option("", "name of the variant that the others are compared with")
     seeds: tuple[int, ...] = option((3,), "number of seeds (N means 0 to N-1), or two or more seeds", nargs="+", type=int)
     project: str = option("runs/compare", "folder of the studies")
@@ -100,6 +104,11 @@ def result_flags(config: TrainConfig) -> dict[str, Any]:
     """The flags of train.py that affect a run's figures, other than models, data, weights and hyper-parameters."""
     names = [f.name for f in dataclasses.fields(TrainConfig)]
     return {n: getattr(config, n) for n in names if n not in _LOCAL | _OWN | _REFUSED.keys()}
+
+
+def arm_flags() -> tuple[str, ...]:
+    """The flags that an arm may have of its own: those that affect figures, but not the dataset, which all arms share."""
+    return tuple(name for name in result_flags(TrainConfig()) if name not in ("single_cls", "classes"))
 
 
 def local_flags(config: object) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def measure(plan: StudyPlan, folder: Path, index: Index, device: torch.device, w
         batch = max(plan.flags["batch_size"] * 2, 1)
         loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
         evaluator = Evaluator(index.names)
-        settings = Settings(single_cls=plan.flags["single_cls"], classes=plan.flags["classes"])
+        settings = Settings(single_cls=plan.flags["single_cls"], classes=plan.flags["classes"], nms=plan.flags["nms"])
         try:
             evaluate(model, loader, index, settings, device=device, evaluator=evaluator)
         finally:

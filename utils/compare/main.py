@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import torch
 
+from utils.compare.arms import read_arms
 from utils.compare.benchmark import estimate_run_times, measure_costs
 from utils.compare.config import CompareConfig, local_flags
 from utils.compare.executors import Executor, LocalExecutor, Task
@@ -45,7 +47,9 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
     devices = [device.type if device.index is None else str(device.index) for device in chosen]
     jobs = config.jobs or (len(devices) if devices[0].isdigit() else min(cpu_count(), _MAX_CPU_JOBS))
     with stop_requests() as request:
-        plan = make_plan(config, hyp, command, jobs)
+        arms, baseline = read_arms(config)
+        config = dataclasses.replace(config, baseline=config.baseline or baseline)
+        plan = make_plan(config, hyp, command, jobs, arms)
         folder = Path(config.project) / config.name
         if config.dry_run:
             _print_plan(reconcile_plan(plan, _earlier(folder), config.baseline), jobs, devices[0], request)

@@ -27,7 +27,7 @@ from utils.log import LOG, abbreviated
 METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections per class and image; EMA weights"
 
 
-def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> StudyPlan:
+def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Sequence[Variant] = ()) -> StudyPlan:
     """Read everything named on the command line and fix what the study will do; nothing is written.
 
     Raises:
@@ -35,7 +35,7 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int) -> Study
     """
     load_plugins(config.plugins)
     data, names = read_data(config)
-    variants = read_variants(config.cfgs, names, config.imgsz)
+    variants = read_variants(config.cfgs, names, config.imgsz, arms=arms, hyp=hyp)
     weights = str(read_weights(config.weights).source.resolve()) if config.weights else ""
     return StudyPlan(
         name=config.name,
@@ -141,6 +141,8 @@ def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
         if before and before.digest != variant.digest:
             now = f"{variant.parameters:,} parameters" if not variant.error else variant.error
             lines.append(f"{variant.name}: another model ({before.parameters:,} parameters before, {now} now)")
+        if before:
+            lines += _changes(f"{variant.name}: ", before.own_settings, variant.own_settings)
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from utils.compare.checksummed_json import MAX_BYTES, digest, write_text
+from utils.compare.config import arm_flags
 from utils.compare.study import PLAN, StudyPlan, Variant, model_file
 from utils.config import Hyp, TrainConfig, read_yaml
 from utils.errors import UserError
@@ -19,7 +20,7 @@ from utils.files.plain_data import typed
 from utils.files.safe_open import read_regular
 
 FORMAT = 1
-_NEEDED = ("epochs", "batch_size", "imgsz", "noval", "single_cls", "classes")
+_NEEDED = ("epochs", "batch_size", "imgsz", "noval", "single_cls", "classes", "nms")
 """Flags that every plan has."""
 _HEAD = "# The plan of a study. compare.py refuses to continue with another plan; use another --name instead of editing this file.\n"
 
@@ -78,7 +79,6 @@ def read_plan(folder: Path) -> StudyPlan:
 def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
     plan: StudyPlan = typed(StudyPlan, content)
     flags: TrainConfig = typed(TrainConfig, dict(plan.flags))
-    typed(Hyp, dict(plan.hyp))
     if sum(v.baseline for v in plan.variants) != 1 or not plan.seeds:
         raise ValueError("exactly one variant must be the baseline, and there must be a seed")
     if len({v.name for v in plan.variants}) != len(plan.variants) or len(set(plan.seeds)) != len(plan.seeds):
@@ -87,9 +87,18 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
         raise ValueError("splits, threads or seeds are impossible")
     return dataclasses.replace(
         plan,
-        variants=tuple(_with_model(v, folder) for v in plan.variants),
+        variants=tuple(_with_model(_with_settings(v, plan), folder) for v in plan.variants),
         flags={name: getattr(flags, name) for name in (*plan.flags, *_NEEDED)},
     )
+
+
+def _with_settings(variant: Variant, plan: StudyPlan) -> Variant:
+    """A variant with settings of the types that flags and hyper-parameters have."""
+    flags: TrainConfig = typed(TrainConfig, dict(plan.of(variant).flags))
+    typed(Hyp, dict(plan.of(variant).hyp))
+    if not set(variant.flags) <= set(arm_flags()):
+        raise ValueError(f"{variant.name} has settings that no arm can have")
+    return dataclasses.replace(variant, flags={name: getattr(flags, name) for name in variant.flags})
 
 
 def _with_model(variant: Variant, folder: Path) -> Variant:

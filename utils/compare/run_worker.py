@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     plan = read_plan(Path(config.study))
     set_threads(plan.threads)
     start_log()
-    Worker(Path(config.study), plan, plan.variant(config.variant), config).carry_out()
+    variant = plan.variant(config.variant)
+    Worker(Path(config.study), plan.of(variant), variant, config).carry_out()
 
 
 def _stop_with_parent() -> None:
@@ -167,7 +168,8 @@ class Worker:
         found = {split: data_digest(index) for split, index in splits.items()}
         made_with = {**versions(), "data": digest(found)[:16], "device": device_name(device), "threads": str(self.plan.threads)}
         made_with |= {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}  # one may be edited meanwhile
-        made_with |= {"start weights": file_digest(Path(self.plan.weights))[:16]} if self.plan.weights else {}
+        if self.plan.weights and (start := file_digest(Path(self.plan.weights))) != self.plan.weights_digest:
+            made_with["start weights"] = f"{start[:16]}, not the planned ones"
         payload = self._trained()
         best_epoch = int(load_checkpoint(self.folder / "weights" / "best.pt")["epoch"])
         (self.folder / RESULT).unlink(missing_ok=True)

@@ -25,7 +25,7 @@ FIGURES = ("ap", "ap50", "ap75", "small", "medium", "large")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A model of the study.
+    """An arm of the study: a model, and the settings in which it differs from the study's.
 
     Attributes:
         name: unique in the study; the name of its folder.
@@ -39,6 +39,9 @@ class Variant:
             models/NAME.yaml. Empty where it cannot be built, or where that file is damaged.
         digest: SHA-256 of `spec`.
         error: why it cannot be built, or "".
+        hyp, flags: its own hyper-parameters and flags of train.py, in the place of the study's.
+        weights: its own start weights, "" for none; None takes the study's.
+        weights_digest: SHA-256 of that file.
     """
 
     name: str
@@ -51,6 +54,20 @@ class Variant:
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     digest: str = ""
     error: str = ""
+    hyp: Mapping[str, float | str | None] = dataclasses.field(default_factory=dict)
+    flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str | None = None
+    weights_digest: str = ""
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """Its own flags, hyper-parameters and start weights."""
+        weights = {} if self.weights is None else {"weights": _described(self.weights, self.weights_digest)}
+        return {**self.flags, **self.hyp, **weights}
+
+
+def _described(weights: str, digest: str) -> str:
+    return f"{Path(weights).name} ({digest[:16]})" if weights else "none"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +141,21 @@ class StudyPlan:
     def variant(self, name: str) -> Variant:
         """The variant of that name."""
         return next(v for v in self.variants if v.name == name)
+
+    def of(self, variant: Variant) -> StudyPlan:
+        """This plan with the variant's own settings in the place of the study's."""
+        own = {} if variant.weights is None else {"weights": variant.weights, "weights_digest": variant.weights_digest}
+        return dataclasses.replace(self, flags={**self.flags, **variant.flags}, hyp={**self.hyp, **variant.hyp}, **own)
+
+    def settings(self, variant: Variant) -> dict[str, Any]:
+        """Flags, hyper-parameters and start weights of a variant's runs."""
+        return {**self.flags, **self.hyp, "weights": _described(self.weights, self.weights_digest), **variant.own_settings}
+
+    def other_settings(self, variant: Variant) -> tuple[str, ...]:
+        """The settings in which a variant differs from the baseline, one line each."""
+        base = self.settings(self.baseline)
+        pairs = ((k, base[k], value) for k, value in self.settings(variant).items() if value != base[k])
+        return tuple(f"{name} {before if before != '' else 'none'} -> {now if now != '' else 'none'}" for name, before, now in pairs)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

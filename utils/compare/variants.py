@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models import build_model
 from models.flops import gflops, parameters
 from models.spec.find_yaml import find_model
@@ -15,54 +17,86 @@ from models.spec.model_spec import ModelSpec
 from models.spec.rows import thaw
 from utils.compare.checksummed_json import digest
 from utils.compare.study import Variant
-from utils.config import read_yaml
+from utils.config import Hyp, read_yaml
 from utils.errors import UserError, nearest
 from utils.geometry import training_side
 from utils.log import LOG, printable
+from utils.training.losses.criterion import build_criterion
 
 CONTROL = "control-"
 
 
-def read_variants(cfgs: Sequence[str], names: dict[int, str], imgsz: int) -> list[Variant]:
+def read_variants(
+    cfgs: Sequence[str], names: dict[int, str], imgsz: int, *, arms: Sequence[Variant] = (), hyp: Hyp | None = None
+) -> list[Variant]:
     """Read, build and measure each model; one that cannot be built is kept, with the reason.
 
     Args:
         names: class names.
         imgsz: image size for counting operations.
+        arms: variants with settings of their own, not built yet.
+        hyp: the study's hyper-parameters.
 
     Raises:
-        UserError: no such file, or two models of one name.
+        UserError: no such file, two models of one name, or two arms that are the same.
     """
     taken: dict[str, str] = {}
-    for cfg in cfgs:
-        find_model(Path(cfg))
-        name = variant_name(cfg)
+    wanted = [*(Variant(name=variant_name(cfg), cfg=cfg) for cfg in cfgs), *arms]
+    for variant in wanted:
+        find_model(Path(variant.cfg))
+        name, cfg = variant.name, variant.cfg
         if name in taken:
             same = taken[name] == cfg
             raise UserError(
                 f"--cfgs: {cfg} is given twice" if same else f"--cfgs: {taken[name]} and {cfg} are both called {name}; rename one"
             )
         taken[name] = cfg
-    variants = []
-    for name, cfg in taken.items():
+    variants: list[Variant] = []
+    for variant in wanted:
         try:
-            spec = ModelSpec.from_yaml(cfg)
-            if spec.ch != 3:
-                raise UserError(f"{cfg}: has {spec.ch} input channels, but images have 3; set 'ch: 3'")
-            variants.append(with_capacity(Variant(name=name, cfg=cfg, edits=list_edits(cfg), spec=spec_dict(spec)), names, imgsz))
+            built = _built(variant, names, imgsz, hyp or Hyp())
         except UserError as error:
-            LOG.warning("%s cannot be built; continuing with the other variants: %s", name, error)
-            variants.append(Variant(name=name, cfg=cfg, error=str(error)))
+            LOG.warning("%s cannot be built; continuing with the other variants: %s", variant.name, error)
+            variants.append(dataclasses.replace(variant, error=str(error)))
+            continue
+        if equal := next((v for v in variants if (v.digest, v.own_settings) == (built.digest, built.own_settings)), None):
+            raise UserError(f"{equal.name} and {built.name} are the same model with the same settings; remove one of them")
+        variants.append(built)
     return variants
+
+
+def _built(variant: Variant, names: dict[int, str], imgsz: int, hyp: Hyp) -> Variant:
+    """Build a variant and the criterion that would train it, and count its parameters and operations.
+
+    Raises:
+        UserError: one of them cannot be built.
+    """
+    spec = ModelSpec.from_yaml(variant.cfg)
+    if spec.ch != 3:
+        raise UserError(f"{variant.cfg}: has {spec.ch} input channels, but images have 3; set 'ch: 3'")
+    side = variant.flags.get("imgsz", imgsz)
+    variant = with_capacity(dataclasses.replace(variant, edits=list_edits(variant.cfg), spec=spec_dict(spec)), names, side)
+    with torch.device("meta"):
+        model = build_model(spec, len(names), names=names)
+        build_criterion(model, dataclasses.replace(hyp, **variant.hyp), side)  # type: ignore[arg-type]
+    return variant
 
 
 def variant_name(cfg: str) -> str:
     """A variant's name: the file name without suffix, valid as a folder name."""
     path = Path(cfg)
-    name = path.stem if path.suffix in (".yaml", ".yml") else path.name
+    return folder_name(path.stem if path.suffix in (".yaml", ".yml") else path.name, f"--cfgs: {cfg}")
+
+
+def folder_name(name: str, where: str) -> str:
+    """A name made valid as that of a folder.
+
+    Raises:
+        UserError: it is empty, hidden, looks like a flag or like a control.
+    """
     name = printable(name).replace("/", "?").strip()
     if not name or name.startswith((".", "-", CONTROL)):
-        raise UserError(f"--cfgs: {cfg}: invalid variant name {name!r}; rename the file")
+        raise UserError(f"{where}: invalid variant name {name!r}; rename it")
     return name
 
 

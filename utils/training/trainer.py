@@ -149,7 +149,7 @@ def _evaluate(
             model,
             loader,
             run.splits.val,
-            Settings(single_cls=config.single_cls, classes=config.classes, half=half),
+            Settings(single_cls=config.single_cls, classes=config.classes, half=half, nms=config.nms),
             device=run.state.precision.device,
             criterion=criterion,
             ranks=ranks,

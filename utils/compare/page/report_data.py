@@ -90,7 +90,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "baseline": variant.baseline,
         "control_of": variant.control_of,
         "subtitle": f"same capacity as {variant.control_of}, without its change" if variant.control_of else "",
-        "edits": list(variant.edits),
+        "edits": [*variant.edits, *study.plan.other_settings(variant)],
         "word": word,
         "tone": TONES.get(word, "open"),
         "reason": _reason(variant, runs, comparison),

@@ -151,4 +151,5 @@ def _caption(study: Study, data: ReportData, escape: Callable[[object], str]) ->
     epochs = f"{plan.flags['epochs']} epochs" if "epochs" in plan.flags else "epochs as planned"
     images = f" ({split.images} images of {data['measured']})" if split else ""
     where = f"Variants of {data['baseline']} on {Path(plan.data.source).name}{images}"
-    return escape(f"{where}: seeds {seeds}; {epochs}; figures of the last epoch; AP in points (0 to 100).")
+    arms = "".join(f" {v.name}: {'; '.join(own)}." for v in plan.variants if (own := plan.other_settings(v)))
+    return escape(f"{where}: seeds {seeds}; {epochs}; figures of the last epoch; AP in points (0 to 100).{arms}")
