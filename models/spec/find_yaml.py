@@ -37,7 +37,7 @@ def find_model(name: Path, folder: Path = Path()) -> tuple[Path, str | None]:
     if name.suffix not in {".yaml", ".yml"}:
         name = name.with_name(name.name + ".yaml")
     own = (folder,) if folder.resolve().is_relative_to(_FOLDERS[0]) else (folder, Path())
-    folders = [place for place in (*(place / name.parent for place in own), *_FOLDERS) if place.is_dir()]
+    folders = [place / name.parent for place in (*own, *_FOLDERS) if (place / name.parent).is_dir()]
     for candidate in (*(place / name for place in own), *(place / name for place in _FOLDERS)):
         if os.path.isfile(candidate):  # noqa: PTH113 - Path.is_file raises on a name that is too long
             name_shadowed(candidate, ROOT, *(place / name for place in _FOLDERS))

@@ -8,6 +8,7 @@ import pytest
 
 from models.spec.model_spec import ModelSpec
 from utils.config import ROOT, load_hyp
+from utils.errors import UserError
 
 OTHER = "nc: 2\nanchors: 3\nbackbone:\n  - [-1, 1, Conv, [16, 3, 2]]\nhead:\n  - [[0, 0, 0], 1, Detect, [nc, anchors]]\n"
 
@@ -42,10 +43,20 @@ def test_a_base_beside_its_file_comes_before_the_working_folder(tmp_path, monkey
     assert ModelSpec.from_yaml("models/variant.yaml").rows[0].args[0] == 16
 
 
+def test_a_folder_that_is_not_there_is_no_other_folder(tmp_path, monkeypatch):
+    """Neither of the shipped files of this name, and of its other sizes, is what was asked for."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine/yolov5s.yaml", "mine/yolov5m-ca.yaml"):
+        with pytest.raises(UserError, match=f"no file '{name}'"):
+            ModelSpec.from_yaml(name)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/yolov5n-ca.yaml").write_text(OTHER)
+    assert len(ModelSpec.from_yaml("mine/yolov5m-ca.yaml").rows) == 2
+
+
 @pytest.mark.parametrize("factor", [64, 1_000_000])
 def test_upsampling_is_refused_before_it_takes_memory(tmp_path, factor):
     from models import build_model
-    from utils.errors import UserError
 
     row = f"\n  - [-1, 1, nn.Upsample, [null, {factor}, nearest]]"
     (tmp_path / "a.yaml").write_text(OTHER.replace("[16, 3, 2]]", "[16, 3, 2]]" + row * 2))
