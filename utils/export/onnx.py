@@ -24,9 +24,10 @@ def write(job: Job, path: Path) -> None:
     """Write an ONNX file: input ``images`` (B, 3, H, W), output ``output0``.
 
     Raises:
-        UserError: neither of PyTorch's two exporters can express the model; or onnxslim fails.
+        UserError: neither of PyTorch's two exporters can express the model; or onnxslim is missing or fails.
     """
     onnx = require("onnx", "ONNX", INSTALL)
+    slim = require("onnxslim", "--simplify", "pip install onnxslim").slim if job.cfg.simplify else lambda graph: graph
     plain = dataclasses.replace(job, cfg=dataclasses.replace(job.cfg, nms=False))
     network, reasons = job.network, []
     for way, export in (("traced", _traced), ("torch.export", _graph)):  # some operators only one of the two knows at every size
@@ -34,10 +35,7 @@ def write(job: Job, path: Path) -> None:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 export(job, network, path)
-            graph = onnx.load(str(path))
-            if job.cfg.simplify:
-                graph = require("onnxslim", "--simplify", "pip install onnxslim").slim(graph)
-            _save(graph, plain, path)
+            _save(slim(onnx.load(str(path))), plain, path)
             check(plain, ExportedModel(path, torch.device("cpu")))
             break
         except FAILURES as error:
