@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.registry import Row
@@ -44,19 +44,26 @@ def unread(rows: Sequence[Row]) -> str:
 
 
 def parse_module(row: Sequence[Any], place: str) -> tuple[int, str, tuple[Any, ...], dict[str, Any]]:
-    """Check ``[repeats, module, args]``; args may be a mapping of names to values. Returns repeats, name, args, keywords."""
+    """Check ``[repeats, module, args]``; args may be, or end with, a mapping of names to values. Returns repeats, name, args, keywords."""
     repeats, name, args = row
     if not isinstance(name, str):
         raise UserError(f"{place}: the module's name is text, not {name!r}; rows have the form {FORM}")
     if isinstance(repeats, bool) or not isinstance(repeats, int) or not 1 <= repeats <= MAX_REPEATS:
         raise UserError(f"{place} ({name}): repeats must be an integer from 1 to {MAX_REPEATS}, got {repeats!r}")
     if isinstance(args, dict):
-        if not all(isinstance(key, str) for key in args):
-            raise UserError(f"{place} ({name}): argument names are text, found {list(args)}")
-        return repeats, name, (), {key: freeze(value) for key, value in args.items()}
+        args = [args]
     if not isinstance(args, list):
         raise UserError(f"{place} ({name}): its arguments are a list, not {args!r}")
-    return repeats, name, freeze(args), {}
+    *first, keywords = args if args and isinstance(args[-1], dict) else [*args, {}]
+    if not all(isinstance(key, str) for key in keywords):
+        raise UserError(f"{place} ({name}): argument names are text, found {list(keywords)}")
+    return repeats, name, freeze(first), {key: freeze(value) for key, value in keywords.items()}
+
+
+def joined(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """The arguments as a YAML has them: a list, a mapping, or a list that ends with a mapping."""
+    named = {key: thaw(value) for key, value in keywords.items()}
+    return [*thaw(args), named] if args and named else named or thaw(args)
 
 
 def freeze(value: Any) -> Any:
