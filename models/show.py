@@ -23,15 +23,16 @@ _RIGHT = {"row", "repeats", "parameters", "GFLOPs", "ms", "MiB"}
 class ShowConfig:
     """Flags of models.show."""
 
-    cfg: str = cli.option("", "model YAML, or its name (yolov5s-ca)", positional=True)
+    cfg: str = cli.option("", "model YAML, or its name (yolov5s-ca); with --timm a pattern of names (convnext*)", positional=True)
     nc: int = cli.option(0, "number of classes; 0 takes the YAML's")
     imgsz: int = cli.option(640, "side of the image in pixels", "--img", "--img-size")
     plugins: tuple[str, ...] = cli.option((), "Python files of your own that register modules", nargs="+", type=str)
     cost: bool = cli.option(False, "measure each row's time and memory, and compare the variant with its base")
     modules: bool = cli.option(False, "list the modules a YAML may use, and exit")
+    timm: bool = cli.option(False, "list timm's networks that fit; those of a pattern with their strides, widths and weights; and exit")
 
     def __post_init__(self) -> None:
-        if not self.cfg and not self.modules:
+        if not self.cfg and not self.modules and not self.timm:
             raise UserError("name a model YAML: python -m models.show models/yolov5s-ca.yaml")
         if self.nc < 0 or self.imgsz < 1:
             raise UserError("--nc must be >= 0 and --imgsz >= 1")
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if config.modules:
         LOG.info("\n".join(list_modules()))
         return
+    if config.timm:
+        _show_timm(config.cfg)
+        return
     model = build_model(config.cfg, config.nc or None)
     side = ceil_to_stride(config.imgsz, model.max_stride)
     (_show_cost if config.cost else _show)(config, model, side)
@@ -60,6 +64,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         LOG.info(line)
     if dead := unread(model.spec.rows):
         LOG.warning("%s: %s", model.spec.where, dead)
+
+
+def _show_timm(pattern: str) -> None:
+    """Print the names of timm's networks, or a table of those that match a pattern."""
+    from models.backbones.timm import described, fitting
+
+    if not (names := fitting(pattern)):
+        raise UserError(f"none of timm's networks that fit matches {pattern!r}; python -m models.show --timm lists them all")
+    LOG.info(table([("name", "strides", "widths", "parameters", "weights"), *map(described, names)]) if pattern else "\n".join(names))
 
 
 def _show(config: ShowConfig, model: Detector, side: int) -> None:

@@ -47,6 +47,7 @@ class Hyp:
     warmup_epochs: float = hyper(3.0, "epochs of warm-up")
     warmup_momentum: float = hyper(0.8, "momentum at the start of the warm-up", 0, 1)
     warmup_bias_lr: float = hyper(0.1, "bias learning rate at the start of the warm-up")
+    backbone_lr: float = hyper(1.0, "learning rate of a whole backbone (timm, HorNet ...) relative to that of the rest", 0, 1)
     box: float = hyper(0.05, "gain of the box loss")
     cls: float = hyper(0.5, "gain of the class loss")
     cls_pw: float = hyper(1.0, "positive weight of the class BCE")

@@ -20,5 +20,6 @@ from models.backbones import (  # noqa: F401  importing them registers their mod
     resnet,
     resnet_vd,
     stage_rows,
+    timm,
     trunk,
 )

@@ -38,7 +38,7 @@ def load_pretrained(
     """
     if not Path(path).is_file():
         raise UserError(f"pretrained={path}: no such file")
-    state = _state_of(read_torch_file(path), path)
+    state = _state_of(_read_safetensors(path) if Path(path).suffix == ".safetensors" else read_torch_file(path), path)
     if convert is not None:
         state = convert(state)
     state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(unused))}
@@ -51,6 +51,18 @@ def load_pretrained(
     if lacking:
         raise UserError(f"{refusal}: {len(lacking)} tensors are missing, the first is {lacking[0]}")
     network.load_state_dict(state, strict=False)
+
+
+def _read_safetensors(path: str | Path) -> State:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f"pretrained={path}: needs a package: pip install safetensors") from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"pretrained={path}: damaged, or no safetensors file ({error})") from error
 
 
 def _state_of(content: object, path: str | Path) -> State:

@@ -14,7 +14,7 @@ from models import build_model
 from models.flops import gflops, parameters
 from models.spec.find_yaml import find_model
 from models.spec.model_spec import ModelSpec
-from models.spec.rows import thaw
+from models.spec.rows import joined, thaw
 from utils.compare.checksummed_json import digest
 from utils.compare.study import Variant
 from utils.config import Hyp, read_yaml
@@ -133,8 +133,8 @@ def spec_dict(spec: ModelSpec) -> dict[str, Any]:
     rows = [*content["backbone"], *content["head"]]
     for row, plain in zip(spec.rows, rows, strict=True):
         if pretrained := row.keywords.get("pretrained"):
-            given = plain[3] if isinstance(plain[3], dict) else {}
-            plain[3] = {**given, "pretrained": str(Path(pretrained).resolve())}
+            file = pretrained if pretrained is True else str(Path(pretrained).resolve())
+            plain[3] = joined(row.args, {**row.keywords, "pretrained": file})
     return {**content, "names": None}
 
 

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from models.detector import Detector
 from utils.config import Hyp
+from utils.errors import UserError
 
 NOMINAL_BATCH = 64
 """Images per optimizer step, up to which smaller batches are accumulated."""
@@ -51,19 +53,41 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def build_optimizer(model: nn.Module, name: str, hyp: Hyp, batch_size: int) -> Optimizer:
     """Build the optimizer `name` with the groups biases, decayed weights, undecayed weights, in this order.
 
+    With ``backbone_lr`` the same three of the backbone follow, with a learning rate of their own.
+
     Args:
         model: its frozen parameters are left out.
         name: SGD (with Nesterov momentum), Adam or AdamW.
         hyp: lr0, momentum (Adam's beta1) and weight_decay, which is for the nominal batch.
         batch_size: images per batch over all ranks.
     """
-    biases, decayed, undecayed = parameter_groups(model)
+    kinds = parameter_groups(model)
+    slow = _backbone(model) if hyp.backbone_lr != 1 else set()
     decay = hyp.weight_decay * batch_size * accumulation(batch_size) / NOMINAL_BATCH
-    groups: list[dict[str, Any]] = [{"params": biases}, {"params": decayed, "weight_decay": decay}, {"params": undecayed}]
+    groups: list[dict[str, Any]] = [{"params": [p for p in kind if p not in slow]} for kind in kinds]
+    if slow:
+        groups += [{"params": [p for p in kind if p in slow], "lr_factor": hyp.backbone_lr} for kind in kinds]
+    for group in groups[1::3]:
+        group["weight_decay"] = decay
     if name == "SGD":
         return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0, weight_decay=0, fused=_fusible(model))
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
     return kind(groups, lr=hyp.lr0, betas=(hyp.momentum, 0.999), weight_decay=0, fused=_fusible(model))
+
+
+def _backbone(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters of the rows that read the image and whose maps ``Feature`` picks: HorNet, timm ...
+
+    Raises:
+        UserError: there is no such row.
+    """
+    rows = model.spec.rows if isinstance(model, Detector) else ()
+    picked = {row.sources[0] for row in rows if row.name == "Feature"}
+    whole = [model.get_submodule(f"model.{row.index}") for row in rows if row.index in picked and row.sources == (-1,)]
+    found = {parameter for layer in whole for parameter in layer.parameters()}
+    if not found:
+        raise UserError("hyper-parameter backbone_lr: the model has no row that is a whole backbone, such as timm or HorNet; leave it at 1")
+    return found
 
 
 def _fusible(model: nn.Module) -> bool:
@@ -130,7 +154,7 @@ class Schedule:
 
 def apply_setting(optimizer: Optimizer, setting: Setting) -> None:
     """Write a setting into the optimizer's groups; momentum only for SGD."""
-    for group, lr in zip(optimizer.param_groups, setting.lr, strict=True):
-        group["lr"] = lr
+    for i, group in enumerate(optimizer.param_groups):
+        group["lr"] = setting.lr[i % 3] * group.get("lr_factor", 1.0)
         if "momentum" in group:
             group["momentum"] = setting.momentum

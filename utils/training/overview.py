@@ -39,6 +39,9 @@ def model_line(model: Detector) -> str:
 
 def optimizer_line(state: TrainState, name: str) -> str:
     """One line about the optimizer's groups."""
-    biases, decayed, undecayed = (len(group["params"]) for group in state.optimizer.param_groups)
-    decay, lr0 = state.optimizer.param_groups[1]["weight_decay"], state.schedule.hyp.lr0
-    return f"optimizer: {name}, lr0 {lr0:g}; {decayed} weights with decay {decay:g}, {undecayed} weights and {biases} biases without"
+    groups, hyp = state.optimizer.param_groups, state.schedule.hyp
+    biases, decayed, undecayed = (sum(len(group["params"]) for group in groups[kind::3]) for kind in range(3))
+    decay, lr0 = groups[1]["weight_decay"], hyp.lr0
+    backbone = sum(len(group["params"]) for group in groups[3:])
+    slow = f"; {backbone} of them, the backbone's, with lr0 {hyp.lr0 * hyp.backbone_lr:g}" if backbone else ""
+    return f"optimizer: {name}, lr0 {lr0:g}; {decayed} weights with decay {decay:g}, {undecayed} weights and {biases} biases without{slow}"

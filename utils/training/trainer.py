@@ -61,7 +61,7 @@ def train_epochs(run: Run, scheduler: CheckpointScheduler, origin: Path | None =
             early = not last and result is not None and stopping.should_stop(epoch)
             saving = last or early or not config.nosave
             if history:
-                history.append(row_values(epoch, terms, result, [group["lr"] for group in run.state.optimizer.param_groups]))
+                history.append(row_values(epoch, terms, result, [group["lr"] for group in run.state.optimizer.param_groups[:3]]))
             written = _write(run, history, epoch, result, best=best, saving=saving, last=last or early)
             scheduler.end_epoch(saved=saving and written)
             if early:
