@@ -219,6 +219,7 @@ def study(cfg: ValConfig) -> None:
         bench = set_up(cfg, [weights])
         rows, lines = [], []
         for size in STUDY_SIZES:
+            LOG.info("%s at %d pixels:", weights, size)
             (m, _, speeds), _ = measure(bench, _settings(cfg), imgsz=size)
             rows.append({"imgsz": size, "ap": m.ap, "ap50": m.ap50, "inference": speeds["inference"]})
             figures = (m.precision, m.recall, m.ap50, m.ap, 0, 0, 0, *speeds.values())  # YOLOv5's columns, in which the losses are 0

@@ -121,6 +121,7 @@ def evaluate(
         evaluator.merge(state)
     metrics = evaluator.compute()
     if ranks.first:
+        _log_cells(*_HEADER)
         log_row("all", metrics.images, metrics.instances, metrics.precision, metrics.recall, metrics.ap50, metrics.ap)
     return Evaluation(metrics, detect.mean_loss(ranks), detect.speeds())
 
@@ -148,8 +149,6 @@ def log_classes(metrics: Metrics) -> None:
 
 def _progress(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
     """The batches, under a progress bar where there is a terminal to show it."""
-    if ranks.first:
-        _log_cells(*_HEADER)
     with Progress("validation", len(loader), shown=ranks.first) as progress:
         for number, batch in enumerate(loader.epoch(0), 1):
             yield batch

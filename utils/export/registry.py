@@ -9,6 +9,8 @@ from utils.export.format import Format
 FORMATS = {writer.FORMAT.name: writer.FORMAT for writer in (onnx, openvino, torchscript, ncnn, coreml, litert, engine, pt2)}
 
 _YOLOV5_NAMES = {"tflite": "litert"}
+_NOT_WRITTEN = {"saved_model", "pb", "edgetpu", "tfjs", "paddle"}
+"""YOLOv5's other formats."""
 
 
 def find_format(name: str) -> Format:
@@ -18,6 +20,10 @@ def find_format(name: str) -> Format:
         UserError: there is none of that name; suggests the nearest.
     """
     name = _YOLOV5_NAMES.get(name.lower(), name.lower())
+    if name in _NOT_WRITTEN:
+        raise UserError(
+            f"--include {name} is not supported: of TensorFlow's and Paddle's formats there is litert only; convert an ONNX file"
+        )
     if name not in FORMATS:
         raise UserError(f"--include {name}: no such format{nearest(name, FORMATS)} (there are {', '.join(FORMATS)})")
     return FORMATS[name]

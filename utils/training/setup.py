@@ -110,7 +110,8 @@ def whole_strides(imgsz: int, stride: int) -> int:
     """Return the `training_side`, with a warning if it is another."""
     rounded = training_side(imgsz, stride)
     if rounded != imgsz:
-        LOG.warning("--imgsz %d is not a multiple of the model's stride %d; using %d", imgsz, stride, rounded)
+        reason = "is less than twice" if imgsz < 2 * stride else "is not a multiple of"
+        LOG.warning("--imgsz %d %s the model's stride %d; using %d", imgsz, reason, stride, rounded)
     return rounded
 
 
