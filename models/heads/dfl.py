@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.heads.head import Head, as_levels, cell_indices
+from models.heads.head import Head, as_levels, cell_centres
 from models.layers.conv import Conv, DWConv
 from models.registry import levels, register
 
@@ -68,17 +68,15 @@ class DetectDFL(Head):
     def forward(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         return [torch.cat((box(y), cls(y)), 1) for y, box, cls in zip(as_levels(x), self.cv2, self.cv3, strict=True)]
 
-    def distances(self, raw: Tensor) -> Tensor:
-        """(B, N, 4 R + K) -> (B, N, 4) left, top, right, bottom in cells."""
-        return self.dfl(raw[..., : 4 * self.reg_max])
+    def boxes(self, raw: Tensor, cells: Tensor, stride: Tensor) -> Tensor:
+        """(..., 4 R + K) raw predictions, (..., 2) centres of their cells in cells, pixels per cell -> (..., 4) cx, cy, w, h in pixels."""
+        before, after = self.dfl(raw[..., : 4 * self.reg_max]).split(2, -1)  # left and top, right and bottom
+        return torch.cat((cells + (after - before) / 2, before + after), -1) * stride
 
     def decode_level(self, raw: Tensor, level: int) -> Tensor:
-        B, _, H, W = raw.shape
-        x, y = cell_indices(raw, H, W)
+        H, W = raw.shape[2:]
         flat = raw.flatten(2).transpose(1, 2)
-        left, top, right, bottom = self.distances(flat).view(B, H, W, 4).unbind(3)
-        cx, cy = x + 0.5 + (right - left) / 2, y + 0.5 + (bottom - top) / 2
-        boxes = torch.stack((cx, cy, left + right, top + bottom), 3).view(B, H * W, 4) * self.stride[level]
+        boxes = self.boxes(flat, cell_centres(raw, H, W).flatten(0, 1), self.stride[level])
         classes = flat[..., 4 * self.reg_max :].float().sigmoid()
         return torch.cat((boxes, torch.ones_like(boxes[..., :1]), classes), 2)
 

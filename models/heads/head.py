@@ -63,8 +63,8 @@ def as_levels(x: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return [x] if isinstance(x, Tensor) else x
 
 
-def cell_indices(raw: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """x (1, W) and y (H, 1) of the cells of a map, on the device of `raw`, float32."""
+def cell_centres(raw: Tensor, height: int, width: int) -> Tensor:
+    """(H, W, 2) x and y of the centres of a map's cells in cells, on the device of `raw`, float32."""
     y = torch.arange(height, device=raw.device, dtype=torch.float32).view(height, 1)
     x = torch.arange(width, device=raw.device, dtype=torch.float32).view(1, width)
-    return x, y
+    return torch.stack((x.expand(height, width), y.expand(height, width)), 2) + 0.5

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.heads.head import Head, as_levels, cell_indices
+from models.heads.head import Head, as_levels, cell_centres
 from models.heads.tower import Tower
 from models.registry import levels, register
 
@@ -41,13 +41,15 @@ class DetectX(Head):
     def forward(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         return [tower(level).permute(0, 2, 3, 1).unsqueeze(1) for level, tower in zip(as_levels(x), self.m, strict=True)]
 
+    def boxes(self, raw: Tensor, cells: Tensor, stride: Tensor) -> Tensor:
+        """(..., 5 + K) raw predictions, (..., 2) centres of their cells in cells, pixels per cell -> (..., 4) cx, cy, w, h in pixels."""
+        return torch.cat((raw[..., :2] + (cells - 0.5), raw[..., 2:4].exp()), -1) * stride
+
     def decode_level(self, raw: Tensor, level: int) -> Tensor:
         B, _, H, W, outputs = raw.shape
-        x, y = cell_indices(raw, H, W)
         p = raw[:, 0].float()
-        stride = self.stride[level]
-        centres = torch.stack(((p[..., 0] + x) * stride, (p[..., 1] + y) * stride), 3)
-        return torch.cat((centres, p[..., 2:4].exp() * stride, p[..., 4:].sigmoid()), 3).view(B, H * W, outputs)
+        boxes = self.boxes(p, cell_centres(raw, H, W), self.stride[level])
+        return torch.cat((boxes, p[..., 4:].sigmoid()), 3).view(B, H * W, outputs)
 
     @torch.no_grad()
     def init_bias(self) -> None:

@@ -35,6 +35,11 @@ class ClassLoss:
         if self.name not in NAMES:
             raise UserError(f"unknown class loss {self.name!r}{nearest(self.name, NAMES)}; there are {', '.join(NAMES)}")
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is the cross-entropy, without weights."""
+        return self.name == "bce" and self.weight == 1 and self.gamma == 0
+
     def __call__(self, logits: Tensor, target: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return the loss of each element: (...), (...) in 0..1 -> (...).
 

@@ -73,7 +73,7 @@ class DetectionLoss:
         total_images, *counts = sum_over_ranks(here, maps[0].device, self.ranks)
         box = cls = obj = maps[0].new_zeros((), dtype=torch.float32)
         for i, (raw, match, count) in enumerate(zip(maps, matches, counts, strict=True)):
-            logits, matched = _Gather.apply(raw, match.image, match.anchor, match.row, match.column)
+            logits, matched = Gather.apply(raw, 4, match.image, match.anchor, match.row, match.column)
             target = torch.zeros_like(logits)
             if len(matched):
                 p = matched[:, :4].sigmoid()
@@ -108,24 +108,24 @@ def _write_objectness(target: Tensor, match: Assignment, iou: Tensor) -> None:
     target.view(-1).scatter_reduce_(0, cell, iou, "amax")
 
 
-class _Gather(torch.autograd.Function):
-    """`raw[..., 4]`, the objectness of every cell, and `raw[image, anchor, row, column]`, the predictions of the matched cells, in float32.
+class Gather(torch.autograd.Function):
+    """`raw[..., dense]`, such as the objectness of every cell, and `raw[index]`, the predictions of the matched cells, in float32.
 
     Autograd's own backward would fill and add two gradients of the size of the map that are zero almost everywhere.
     """
 
     @staticmethod
-    def forward(ctx: Any, raw: Tensor, image: Tensor, anchor: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(image, anchor, row, column)
+    def forward(ctx: Any, raw: Tensor, dense: int | slice, *index: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*index)
         ctx.like = torch.empty_like(raw, device="meta")
-        ctx.device = raw.device
-        objectness = raw[..., 4].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        return objectness, raw[image, anchor, row, column].float()
+        ctx.device, ctx.dense = raw.device, dense
+        every = raw[..., dense].to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        return every, raw[index].float()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        objectness, matched = grads
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        every, matched = grads
         grad = torch.empty_like(ctx.like, device=ctx.device).zero_()
-        grad[..., 4] = objectness
+        grad[..., ctx.dense] = every
         grad.index_put_(ctx.saved_tensors, matched.to(grad.dtype), accumulate=True)
-        return grad, None, None, None, None
+        return (grad, None, *(None for _ in ctx.saved_tensors))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.geometry import iou
-from utils.training.losses.scene import Assigner, PointTargets, Scene, at_owner, resolve
+from utils.training.losses.scene import Assigner, PointTargets, Scene, at_owner, both_below, resolve
 
 TOP, ALPHA, BETA = 10, 0.5, 6.0
 """Of `task_aligned`."""
@@ -43,12 +43,12 @@ def simota(scene: Scene) -> PointTargets:
     The cost is the class BCE + 3 * -log IoU, and 1e5 for a cell that is not both inside the object and within 2.5 strides of its centre;
     one that is neither is not taken. A cell that several objects choose predicts the one of least cost.
     """
-    near = (scene.offsets.abs() < RADIUS * scene.strides[:, None]).all(-1) & scene.exists[..., None]
+    near = both_below(scene.offsets, RADIUS * scene.strides[:, None]) & scene.exists[..., None]
     allowed, both = near | scene.inside, near & scene.inside
     p = scene.scores.clamp(1e-7, 1 - 1e-7)
-    off, on = -torch.log1p(-p), -torch.log(p)  # BCE of each class at target 0 and 1
-    change = (on - off).transpose(1, 2).gather(1, scene.classes[..., None].expand(-1, -1, p.shape[1]))
-    cost = off.sum(2)[:, None] + change - BOX_COST * torch.log(scene.ious + 1e-8) + OUTSIDE_COST * ~both
+    own = p.transpose(1, 2).gather(1, scene.classes[..., None].expand(-1, -1, p.shape[1]))
+    change = torch.log1p(-own) - torch.log(own)  # from the BCE at target 0 to that at target 1
+    cost = change - torch.log1p(-p).sum(2)[:, None] - BOX_COST * torch.log(scene.ious + 1e-8) + OUTSIDE_COST * ~both
     cost = torch.where(allowed, cost, torch.inf)
     count = min(CANDIDATES, cost.shape[2])
     wanted = torch.where(allowed, scene.ious, 0.0).topk(count, 2).values.sum(2).int().clamp(min=1)

@@ -6,7 +6,7 @@ Letters: B images, N cells of all levels, K classes, R bins of a distribution, P
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from utils.distributed import SINGLE, Ranks, sum_over_ranks
 from utils.training.losses.box_losses import parse_box_loss
 from utils.training.losses.box_pairs import Pairs
 from utils.training.losses.class_losses import ClassLoss
-from utils.training.losses.loss import Terms
+from utils.training.losses.loss import Gather, Terms
 from utils.training.losses.point_assigners import POINT_ASSIGNERS, one_hot
 from utils.training.losses.scene import PointTargets, Scene, padded
 
@@ -30,8 +30,8 @@ class PointHead(Protocol):
     stride: Tensor
     """(levels,) pixels per cell."""
 
-    def decode(self, maps: Sequence[Tensor]) -> Tensor:
-        """Raw maps -> (B, N, 5 + K) cx, cy, w, h in pixels, objectness, class probabilities."""
+    def boxes(self, raw: Tensor, cells: Tensor, stride: Tensor) -> Tensor:
+        """(..., outputs) raw, (..., 2) centres of the cells in cells, (..., 1) pixels per cell -> (..., 4) cx, cy, w, h in pixels."""
         ...
 
 
@@ -63,31 +63,31 @@ class PointLoss:
         """Raw maps -> (B, N, outputs) float32."""
         raise NotImplementedError
 
-    def terms(self, raw: Tensor, decoded: Tensor, scene: Scene, found: PointTargets) -> Terms:
+    def terms(self, raw: Tensor, scene: Scene, found: PointTargets) -> Terms:
         """The weighted terms box, obj and cls, not detached."""
         raise NotImplementedError
 
     def __call__(self, maps: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Terms]:
         """Return the scalar to run backward from, and its weighted terms "box", "obj", "cls", detached; see `Criterion`."""
-        maps = [m.float() for m in maps]
-        raw, decoded = self.flat(maps), self.head.decode(maps)
+        raw = self.flat([m.float() for m in maps])
         sizes = [(m.shape[2], m.shape[3]) for m in maps]
         points, strides = self.cells(sizes, raw.device)
         size = torch.tensor(sizes[0][::-1], device=raw.device) * self.head.stride[0]
         objects, classes, exists = padded(targets, len(raw), size)
         with torch.no_grad():
-            scene = Scene(points, strides, self.scores(decoded), cxcywh_to_xyxy(decoded[..., :4]), objects, classes, exists)
+            boxes = self.head.boxes(raw, points / strides[:, None], strides[:, None])
+            scene = Scene(points, strides, self.scores(raw), cxcywh_to_xyxy(boxes), objects, classes, exists)
             found = self.assign(scene)
         images = sum_over_ranks([len(raw)], raw.device, self.ranks)[0]
-        terms = self.terms(raw, decoded, scene, found)
+        terms = self.terms(raw, scene, found)
         if torch.is_grad_enabled():
             self.box_loss.step(raw.device, self.ranks)
         total = (terms["box"] + terms["obj"] + terms["cls"]) * (images * self.ranks.world_size)
         return total, {name: term.detach() for name, term in terms.items()}
 
-    def scores(self, decoded: Tensor) -> Tensor:
-        """(B, N, K) class probabilities for the assigner."""
-        return decoded[..., 5:]
+    def scores(self, raw: Tensor) -> Tensor:
+        """(B, N, outputs) -> (B, N, K) class probabilities for the assigner."""
+        raise NotImplementedError
 
     def cells(self, sizes: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
         """Centres (N, 2) and strides (N,) of all cells in pixels."""
@@ -98,21 +98,41 @@ class PointLoss:
             strides.append(stride.expand(height * width))
         return torch.cat(points), torch.cat(strides)
 
-    def boxes(self, decoded: Tensor, scene: Scene, found: PointTargets) -> tuple[Tensor, Tensor, Tensor]:
-        """Where cells predict an object (B, N), the losses (P,) of their boxes, and the boxes (P, 4) they should be, xyxy."""
-        positive = found.owner >= 0
-        image = positive.nonzero()[:, 0]
-        goal = scene.objects[image, found.owner[positive]]
+    def boxes(self, rows: Tensor, scene: Scene, match: Matched) -> Tensor:
+        """The losses (P,) of the boxes that the rows (P, outputs) predict."""
+        stride = scene.strides[match.cell][:, None]
+        decoded = self.head.boxes(rows, scene.points[match.cell] / stride, stride)
+        goal = match.goal
         cxcywh = torch.cat(((goal[:, :2] + goal[:, 2:]) / 2, goal[:, 2:] - goal[:, :2]), 1)
         last = scene.points[-1] + scene.strides[-1] / 2
-        loss, _ = self.box_loss(Pairs(decoded[positive][:, :4], cxcywh, 1.0, (float(last[0]), float(last[1]))))
-        return positive, loss, goal
+        return self.box_loss(Pairs(decoded, cxcywh, 1.0, (float(last[0]), float(last[1]))))[0]
 
-    def class_targets(self, scene: Scene, found: PointTargets, positive: Tensor) -> Tensor:
+    def class_targets(self, match: Matched) -> Tensor:
         """(P, K): the quality at the object's class."""
-        image = positive.nonzero()[:, 0]
-        hot = one_hot(scene.classes[image, found.owner[positive]], self.head.classes)
-        return hot * found.quality[positive][:, None] * (1 - self.smoothing) + self.smoothing / 2
+        hot = one_hot(match.cls, self.head.classes)
+        return hot * match.quality[:, None] * (1 - self.smoothing) + self.smoothing / 2
+
+
+class Matched(NamedTuple):
+    """The P cells that predict an object."""
+
+    image: Tensor
+    """(P,) index of the image in the batch."""
+    cell: Tensor
+    """(P,) index of the cell."""
+    goal: Tensor
+    """(P, 4) xyxy of the object in pixels."""
+    cls: Tensor
+    """(P,) its class."""
+    quality: Tensor
+    """(P,) in 0..1."""
+
+    @classmethod
+    def of(cls, scene: Scene, found: PointTargets) -> Self:
+        """The cells with an owner."""
+        image, cell = (found.owner >= 0).nonzero(as_tuple=True)
+        owner = found.owner[image, cell]
+        return cls(image, cell, scene.objects[image, owner], scene.classes[image, owner], found.quality[image, cell])
 
 
 class ObjectnessLoss(PointLoss):
@@ -123,16 +143,17 @@ class ObjectnessLoss(PointLoss):
     def flat(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.cat([m.flatten(1, 3) for m in maps], 1)
 
-    def scores(self, decoded: Tensor) -> Tensor:
-        return (decoded[..., 4:5] * decoded[..., 5:]).sqrt()
+    def scores(self, raw: Tensor) -> Tensor:
+        return (raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()).sqrt()
 
-    def terms(self, raw: Tensor, decoded: Tensor, scene: Scene, found: PointTargets) -> Terms:
-        positive, box, _ = self.boxes(decoded, scene, found)
-        number = max(sum_over_ranks([float(positive.sum())], raw.device, self.ranks)[0], 1.0)
-        cls = self.cls_loss(raw[positive][:, 5:], self.class_targets(scene, found, positive), found.quality[positive][:, None])
+    def terms(self, raw: Tensor, scene: Scene, found: PointTargets) -> Terms:
+        match = Matched.of(scene, found)
+        objectness, rows = Gather.apply(raw, 4, match.image, match.cell)
+        number = max(sum_over_ranks([float(len(rows))], raw.device, self.ranks)[0], 1.0)
+        cls = self.cls_loss(rows[:, 5:], self.class_targets(match), match.quality[:, None])
         return {
-            "box": box.sum() * (100 * self.hyp.box / number),
-            "obj": self.obj_loss(raw[..., 4], positive.float(), found.quality).sum() * (self.hyp.obj / number),
+            "box": self.boxes(rows, scene, match).sum() * (100 * self.hyp.box / number),
+            "obj": self.obj_loss(objectness, (found.owner >= 0).float(), found.quality).sum() * (self.hyp.obj / number),
             "cls": cls.sum() * (2 * self.hyp.cls / number),
         }
 
@@ -146,23 +167,34 @@ class DistributionLoss(PointLoss):
     head: DistributionHead
 
     def flat(self, maps: Sequence[Tensor]) -> Tensor:
-        return torch.cat([m.flatten(2) for m in maps], 2).transpose(1, 2)
+        return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
 
-    def terms(self, raw: Tensor, decoded: Tensor, scene: Scene, found: PointTargets) -> Terms:
-        positive, box, goal = self.boxes(decoded, scene, found)
-        weight = found.quality[positive]
+    def scores(self, raw: Tensor) -> Tensor:
+        return raw[..., 4 * self.head.reg_max :].sigmoid()
+
+    def terms(self, raw: Tensor, scene: Scene, found: PointTargets) -> Terms:
+        match, sides = Matched.of(scene, found), 4 * self.head.reg_max
+        classes, rows = Gather.apply(raw, slice(sides, None), match.image, match.cell)
         total = max(sum_over_ranks([float(found.quality.sum())], raw.device, self.ranks)[0], 1.0)
-        target = torch.full_like(raw[..., 4 * self.head.reg_max :], self.smoothing / 2)
-        target[positive] = self.class_targets(scene, found, positive)
-        cls = self.cls_loss(raw[..., 4 * self.head.reg_max :], target, found.quality[..., None])
-        cells = positive.nonzero()[:, 1]
-        corners = torch.cat((scene.points[cells] - goal[:, :2], goal[:, 2:] - scene.points[cells]), 1)
-        dfl = self.distribution(raw[positive][:, : 4 * self.head.reg_max], corners / scene.strides[cells][:, None])
+        points = scene.points[match.cell]
+        corners = torch.cat((points - match.goal[:, :2], match.goal[:, 2:] - points), 1)
+        dfl = self.distribution(rows[:, :sides], corners / scene.strides[match.cell][:, None])
+        box = self.boxes(rows, scene, match)
         return {
-            "box": (box * weight).sum() * (150 * self.hyp.box / total) + (dfl * weight).sum() * (30 * self.hyp.box / total),
+            "box": (box * match.quality).sum() * (150 * self.hyp.box / total) + (dfl * match.quality).sum() * (30 * self.hyp.box / total),
             "obj": raw.new_zeros(()),
-            "cls": cls.sum() * (self.hyp.cls / total),
+            "cls": self.classes(classes, rows[:, sides:], match, found) * (self.hyp.cls / total),
         }
+
+    def classes(self, logits: Tensor, rows: Tensor, match: Matched, found: PointTargets) -> Tensor:
+        """The sum of the class losses of every cell, (B, N, K), of which `rows` (P, K) predict an object."""
+        wanted, background = self.class_targets(match), self.smoothing / 2
+        if self.cls_loss.plain:  # the cross-entropy is softplus(logit) - logit * target, and most targets are the same
+            rest = background * logits.sum() if background else 0.0
+            return F.softplus(logits).sum() - (rows * (wanted - background)).sum() - rest
+        target = torch.full_like(logits, background)
+        target[match.image, match.cell] = wanted
+        return self.cls_loss(logits, target, found.quality[..., None]).sum()
 
     def distribution(self, logits: Tensor, distances: Tensor) -> Tensor:
         """Distribution focal loss (Li et al., NeurIPS 2020): (P, 4 R) and (P, 4) distances in cells -> (P,), the mean over the sides."""
