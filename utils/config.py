@@ -72,7 +72,7 @@ class Hyp:
     box_loss: str = option("ciou", "box loss: ciou, eiou, siou, wiou-v3, nwd:0.5+ciou:0.5, ..., see docs/losses.md")
     cls_loss: str = option("bce", "class loss: bce, focal, quality-focal, varifocal, slide")
     obj_loss: str = option("bce", "objectness loss: bce, focal, quality-focal, varifocal, slide")
-    assigner: str = option("", "which cells predict which object: anchor-ratio, simota, task-aligned, atss; '' is the head's own")
+    assigner: str = option("", "which cells predict which object: anchor-ratio, lead-guided, simota, task-aligned, atss; '' is the head's own")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

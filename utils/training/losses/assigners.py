@@ -28,9 +28,11 @@ class Assignment(NamedTuple):
     """(M, 4) centre relative to the cell's corner in -0.5..1.5, width and height; in cells."""
     cls: Tensor
     """(M,) class index."""
+    target: Tensor
+    """(M,) index of the target."""
 
 
-def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: float) -> Assignment:
+def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: float, reach: float = 0.5) -> Assignment:
     """Match targets to the anchors and cells of one level.
 
     An anchor matches every target whose width and height differ from its own by less than the factor `limit`, in the cell that
@@ -41,6 +43,7 @@ def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: floa
         anchors: (A, 2) widths and heights in cells.
         shape: (ny, nx) of the map.
         limit: hyper-parameter anchor_t.
+        reach: how near to a neighbour a centre must be, in cells; 1 takes all four neighbours.
     """
     ny, nx = shape
     size = targets.new_tensor([nx, ny])
@@ -49,12 +52,12 @@ def assign(targets: Tensor, anchors: Tensor, shape: tuple[int, int], limit: floa
     anchor, target = (torch.maximum(ratio, 1 / ratio).amax(2) < limit).nonzero(as_tuple=True)
     xy = targets[target, 2:4] * size
     back = size - xy
-    low, high = (xy % 1 < 0.5) & (xy > 1), (back % 1 < 0.5) & (back > 1)  # (pairs, 2): near the cell to the left, above; right, below
+    low, high = (xy % 1 < reach) & (xy > 1), (back % 1 < reach) & (back > 1)  # (pairs, 2): near the cell to the left, above; right, below
     near = torch.stack([torch.ones_like(target, dtype=torch.bool), *low.unbind(1), *high.unbind(1)])  # (5, pairs)
     side, pair = near.nonzero(as_tuple=True)
-    shift = targets.new_tensor(_NEIGHBOURS)[side]
+    shift = targets.new_tensor(_NEIGHBOURS)[side] * (2 * reach)
     cell = (xy[pair] - shift).floor()
     box = torch.cat((xy[pair] - cell, wh[target[pair]]), 1)
     column, row = torch.minimum(cell.long().clamp(min=0), torch.tensor([nx - 1, ny - 1], device=cell.device)).unbind(1)
     image, cls = targets[target[pair], :2].long().unbind(1)
-    return Assignment(image, anchor[pair], row, column, box, cls)
+    return Assignment(image, anchor[pair], row, column, box, cls, target[pair])

@@ -47,11 +47,13 @@ class Kind:
     assigners: tuple[str, ...]
 
 
-def _anchors(loss: type[DetectionLoss]) -> Callable[[Detector, Hyp, int, str, float, Ranks], Criterion]:
-    def build(model: Detector, hyp: Hyp, imgsz: int, _: str, smoothing: float, ranks: Ranks) -> Criterion:
-        return loss(cast("AnchorHead", model.head), hyp, imgsz, model.nc, label_smoothing=smoothing, ranks=ranks)
+def _anchors(model: Detector, hyp: Hyp, imgsz: int, _: str, smoothing: float, ranks: Ranks) -> Criterion:
+    return DetectionLoss(cast("AnchorHead", model.head), hyp, imgsz, model.nc, label_smoothing=smoothing, ranks=ranks)
 
-    return build
+
+def _auxiliary(model: Detector, hyp: Hyp, imgsz: int, assigner: str, smoothing: float, ranks: Ranks) -> Criterion:
+    head, guided = cast("AnchorHead", model.head), assigner == "lead-guided"
+    return AuxiliaryLoss(head, hyp, imgsz, model.nc, guided=guided, label_smoothing=smoothing, ranks=ranks)
 
 
 def _points(loss: type[PointLoss]) -> Callable[[Detector, Hyp, int, str, float, Ranks], Criterion]:
@@ -62,8 +64,8 @@ def _points(loss: type[PointLoss]) -> Callable[[Detector, Hyp, int, str, float, 
 
 
 CRITERIA = {
-    "anchors": Kind(_anchors(DetectionLoss), ("anchor-ratio",)),
-    "auxiliary": Kind(_anchors(AuxiliaryLoss), ("anchor-ratio",)),
+    "anchors": Kind(_anchors, ("anchor-ratio",)),
+    "auxiliary": Kind(_auxiliary, ("lead-guided", "anchor-ratio")),
     "objectness": Kind(_points(ObjectnessLoss), ("simota", "task-aligned", "atss")),
     "distribution": Kind(_points(DistributionLoss), ("task-aligned", "simota", "atss")),
 }

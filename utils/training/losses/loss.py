@@ -67,7 +67,14 @@ class DetectionLoss:
             maps: one raw map per level.
             targets: (n, 6) image, class, then cx, cy, w, h in 0..1; n may be 0.
         """
-        matches = [assign(targets, a, (m.shape[2], m.shape[3]), self.limit) for m, a in zip(maps, self.head.anchors, strict=True)]
+        return self.total(maps, self.candidates(maps, targets))
+
+    def candidates(self, maps: Sequence[Tensor], targets: Tensor, reach: float = 0.5) -> list[Assignment]:
+        """Match targets to the cells and anchors of each level, see `assign`."""
+        return [assign(targets, a, (m.shape[2], m.shape[3]), self.limit, reach) for m, a in zip(maps, self.head.anchors, strict=True)]
+
+    def total(self, maps: Sequence[Tensor], matches: Sequence[Assignment]) -> tuple[Tensor, Terms]:
+        """As the call, of the given matches for each level."""
         images = maps[0].shape[0]
         here = [images, *(len(m.cls) for m in matches)]
         total_images, *counts = sum_over_ranks(here, maps[0].device, self.ranks)
@@ -76,11 +83,9 @@ class DetectionLoss:
             logits, matched = Gather.apply(raw, 4, match.image, match.anchor, match.row, match.column)
             target = torch.zeros_like(logits)
             if len(matched):
-                p = matched[:, :4].sigmoid()
-                wh = (p[:, 2:] * 2).square() * self.head.anchors[i][match.anchor].to(p)
-                decoded = torch.cat((p[:, :2] * 2 - 0.5, wh), 1)
+                decoded = self.decode(matched, match, i)
                 size = (float(raw.shape[3]), float(raw.shape[2]))
-                loss, iou = self.box_loss(Pairs(decoded, match.box.to(p), self.head.stride[i], size))
+                loss, iou = self.box_loss(Pairs(decoded, match.box.to(decoded), self.head.stride[i], size))
                 box = box + loss.sum() / count
                 cls = cls + self._classes(matched[:, 5:], match.cls, iou) / count
                 _write_objectness(target, match, iou)
@@ -91,6 +96,12 @@ class DetectionLoss:
             self.box_loss.step(maps[0].device, self.ranks)
         total = (box + obj + cls) * (total_images * self.ranks.world_size)
         return total, {"box": box.detach(), "obj": obj.detach(), "cls": cls.detach()}
+
+    def decode(self, matched: Tensor, match: Assignment, level: int) -> Tensor:
+        """(M, 5 + K) raw predictions -> (M, 4) centre relative to the cell's corner, width and height; in cells."""
+        p = matched[:, :4].sigmoid()
+        wh = (p[:, 2:] * 2).square() * self.head.anchors[level][match.anchor].to(p)
+        return torch.cat((p[:, :2] * 2 - 0.5, wh), 1)
 
     def _classes(self, logits: Tensor, cls: Tensor, iou: Tensor) -> Tensor:
         """Sum over matches of the mean class loss over classes; 0 with a single class."""
