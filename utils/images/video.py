@@ -140,7 +140,7 @@ def _has_count(path: Path) -> bool:
 
 
 class VideoWriter:
-    """Writes a playable .mp4: H.264 where this OpenCV can encode it, MPEG-4 otherwise.
+    """Writes a playable .mp4: H.264 where this OpenCV can encode it, MPEG-4 otherwise. A .webm is VP8, which every browser plays.
 
     The file has a temporary name in the same folder until it is complete.
     """
@@ -149,7 +149,7 @@ class VideoWriter:
         """Start a video.
 
         Args:
-            path: the file to write; its suffix is .mp4.
+            path: the file to write; its suffix is .mp4 or .webm.
             fps: frames per second.
             size: (height, width) in pixels; a side is padded to an even number of at least 16.
 
@@ -157,18 +157,19 @@ class VideoWriter:
             VideoError: the file cannot be written.
         """
         shrink = min(1.0, MAX_SIDE / max(size))
-        self.path, self._part = path, path.with_name(f".{path.stem}.part.mp4")
+        self.path, self._part = path, path.with_name(f".{path.stem}.part{path.suffix}")
         self.size = (max(round(size[0] * shrink), 1), max(round(size[1] * shrink), 1))
         self._padded = tuple(max(side + side % 2, MIN_SIDE) for side in self.size)
         self.frames = 0
         try:
             self._part.unlink(missing_ok=True)
-            codes = ("avc1", "mp4v") if h264_works(path.parent) else ("mp4v",)
+            codes = ("VP80",) if path.suffix == ".webm" else ("avc1", "mp4v") if h264_works(path.parent) else ("mp4v",)
         except OSError as error:
             raise VideoError(f"{path}: cannot be written ({error.strerror or error})") from error
         for code in codes:
             fourcc = cv2.VideoWriter.fourcc(*code)
-            self._writer = cv2.VideoWriter(_opencv_path(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
+            with _silenced():  # FFmpeg has other names for some codecs, and says so
+                self._writer = cv2.VideoWriter(_opencv_path(self._part), cv2.CAP_FFMPEG, fourcc, fps, self._padded[::-1])
             if self._writer.isOpened():
                 return
         raise VideoError(f"{path}: the video cannot be written; check that the folder is writable and the disk not full")
