@@ -96,7 +96,7 @@ def test_a_study_with_a_killed_run_and_all_its_files(cfgs, tiny_dataset, tmp_pat
         (("--cfgs", "yolov5n", "--jobs", "-2"), "--jobs -2"),
         (("--cfgs", "yolov5n", "--resamples", "3"), "--resamples 3"),
         (("--cfgs", "yolov5n", "--ray-address", "auto"), "--ray-address needs --engine ray"),
-        (("--cfgs", "yolov5n", "--control", "params", "--weights", "a.pt"), "--control widens the baseline"),
+        (("--cfgs", "yolov5n", "--control", "reset"), "--control reset re-initialises the start weights"),
         (("--cfgs", "yolov5n", "--momentum", "2"), "momentum: 2.0 is outside 0 to 0.9999"),
         (("--cfgs", "yolov5n", "--seedz", "2"), "unknown argument '--seedz'; did you mean '--seed"),
         ((), "nothing to compare"),

@@ -21,6 +21,7 @@ _REFUSED = {
     "augment": "not available here: plug-ins are the only programs that a study's plan names",
     "local_rank": "not available here: each run of a study is one process",
 }
+CONTROLS = ("params", "gflops", "reset")
 _LOCAL = frozenset({"project", "name", "device", "workers", "cache", "noplots", "save_period", "save_interval"})
 _OWN = frozenset({"weights", "data", "hyp", "plugins"})
 
@@ -41,7 +42,13 @@ class CompareConfig(TrainConfig):
     jobs: int = option(0, "runs at a time; 0 takes one per GPU, or on the CPU one per core, at most 4")
     engine: str = option("local", "where runs are executed: on this machine, or on a Ray cluster", choices=("local", "ray"))
     ray_address: str = option("", "Ray cluster to join (auto, HOST:PORT); '' starts Ray on this machine")
-    control: str = option("", "add the baseline widened to each variant's parameters or GFLOPs", choices=("params", "gflops"))
+    control: tuple[str, ...] = option(
+        (),
+        "add controls: the baseline with each variant's parameters or GFLOPs; or with its lost weights reset",
+        nargs="+",
+        type=str,
+        choices=CONTROLS,
+    )
     resamples: int = option(1000, "number of bootstrap resamples of the images")
     dry_run: bool = option(False, "print the plan and its estimated time, and exit")
 
@@ -65,11 +72,10 @@ class CompareConfig(TrainConfig):
             raise UserError("--batch-size -1 would give each variant its own batch size; a study needs a fixed one")
         if self.ray_address and self.engine != "ray":
             raise UserError("--ray-address needs --engine ray")
-        if self.control and self.weights:
-            raise UserError(
-                "--control widens the baseline, and pretrained weights do not fit a wider model, so only it would be trained from "
-                "scratch; omit --weights or --control"
-            )
+        if "reset" in self.control and not self.weights:
+            raise UserError("--control reset re-initialises the start weights that a variant loses; give them with --weights")
+        if {"params", "gflops"} <= {*self.control}:
+            raise UserError("--control params gflops: a control has a variant's parameters or its GFLOPs; choose one")
         parse_seeds(self.seeds)
 
 

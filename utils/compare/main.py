@@ -12,6 +12,7 @@ from utils.compare.arms import read_arms
 from utils.compare.benchmark import estimate_run_times, measure_costs
 from utils.compare.config import CompareConfig, local_flags
 from utils.compare.executors import Executor, LocalExecutor, Task
+from utils.compare.guards import plan_warnings
 from utils.compare.load import load_study
 from utils.compare.plan import make_plan, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
@@ -145,6 +146,8 @@ def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -
     """Print the plan and its estimated time, for ``--dry-run``."""
     data, flags = plan.data, (plan.flags[name] for name in ("epochs", "imgsz", "batch_size"))
     LOG.info("%s: %d variants x %d seeds (%s)", plan.name, len(plan.variants), len(plan.seeds), ", ".join(map(str, plan.seeds)))
+    for warning in plan_warnings(plan):
+        LOG.warning(warning)
     sizes = ", ".join(f"{split} {s.images} images" for split, s in data.splits.items())
     LOG.info("data %s: %d classes; %s; metrics are reported on the %s split", data.source, len(data.names), sizes, data.measured)
     LOG.info("%d epochs at %d pixels, batch size %d; %d runs at a time, %d threads each\n", *flags, jobs, plan.threads)

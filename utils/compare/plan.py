@@ -13,6 +13,7 @@ from utils.compare.capacity_control import controls
 from utils.compare.checksummed_json import file_digest
 from utils.compare.config import CompareConfig, parse_seeds, result_flags
 from utils.compare.provenance import data_digest, versions
+from utils.compare.reset_control import reset_controls
 from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
 from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
@@ -106,10 +107,10 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
     if len([v for v in variants if not v.control_of]) < 2:
         raise UserError("--cfgs: only one variant; a comparison needs at least two models, the baseline first")
     variants = [with_edits(v, variants[0]) for v in variants]
-    if plan.control:
-        have = {v.control_of for v in variants}
+    for kind in plan.control:
+        have = {v.control_of for v in variants if bool(v.reset) == (kind == "reset")}
         lacking = [v for v in variants if v.baseline or (v.name not in have and not v.control_of)]
-        variants += controls(lacking, plan.control, names, plan.flags["imgsz"])
+        variants += reset_controls(lacking, plan) if kind == "reset" else controls(lacking, kind, names, plan.flags["imgsz"])
     if old is not None and len(variants) == len(old.variants) and plan.seeds == old.seeds:
         plan = dataclasses.replace(plan, command=old.command)
     return dataclasses.replace(plan, variants=tuple(variants))
@@ -133,7 +134,7 @@ def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
     if old.weights_digest != new.weights_digest:
         lines.append(f"--weights: {old.weights or 'none'} before, {new.weights or 'none'} now (other content)")
     if old.control != new.control:
-        lines.append(f"--control: {old.control or 'none'} before, {new.control or 'none'} now")
+        lines.append(f"--control: {', '.join(old.control) or 'none'} before, {', '.join(new.control) or 'none'} now")
     if baseline and baseline != old.baseline.cfg and variant_name(baseline) != old.baseline.name:
         lines.append(f"--baseline: {old.baseline.name} before, {baseline} now")
     for variant in new.variants:

@@ -8,9 +8,9 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.compare.executors import Task
-from utils.compare.run_result import read_curve
 from utils.compare.study import RunResult
 from utils.log import LOG
+from utils.training.history import read_curve
 
 _MAX_BARS = 8
 _LOG_INTERVAL = 60.0  # seconds between two log lines about the active runs

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.checksummed_json import MAX_BYTES, file_digest, read_json, write_json
-from utils.compare.study import FIGURES, RunResult, run_folder
+from utils.compare.checksummed_json import file_digest, read_json, write_json
+from utils.compare.study import FIGURES, RunResult, StartingPoint, run_folder
 from utils.errors import UserError
 from utils.files.plain_data import typed
-from utils.files.safe_open import read_regular
+from utils.training.history import read_curve
 
 if TYPE_CHECKING:
     from utils.compare.resampled_ap import Scores
@@ -36,6 +34,7 @@ def write_run_result(folder: Path, result: RunResult) -> None:
         content[which] = scores and {**dataclasses.asdict(scores), "per_class": scores.per_class.tolist()}
     files = (*MATCHES.values(), "results.csv") if result.state == "done" else ()
     content["made_with"] = dict(result.made_with)
+    content["start"] = result.start and dataclasses.asdict(result.start)
     content["files"] = {name: file_digest(folder / name) for name in files}
     write_json(folder / RESULT, content)
 
@@ -77,6 +76,7 @@ class _Saved:
     best_epoch: int
     train_seconds: float
     train_memory_mb: float
+    start: StartingPoint | None
     made_with: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -108,15 +108,3 @@ def _intact(folder: Path, name: str, digest: str) -> bool:
     except UserError:
         return False
     return True
-
-
-def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
-    """The complete rows of a run's own results.csv."""
-    rows: list[dict[str, float]] = []
-    try:
-        text = read_regular(folder / "results.csv", MAX_BYTES).decode()
-        for row in csv.DictReader(io.StringIO(text, newline="")):
-            rows += [{k.strip(): float(v) for k, v in row.items()}]
-    except (OSError, ValueError, AttributeError, TypeError, csv.Error):  # a row truncated by a kill is ignored
-        pass
-    return tuple(rows)

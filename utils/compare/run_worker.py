@@ -159,6 +159,7 @@ class Worker:
         from models import load_plugins
         from utils.compare.evaluate_run import measure, open_splits
         from utils.compare.provenance import data_digest, device_name, versions
+        from utils.compare.start import measure_start, start_weights
         from utils.device import select_device
         from utils.training.checkpoint import load_checkpoint
 
@@ -170,11 +171,13 @@ class Worker:
         made_with |= {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}  # one may be edited meanwhile
         if self.plan.weights and (start := file_digest(Path(self.plan.weights))) != self.plan.weights_digest:
             made_with["start weights"] = f"{start[:16]}, not the planned ones"
-        payload = self._trained()
+        origin = start_weights(self.plan, self.variant, self.study)
+        payload = self._trained(origin)
         best_epoch = int(load_checkpoint(self.folder / "weights" / "best.pt")["epoch"])
         (self.folder / RESULT).unlink(missing_ok=True)
         measured, last_epoch = self.plan.data.measured, int(payload["epoch"])
         scores = measure(self.plan, self.folder, splits[measured], device, self.config.workers, same=best_epoch == last_epoch)
+        before = measure_start(self.plan, self.variant, origin, self.config.seed, device, self.config.workers)
         usage = self._usage()
         self.notes += [f"{count} x {kind}" for kind, count in sorted(_event_counts(self.folder).items())]
         return dataclasses.replace(
@@ -189,10 +192,11 @@ class Worker:
             train_seconds=usage["seconds"],
             train_memory_mb=usage["memory_mb"],
             made_with=made_with,
+            start=before,
         )
 
-    def _trained(self) -> dict[str, Any]:
-        """Train to the end, resuming an interrupted run; return the last checkpoint's content."""
+    def _trained(self, origin: str) -> dict[str, Any]:
+        """Train to the end from the weights `origin`, resuming an interrupted run; return the last checkpoint's content."""
         from utils.training.checkpoint import load_checkpoint
         from utils.training.resume import is_finished, newest_checkpoint
 
@@ -208,7 +212,7 @@ class Worker:
             self.notes.append(f"resumed from epoch {int(payload['epoch']) + 1}")
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self._train(resume=payload is not None)
+        self._train(origin, resume=payload is not None)
         path = newest_checkpoint(self.folder)
         assert path is not None, "training ended without a checkpoint"
         return load_checkpoint(path)
@@ -235,7 +239,7 @@ class Worker:
             return "best.pt is damaged"
         return ""
 
-    def _train(self, *, resume: bool) -> None:
+    def _train(self, origin: str, *, resume: bool) -> None:
         """Train, and record time and memory even if the training fails."""
         from utils.config import Hyp, TrainConfig
         from utils.device import peak_memory_mb
@@ -245,7 +249,7 @@ class Worker:
         write_json(self.folder / USAGE, earlier)
         local = local_flags(self.config)
         own: dict[str, Any] = {"cfg": str(model_file(self.study, self.variant.name)), "seed": self.config.seed, "exist_ok": True}
-        own |= {"weights": self.plan.weights, "data": self.plan.data.source, "plugins": tuple(self.plan.plugins)}
+        own |= {"weights": origin, "data": self.plan.data.source, "plugins": tuple(self.plan.plugins)}
         own |= {"project": str(self.folder.parent), "name": self.folder.name}
         config = TrainConfig(**{**self.plan.flags, **own, **local, "resume": str(self.folder) if resume else ""})
         given = frozenset({"resume", *local}) if resume else frozenset({*self.plan.flags, *own, *local})

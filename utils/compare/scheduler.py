@@ -8,11 +8,12 @@ from pathlib import Path
 
 from utils.compare.executors import Executor, Task
 from utils.compare.progress import Progress
-from utils.compare.run_result import read_curve, read_run_result, write_run_result
+from utils.compare.run_result import read_run_result, write_run_result
 from utils.compare.study import RunResult, StudyPlan
 from utils.errors import StopError, UserError
 from utils.files.safe_open import open_regular
 from utils.signals import StopRequest
+from utils.training.history import read_curve
 
 _MAX_KILLS = 8
 """How often in a row a run may be killed without progress before it is given up."""

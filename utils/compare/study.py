@@ -31,7 +31,9 @@ class Variant:
         name: unique in the study; the name of its folder.
         cfg: the model YAML as given.
         baseline: whether the others are compared with it.
-        control_of: the variant whose capacity this widened baseline has, or None.
+        control_of: the variant that this changed baseline is a control of, or None: it has the variant's capacity, or with `reset` loses
+            the same start weights.
+        reset: names of the tensors of the start weights that a reset control does not take.
         edits: what it changes against its base, one line each.
         parameters: their number, for the classes of the dataset; 0 where it cannot be built.
         gflops: for one image of the study's size.
@@ -48,6 +50,7 @@ class Variant:
     cfg: str
     baseline: bool = False
     control_of: str | None = None
+    reset: tuple[str, ...] = ()
     edits: tuple[str, ...] = ()
     parameters: int = 0
     gflops: float = 0.0
@@ -114,7 +117,7 @@ class StudyPlan:
         plugins: the user's own modules, path -> SHA-256.
         metric: how AP is computed, in words.
         threads: CPU threads of a run, fixed for the study since the last bits of a sum depend on them.
-        control: "params", "gflops", or "".
+        control: of `utils.compare.config.CONTROLS`.
         versions: Attune's code (a digest), Python and the libraries when the study began.
     """
 
@@ -130,7 +133,7 @@ class StudyPlan:
     plugins: Mapping[str, str]
     metric: str
     threads: int
-    control: str
+    control: tuple[str, ...]
     versions: Mapping[str, str]
 
     @property
@@ -159,6 +162,24 @@ class StudyPlan:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StartingPoint:
+    """A run before its first step.
+
+    Attributes:
+        tensors, of: number of tensors of the start weights that it takes, and that they have.
+        share: of the parameters of its model, those with the values of the start weights; 0 to 1.
+        ap: on the measured split; of the weights' own head with all classes as one unless `own_classes`.
+        own_classes: whether the start weights have the dataset's classes.
+    """
+
+    tensors: int
+    of: int
+    share: float
+    ap: float
+    own_classes: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """One run: a variant trained with a seed.
 
@@ -173,6 +194,7 @@ class RunResult:
         train_memory_mb: peak memory of the training process in 1e6 bytes; on CUDA, of the GPU.
         made_with: versions, data and device of this run; runs in which it differs are not compared.
         notes: remarks for the reader, such as that the run was resumed.
+        start: before the first step; None for a training from scratch.
         folder: the run folder, with weights/last.pt and weights/best.pt.
     """
 
@@ -189,6 +211,7 @@ class RunResult:
     curve: tuple[dict[str, float], ...] = ()
     train_seconds: float = 0.0
     train_memory_mb: float = 0.0
+    start: StartingPoint | None = None
     made_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

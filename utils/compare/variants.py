@@ -23,7 +23,8 @@ from utils.geometry import training_side
 from utils.log import LOG, printable
 from utils.training.losses.criterion import build_criterion
 
-CONTROL = "control-"
+CONTROL, RESET = "control-", "reset-"
+"""Beginnings of the names of controls."""
 
 
 def read_variants(
@@ -95,7 +96,7 @@ def folder_name(name: str, where: str) -> str:
         UserError: it is empty, hidden, looks like a flag or like a control.
     """
     name = printable(name).replace("/", "?").strip()
-    if not name or name.startswith((".", "-", CONTROL)):
+    if not name or name.startswith((".", "-", CONTROL, RESET)):
         raise UserError(f"{where}: invalid variant name {name!r}; rename it")
     return name
 
@@ -155,7 +156,7 @@ def _describe(edit: Mapping[str, Any]) -> str:
     if "insert" in edit:
         return f"after row {edit['after']}: insert {_module(edit['insert'])}{source}{gate}"
     if "with" in edit:
-        return f"row {edit['replace']}: {_module(edit['with'])} in its place{source}"
+        return f"row {edit['replace']}: {_module(edit['with'])} in its place{source}{gate}"
     if "replace" in edit:
         return f"row {edit['replace']}: reads {edit['from']}"
     return f"row {edit['remove']}: removed"

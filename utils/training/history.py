@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.util
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,6 +93,18 @@ class History:
                 self._board.close()
         except (OSError, RuntimeError) as error:
             LOG.warning("the last values for TensorBoard are lost: cannot write its file (%s)", error)
+
+
+def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
+    """The complete rows of the results.csv in a run folder."""
+    rows: list[dict[str, float]] = []
+    try:
+        text = read_regular(folder / "results.csv", _MAX_BYTES).decode()
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            rows += [{k.strip(): float(v) for k, v in row.items()}]
+    except (OSError, ValueError, AttributeError, TypeError, csv.Error):  # a row truncated by a kill is ignored
+        pass
+    return tuple(rows)
 
 
 def _line(values: Sequence[float]) -> str:

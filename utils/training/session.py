@@ -23,7 +23,9 @@ from utils.signals import StopRequest, stop_requests
 from utils.training.artifacts import draw_labels
 from utils.training.checkpoint import LAST
 from utils.training.checkpointing import CheckpointScheduler, strip_finished
+from utils.training.curve_checks import findings
 from utils.training.freeze import untrained
+from utils.training.history import read_curve
 from utils.training.overview import log_overview
 from utils.training.restore import note_changes, restore_best
 from utils.training.resume import StoppedRun, asks_for_new_folder, locate, read_stopped, run_folder
@@ -147,13 +149,19 @@ def _train(
     barrier(ranks)
     validate_best(run, scheduler)
     if ranks.first:
-        unmark_folder(run.folder)
-        if not config.keep_resume:
-            strip_finished(run.folder)
-        passed = duration(time.monotonic() - start)
-        LOG.info("\nbest epoch %d; %s in all; results in %s", run.stopping.epoch, passed, run.folder)
-        for path in (run.folder / "weights" / "best.pt", run.folder / "weights" / LAST):
-            LOG.info("  %s  %.1f MB", path, path.stat().st_size / 1e6)
+        _conclude(run, time.monotonic() - start)
+
+
+def _conclude(run: Run, seconds: float) -> None:
+    """Strip the checkpoints, and say what the curves show and where the results are."""
+    unmark_folder(run.folder)
+    if not run.config.keep_resume:
+        strip_finished(run.folder)
+    if said := findings(read_curve(run.folder)):
+        LOG.warning("\nthis run: %s", "; ".join(said))
+    LOG.info("\nbest epoch %d; %s in all; results in %s", run.stopping.epoch, duration(seconds), run.folder)
+    for path in (run.folder / "weights" / "best.pt", run.folder / "weights" / LAST):
+        LOG.info("  %s  %.1f MB", path, path.stat().st_size / 1e6)
 
 
 def _write_first_files(run: Run, report: TransferReport | None, stopped: StoppedRun | None) -> None:

@@ -178,7 +178,7 @@ def _plan(variants: tuple[Variant, ...], seeds: int, epochs: int, names: tuple[s
         plugins={},
         metric="COCO AP, 101 points, 100 detections",
         threads=1,
-        control="params",
+        control=("params",),
         versions={"code": "1f" * 8, "python": "3.11.9", "torch": "2.15.0"},
     )
 

@@ -39,7 +39,7 @@ def plan_rows(study: Study) -> Rows:
         ),
         ("Correction", "Holm, over the variants"),
         ("Threads of a run", str(plan.threads)),
-        ("Equal-capacity control", plan.control or "none"),
+        ("Controls", ", ".join(plan.control) or "none"),
     ]
     if not study.costs:
         return [*rows, ("Costs", "not measured")]

@@ -7,10 +7,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from utils.compare.guards import start_of, warnings
+
 if TYPE_CHECKING:
     from utils.compare.intervals import Interval
     from utils.compare.statistics import Comparison
-    from utils.compare.study import CostMeasurement, RunResult, Study, Variant
+    from utils.compare.study import CostMeasurement, RunResult, StartingPoint, Study, Variant
 
 HEADLINE = "ap"
 LEVEL = "95 %"
@@ -66,6 +68,7 @@ def build_report_data(study: Study) -> ReportData:
         "explain": {"p_better": "Posterior probability that the variant is better, given the variance over seeds and over images"},
         "baseline": study.plan.baseline.name,
         "measured": study.plan.data.measured,
+        "warnings": warnings(study),
         "classes": list(study.plan.data.names),
         "variants": [_variant(study, variant, number, base) for number, variant in enumerate(order)],
         "curves": {"series": series, "values": curves},
@@ -89,6 +92,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "cfg": variant.cfg,
         "baseline": variant.baseline,
         "control_of": variant.control_of,
+        "start": _start(start_of(study, variant.name)),
         "subtitle": f"same capacity as {variant.control_of}, without its change" if variant.control_of else "",
         "edits": [*variant.edits, *study.plan.other_settings(variant)],
         "word": word,
@@ -106,6 +110,14 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "cost": cost,
         "ratio": {k: v / b if base and (b := getattr(base, k)) else math.nan for k, v in cost.items()},
     }
+
+
+def _start(start: StartingPoint | None) -> ReportData:
+    return (
+        {"transferred": "", "share": math.nan, "ap": math.nan}
+        if start is None
+        else {"transferred": f"{start.tensors}/{start.of}", "share": start.share, "ap": start.ap}
+    )
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
     out = []
     if overlap:
         out.append(f"{overlap} of the measured images are also trained on, so no gain can be claimed.")
+    out += data["warnings"]
     by_note: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         state = [] if run.state == "done" else ["failed" if run.state == "failed" else "not finished"]

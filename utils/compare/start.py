@@ -1,0 +1,97 @@
+"""Where the training of an arm begins: its start weights, what it takes of them, and its AP before the first step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models import build_model
+from models.detector import Detector
+from models.spec.model_spec import ModelSpec
+from models.weights.load import Weights, read_weights
+from models.weights.transfer import TransferReport, transfer
+from utils.compare.study import StartingPoint, StudyPlan, Variant
+from utils.data.config import load_data
+from utils.data.loading.loader import val_loader
+from utils.data.scan import load_index
+from utils.evaluation.evaluate import Settings, evaluate
+from utils.geometry import training_side
+from utils.training.checkpoint import save_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def transferred(variant: Variant, weights: Weights, names: Mapping[int, str], *, seed: int = 0) -> tuple[Detector, TransferReport]:
+    """Build a variant's model for classes `names` and transfer the weights, as train.py does.
+
+    Raises:
+        UserError: the model cannot be built.
+    """
+    spec = ModelSpec.from_dict(variant.spec, variant.name)
+    model = build_model(spec, len(names), names=names, seed=seed)
+    return model, transfer(model, weights, keep_anchors=spec.anchors == weights.spec.anchors)
+
+
+def start_weights(plan: StudyPlan, variant: Variant, study: Path) -> str:
+    """The file that the runs of a variant start from, "" for none; that of a reset control is written into the study folder first.
+
+    A reset control starts from the plan's weights without the tensors that its variant loses, so these keep the random values that
+    they have when training from scratch.
+
+    Raises:
+        UserError: the weights cannot be read, or the file cannot be written.
+    """
+    if not variant.reset:
+        return plan.weights
+    weights, path = read_weights(plan.weights), study / "models" / f"{variant.name}.pt"
+    model = {key: tensor for key, tensor in weights.state.items() if key not in variant.reset}
+    save_checkpoint(path, as_checkpoint(weights.spec, weights.names, model))
+    return str(path)
+
+
+def as_checkpoint(spec: ModelSpec, names: Mapping[int, str], state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Weights as a checkpoint from which a training can start."""
+    nothing: dict[str, Any] = {"ema": None, "config": {}, "hyp": {}, "epoch": -1, "metrics": {}, "resume": None}
+    return {"spec": spec.to_dict(), "names": dict(names), "model": dict(state), **nothing}
+
+
+def measure_start(plan: StudyPlan, variant: Variant, start: str, seed: int, device: torch.device, workers: int) -> StartingPoint | None:
+    """Measure a variant before the first step of the runs of `seed`; None for a training from scratch.
+
+    Where the weights have other classes than the dataset, the head that is trained is random and has no AP. The weights' own head is
+    measured then, all classes as one: whether it still finds objects says what the change has left of the trained features.
+
+    Args:
+        plan: with the variant's own settings.
+        start: the file that its runs start from.
+
+    Raises:
+        UserError: weights or dataset cannot be read.
+    """
+    if not start:
+        return None
+    weights, original = read_weights(start), read_weights(plan.weights)
+    names = dict(enumerate(plan.data.names))
+    _, report = transferred(variant, weights, names, seed=seed)
+    same = list(weights.names.values()) == list(plan.data.names)
+    model, _ = transferred(variant, weights, names if same else weights.names, seed=seed)
+    single_cls, classes = plan.flags["single_cls"] or not same, plan.flags["classes"]
+    index = load_index(load_data(plan.data.source), plan.data.measured, single_cls=single_cls, classes=classes)
+    side, batch = training_side(plan.flags["imgsz"], model.max_stride), max(plan.flags["batch_size"] * 2, 1)
+    loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
+    settings = Settings(single_cls=single_cls, classes=classes if same else None)
+    try:
+        metrics = evaluate(model.to(device).eval().fuse(), loader, index, settings, device=device).metrics
+    finally:
+        loader.close()
+    return StartingPoint(
+        tensors=report.transferred,
+        of=len(original.state),
+        share=report.share,
+        ap=0.0 if math.isnan(metrics.ap) else metrics.ap,
+        own_classes=same,
+    )
