@@ -15,6 +15,7 @@ from typing import Any
 
 from utils.cli import check_minimum, check_thresholds, option
 from utils.errors import UserError, nearest
+from utils.files.encodings import read_text
 from utils.files.safe_open import open_regular
 from utils.files.safe_yaml import parse_yaml
 from utils.files.shadowed import name_shadowed
@@ -72,7 +73,7 @@ class Hyp:
     box_loss: str = option("ciou", "box loss: ciou, eiou, siou, wiou-v3, nwd:0.5+ciou:0.5, ..., see docs/losses.md")
     cls_loss: str = option("bce", "class loss: bce, focal, quality-focal, varifocal, slide")
     obj_loss: str = option("bce", "objectness loss: bce, focal, quality-focal, varifocal, slide")
-    assigner: str = option("", "which cells predict which object: anchor-ratio, lead-guided, simota, task-aligned, atss; '' is the head's own")
+    assigner: str = option("", "which cells predict an object: anchor-ratio, lead-guided, simota, task-aligned, atss; '' is the head's own")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -119,15 +120,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         with open_regular(path) as file:
-            text = file.read(MAX_YAML_BYTES + 1).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+            content = file.read(MAX_YAML_BYTES + 1)
+    except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if len(text) > MAX_YAML_BYTES:
+    if len(content) > MAX_YAML_BYTES:
         raise UserError(f"{path}: larger than {MAX_YAML_BYTES >> 10} KiB; put long lists of images into a .txt file that the YAML names")
-    content = parse_yaml(text, str(path))
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
-    return content
+    document = parse_yaml(read_text(path, content), str(path))
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected 'key: value' lines, found {type(document).__name__}")
+    return document
 
 
 def find_yaml(name: str | Path, *folders: Path, hints: Callable[[str], str] = str) -> Path:
@@ -142,8 +143,7 @@ def find_yaml(name: str | Path, *folders: Path, hints: Callable[[str], str] = st
             name_shadowed(path, ROOT, *tried)
             return path
     there = [hints(p.name) for folder in folders for p in folder.glob("*.yaml")]
-    places = ", ".join(str(p) for p in dict.fromkeys(tried))
-    raise UserError(f"no file {str(name)!r}{nearest(Path(name).name, there)} (tried {places})")
+    raise UserError(f"no file {str(name)!r}{nearest(Path(name).name, there)} (tried {', '.join(map(str, dict.fromkeys(tried)))})")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,8 @@ from utils.log import LOG
 
 KEYS = ("path", *SPLITS, "names", "nc", "kpt_shape", "download", "sha256")
 
+_OTHER_WORDS = {"valid": "val", "validation": "val", "testing": "test", "training": "train"}
+"""What darknet, Roboflow and FiftyOne call splits."""
 _HOLD_OUT = "hold some of those to train on out with: python -m utils.data.holdout DATA"
 
 
@@ -115,7 +117,8 @@ def _named(data: DataConfig, nc: int | None = None) -> DataConfig:
 
 
 def _from_yaml(path: Path, complete: bool) -> DataConfig:
-    content = read_yaml(path)
+    written = read_yaml(path)
+    content = {key if (usual := _OTHER_WORDS.get(key, key)) in written else usual: value for key, value in written.items()}
     _check_keys(path, content)
     names, nc = check_names(path, content)
     root = content.get("path")

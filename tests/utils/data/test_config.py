@@ -237,3 +237,31 @@ def test_the_shared_sets(shared: Path) -> None:
     fruits = load_data(shared / "fruits")
     assert fruits.names == {0: "apple", 1: "banana", 2: "orange"}
     assert fruits.splits["val"] == (shared / "fruits/test",)
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("cp1252", "Käse"), ("gb18030", "苹果"), ("utf-16", "Käse")])
+def test_names_in_other_encodings(tmp_path: Path, encoding: str, name: str) -> None:
+    (tmp_path / "d.yaml").write_bytes(f"train: .\nval: .\nnames: [{name}]\n".encode(encoding))
+    assert load_data(tmp_path / "d.yaml").names == {0: name}
+
+
+def test_ids_of_names_as_text_and_twice(tmp_path: Path) -> None:
+    for given, expected in (("'0': a, 1.0: b", {0: "a", 1: "b"}), ("'0': a, 0: b", None)):
+        (tmp_path / "d.yaml").write_text(f"train: .\nval: .\nnames: {{{given}}}\n")
+        if expected:
+            assert load_data(tmp_path / "d.yaml").names == expected
+        else:
+            with pytest.raises(UserError, match="without a gap"):
+                load_data(tmp_path / "d.yaml")
+
+
+def test_why_there_are_no_names(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images/a.jpg").touch()
+    (tmp_path / "labels/b.txt").write_text("0 0.5 0.5 0.5 0.5")
+    with pytest.raises(UserError, match=r"labels/b\.txt belongs to no image: a label file is named as its image"):
+        load_data(tmp_path)
+    (tmp_path / "d.json").write_text('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}')
+    with pytest.raises(UserError, match=r"d\.json: has no categories"):
+        load_data(tmp_path / "d.json")

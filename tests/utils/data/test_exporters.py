@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask
 
 from utils.data.config import load_data
 from utils.data.scan import load_index
@@ -352,7 +353,59 @@ def annotations_in_each_split(root: Path) -> Expected:
     return BOTH
 
 
+def fiftyone_validation(root: Path) -> Expected:
+    """FiftyOne's keys are the names that its user gave the splits."""
+    fiftyone_yolov5(root)
+    file = root / "dataset.yaml"
+    file.write_text(file.read_text().replace("val: ./images/val/", "validation: ./images/val/").replace("0: disc", "'0': disc"))
+    return BOTH
+
+
+def yaml_of_another_system(root: Path) -> Expected:
+    """A data YAML, saved by an editor that writes UTF-16."""
+    plain_lists(root)
+    (root / "data.yaml").write_bytes("train: train.txt\r\nval: val.txt\r\nnames: [disc, block]\r\n".encode("utf-16"))
+    return BOTH
+
+
+def unpacked_by_others(root: Path) -> Expected:
+    """The resource forks of macOS, Jupyter's copies and Synology's thumbnails are no images and no labels."""
+    label_img_yolo(root)
+    for name in ("._0001.jpg", "._0001.txt", "__MACOSX/._0001.jpg", "__MACOSX/0001.jpg"):
+        put(root / name, "\0\5\x16\7\0\2")
+    for name in (".ipynb_checkpoints/0001-checkpoint.jpg", "@eaDir/0001.jpg/SYNOPHOTO_THUMB_M.jpg"):
+        picture(root / name)
+    return SAME
+
+
+def labelme_to_coco(root: Path) -> Expected:
+    """LabelMe's example script: a class 0 that is never annotated, masks without boxes, images in JPEGImages."""
+    for name in (*TRAIN, *VAL):
+        picture(root / f"JPEGImages/{name}.jpg")
+    coco(root / "annotations.json", (*TRAIN, *VAL), "JPEGImages/{}.jpg")
+    content = json.loads((root / "annotations.json").read_text())
+    content["categories"].insert(0, {"supercategory": None, "id": 0, "name": "_background_"})
+    for number, annotation in enumerate(content["annotations"]):
+        x, y, w, h = annotation.pop("bbox")
+        drawn = np.zeros((H, W), np.uint8)
+        drawn[y : y + h, x : x + w] = 1
+        rle = mask.encode(np.asfortranarray(drawn))
+        runs = np.diff(np.flatnonzero(np.diff(drawn.T.ravel(), prepend=2, append=2))).tolist()
+        annotation["segmentation"] = {"size": [H, W], "counts": rle["counts"].decode() if number % 2 else runs}
+    put(root / "annotations.json", json.dumps(content))
+    return SAME
+
+
+def coco_of_urls(root: Path) -> Expected:
+    """Images that were labelled in a cloud: signed URLs, and buckets."""
+    for name in (*TRAIN, *VAL):
+        picture(root / f"images/{name}.jpg")
+    coco(root / "labels.json", (*TRAIN, *VAL), "https://bucket.example.org/my/set/{}.jpg?X-Amz-Signature=0a%2Fb&x=1")
+    return SAME
+
+
 EXPORTS = (
+    *(fiftyone_validation, yaml_of_another_system, unpacked_by_others, labelme_to_coco, coco_of_urls),
     *(plain_lists, yaml_of_roboflow_coco, annotations_in_each_split),
     *(cvat_yolo, cvat_yolo_one_subset, cvat_ultralytics, cvat_coco, cvat_coco_subsets, cvat_voc),
     *(label_studio_yolo, label_studio_coco, label_studio_voc, roboflow_yolo, roboflow_coco, roboflow_darknet, roboflow_voc),

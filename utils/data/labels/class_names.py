@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from utils.data.labels.coco import coco_names
-from utils.data.labels.encodings import decode_text
-from utils.data.labels.find_files import entry_images, with_labels
+from utils.data.labels.coco_ids import read_id
+from utils.data.labels.find_files import entry_images, stray_labels, with_labels
 from utils.data.labels.image_lists import read_source
 from utils.data.labels.voc import class_names
 from utils.data.labels.yolo import count_classes
 from utils.errors import UserError
+from utils.files.encodings import read_text
 from utils.files.safe_open import read_regular
-from utils.log import LOG
 
 MAX_CLASSES = 65536
 """Bounds the memory that a mistyped nc takes."""
@@ -37,8 +37,8 @@ def check_names(path: Path, content: Mapping[str, Any]) -> tuple[dict[int, str],
         return {}, nc
     if not isinstance(given, (list, dict)):
         raise UserError(f"{path}: names: expected a list, or a mapping of class id to name, got {given!r}")
-    names = dict(enumerate(given)) if isinstance(given, list) else dict(given)
-    if any(isinstance(key, bool) or not isinstance(key, int) for key in names) or sorted(names) != list(range(len(names))):
+    names = dict(enumerate(given)) if isinstance(given, list) else {_class_id(key): name for key, name in given.items()}
+    if len(names) < len(given) or any(type(key) is not int for key in names) or sorted(names) != list(range(len(names))):
         raise UserError(f"{path}: names: the class ids must be 0 to {len(names) - 1} without a gap, got {list(names)[:20]}")
     for key, name in names.items():
         if isinstance(name, bool) or not isinstance(name, (str, int, float)):
@@ -46,6 +46,12 @@ def check_names(path: Path, content: Mapping[str, Any]) -> tuple[dict[int, str],
     if nc is not None and nc != len(names):
         raise UserError(f"{path}: nc is {nc}, but there are {len(names)} names; remove nc or correct one of them")
     return {key: str(names[key]) for key in sorted(names)}, nc
+
+
+def _class_id(key: Any) -> Any:
+    """Return the number that a key means, whether as 1, 1.0 or "1"; any other key as it is."""
+    found = read_id(key)
+    return int(found) if isinstance(found, str) and found.isascii() and found.isdecimal() else key if found is None else found
 
 
 def names_from_labels(
@@ -63,12 +69,16 @@ def names_from_labels(
     jsons = [entry for entry in entries if entry.suffix.lower() == ".json"]
     if jsons:
         names = list(dict.fromkeys(name for path in jsons for name in coco_names(path, read_source(path, _MAX_BYTES))))
+        if not names:
+            raise UserError(f"{jsons[0]}: has no categories, so its annotations have no class names; add them to it")
     else:
         images = [image for entry in entries for image in with_labels(entry_images(entry)[0], partners.get(entry))]
         labels = [image.label for image in images if image.label]
         names = _from_files(labels, source if source.is_dir() else source.parent, nc)
-    if not names:
-        raise UserError(f"{source}: no class names are given, and no labels were found to read them from")
+        if not names:
+            strays = stray_labels(images)
+            hint = f"; {min(strays)} belongs to no image: a label file is named as its image" if strays else ""
+            raise UserError(f"{source}: no class names are given, and no labels were found to read them from{hint}")
     if nc is not None and nc != len(names):
         raise UserError(f"{source}: nc is {nc}, but the labels use {len(names)} names: {', '.join(names[:20])}")
     return dict(enumerate(names))
@@ -95,9 +105,7 @@ def read_names(path: Path) -> list[str]:
     Raises:
         UserError: it cannot be read.
     """
-    text, encoding = decode_text(read_source(path, _MAX_BYTES))
-    if not encoding.startswith("UTF"):
-        LOG.warning("%s: is not UTF-8 and is read as %s; save it as UTF-8 if names are wrong", path, encoding)
+    text = read_text(path, read_source(path, _MAX_BYTES))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

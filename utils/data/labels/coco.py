@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
-from numpy.typing import NDArray
 
 from utils.data.labels.coco_ids import Id, Ids, read_id, read_number, sort_key
-from utils.data.labels.encodings import decode_text
+from utils.data.labels.coco_outlines import outline, outline_box
 from utils.data.labels.find_files import CocoImage, is_image_name
 from utils.data.labels.image_lists import tails
-from utils.data.labels.label_report import NO_POLYGON, FileFindings, ImageAnnotations
+from utils.data.labels.label_report import FileFindings, ImageAnnotations
 from utils.data.labels.match_names import FolderListings
 from utils.data.labels.voc import choose_frame
 from utils.errors import UserError, nearest
+from utils.files.encodings import decode_text
 
 _MAX_COORDINATE = 1e9
 """Larger than any image; sums of such numbers do not overflow."""
@@ -140,28 +141,6 @@ def coco_annotations(image: CocoImage, file: Path, classes: Mapping[Id, int], si
     return ImageAnnotations(findings, boxes[inside], polygons, area[inside], crowd[inside])
 
 
-def outline(segmentation: Any, scale: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return an object's polygon as (m, 2) points divided by the (width, height) `scale`; no points for a mask (RLE) or an invalid polygon.
-
-    Several parts become one outline that returns to the first point after each of them: the connecting lines overlap, so filling
-    it fills the parts only.
-    """
-    points = _parts(segmentation)
-    if not points:
-        return NO_POLYGON
-    joined = points[0] if len(points) == 1 else np.concatenate([q for p in points for q in (p, p[:1], points[0][:1])])
-    return np.clip(joined / scale, 0, 1).astype(np.float32)
-
-
-def _parts(segmentation: Any) -> list[NDArray[np.float64]]:
-    """Return the (m, 2) points of each part of a polygon; none of a mask (RLE)."""
-    lists = [part for part in segmentation if isinstance(part, list)] if isinstance(segmentation, list) else []
-    if not lists and isinstance(segmentation, list):
-        lists = [segmentation]  # one part without the list around it
-    numbers = [[read_number(value) for value in part] for part in lists if len(part) >= 6 and len(part) % 2 == 0]
-    return [np.array(part, np.float64).reshape(-1, 2) for part in numbers if None not in part]
-
-
 def category_names(path: Path, document: Mapping[str, Any]) -> dict[Id, str]:
     """Return name by category id, in the order of the ids.
 
@@ -171,12 +150,12 @@ def category_names(path: Path, document: Mapping[str, Any]) -> dict[Id, str]:
     entries = list(_objects(document, "categories", path))
     names: dict[Id, str] = {}
     taken: set[str] = set()
-    root = _root_category(entries, document, path)
+    unused = _unused_category(entries, document, path)
     for entry in entries:
         key, name = read_id(entry.get("id")), entry.get("name")
         if key is None or not isinstance(name, str):
             raise UserError(f"{path}: a category needs an id and a string name, got {entry}")
-        if entry is root:
+        if entry is unused:
             continue
         if key in names or name in taken:
             raise UserError(f"{path}: category {key} ({name!r}) is defined twice")
@@ -185,15 +164,21 @@ def category_names(path: Path, document: Mapping[str, Any]) -> dict[Id, str]:
     return {key: names[key] for key in sorted(names, key=sort_key)}
 
 
-def _root_category(entries: Sequence[Mapping[str, Any]], document: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
-    """Return the category that Roboflow puts before the classes: number 0, the supercategory of all others, and never annotated."""
-    root = next((entry for entry in entries if read_id(entry.get("id")) == 0), None)
-    others = [entry.get("supercategory") for entry in entries if entry is not root]
-    if root is None or root.get("supercategory") not in (None, "", "none") or set(map(str, others)) != {str(root.get("name"))}:
+def _unused_category(entries: Sequence[Mapping[str, Any]], document: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+    """Return the category 0 that a tool puts before the classes and never annotates.
+
+    It is Roboflow's supercategory of all others, or LabelMe's ``_background_``.
+    """
+    first = next((entry for entry in entries if read_id(entry.get("id")) == 0), None)
+    if first is None or len(entries) < 2:
+        return None
+    others = [entry.get("supercategory") for entry in entries if entry is not first]
+    is_root = first.get("supercategory") in (None, "", "none") and set(map(str, others)) == {str(first.get("name"))}
+    if not is_root and str(first.get("name")).strip("_").lower() != "background":
         return None
     only = Ids([0])
     used = any(only.find(annotation.get("category_id")) == 0 for annotation in _objects(document, "annotations", path, FileFindings(path)))
-    return None if used else root
+    return None if used else first
 
 
 def coco_names(path: Path, content: bytes) -> list[str]:
@@ -208,10 +193,11 @@ def coco_names(path: Path, content: bytes) -> list[str]:
 def _locate(name: str, places: Sequence[Path], listings: FolderListings) -> Path:
     """Return the path of an image that a JSON names, in the first of `places` that has it.
 
-    Leading folders are dropped where they are those of another machine or layout; Label Studio's ``?d=`` holds a path.
+    Leading folders are dropped where they are those of another machine or layout; Label Studio's ``?d=`` holds a path, and a URL may
+    have a query after it.
     """
     written = name.replace("\\", "/")
-    path = unquote(written.partition("?d=")[2]) or written
+    path = unquote(written.partition("?d=")[2]) or (re.split(r"[?#]", written)[0] if "://" in written else written)
     for form in (path, *tails(path)):
         for place in places:
             if found := listings.find_path(str(place), form):
@@ -257,18 +243,9 @@ def _read_box(annotation: Mapping[str, Any], classes: Mapping[Id, int]) -> tuple
     numbers = [read_number(value) for value in given] if isinstance(given, list) else []
     box = [value for value in numbers if value is not None]
     if not numbers or (len(numbers) == 4 == len(box) and min(box[2:]) <= 0):
-        box = _polygon_box(annotation.get("segmentation")) or box  # a polygon without a box of its own
+        box = outline_box(annotation.get("segmentation")) or box  # a polygon or mask without a box of its own
     if len(box) != 4 or len(numbers) not in (0, 4):
         return [], "number", f"bbox {given!r:.80} is not four numbers x, y, width, height"
     if max(map(abs, box)) > _MAX_COORDINATE:
         return [], "range", f"the box {box} lies outside the image"
     return box, *(("", "") if min(box[2:]) > 0 else ("area", f"the box {box} has no area"))
-
-
-def _polygon_box(segmentation: Any) -> list[float]:
-    """Return x, y, width, height of a polygon; nothing of anything else."""
-    parts = _parts(segmentation)
-    if not parts:
-        return []
-    points = np.concatenate(parts)
-    return [*points.min(0).tolist(), *(points.max(0) - points.min(0)).tolist()]

@@ -23,6 +23,8 @@ _OTHER_SUFFIXES = {".json", ".yaml", ".yml", ".csv", ".md", ".names", ".data", "
 _KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | _OTHER_SUFFIXES | set(LABEL_SUFFIXES)
 _IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\xff\x0a", b"\0\0\0\x0cJXL ")  # the last two are JPEG XL
 _IMAGE_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"crx ")}
+_COPIES = ("__MACOSX", "@eaDir")
+"""Folders that macOS puts into archives, and Synology beside pictures: with what belongs to a file, and small copies of it."""
 _TASKS = {"train", "val", "detect", "compare"}
 
 
@@ -55,7 +57,8 @@ def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the images in `folder` and below, and the files that hold an image without an image's suffix, sorted.
 
     Links to folders are followed, but never in a loop. A folder that has an image's name and holds no image is returned as one, so that
-    it is reported. Subfolders that cannot be listed, and those that hold the output of runs, are logged and left out.
+    it is reported. Subfolders that cannot be listed, and those that hold the output of runs, are logged and left out. So, without a word,
+    are hidden files and folders: macOS's ``._a.jpg`` holds no image, and ``.ipynb_checkpoints`` holds copies.
 
     Raises:
         UserError: the folder itself cannot be listed.
@@ -77,12 +80,18 @@ def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
             below.clear()
             continue
         seen.add(real)
+        below[:], names[:] = filter(_is_own, below), filter(_is_own, names)
         below.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))  # noqa: PTH114, PTH118 - a folder before links to it
         found += [os.path.join(parent, name) for name in names if is_image_name(name)]  # noqa: PTH118
         folders += [os.path.join(parent, name) for name in below if is_image_name(name)]  # noqa: PTH118
         others += [os.path.join(parent, name) for name in names if Path(name).suffix.lower() not in _KNOWN_SUFFIXES]  # noqa: PTH118
     found += [name for name in folders if not any(image.startswith(f"{name}{os.sep}") for image in found)]
     return [Path(name) for name in sorted(found)], [Path(name) for name in sorted(others) if _starts_like_image(name)]
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file or folder is neither hidden nor made by a system for itself."""
+    return not name.startswith(".") and name not in _COPIES
 
 
 def _holds_runs(folder: str, below: list[str], names: list[str]) -> bool:
@@ -184,7 +193,7 @@ def stray_labels(images: Iterable[ListedImage], labels: Path | None = None) -> s
     for place in holding:
         for name in listings.names(place):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122
-            known = suffix.lower() not in LABEL_SUFFIXES or stem.lower() in _NO_LABELS or f"{place}/{name}" in used
+            known = not _is_own(name) or suffix.lower() not in LABEL_SUFFIXES or stem.lower() in _NO_LABELS or f"{place}/{name}" in used
             if not known and not any(listings.find_stem(folder, stem) for folder in owners.get(place, ())):
                 stray.add(f"{place}/{name}")
     return stray

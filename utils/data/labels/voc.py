@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from utils.data.labels.encodings import decode_text
 from utils.data.labels.label_report import FileFindings, ImageAnnotations
 from utils.errors import nearest
+from utils.files.encodings import decode_text
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 

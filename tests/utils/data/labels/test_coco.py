@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.labels.coco import CocoImage, class_map, coco_annotations, coco_names, outline, read_coco
+from utils.data.labels.coco import CocoImage, class_map, coco_annotations, coco_names, read_coco
+from utils.data.labels.coco_outlines import outline, outline_box
 from utils.errors import UserError
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
@@ -243,3 +244,32 @@ def test_names_that_tools_write(tmp_path: Path, name: str) -> None:
     (tmp_path / "images/photo 2.jpg").touch()
     content = document(images=[{"id": 1, "file_name": name}])
     assert read_coco(tmp_path / "result.json", content, None, tmp_path).images[0].path == tmp_path / "images/photo 2.jpg"
+
+
+def test_boxes_of_masks_are_those_of_pycocotools() -> None:
+    from pycocotools import mask
+
+    random = np.random.default_rng(0)
+    for density in (0.0005, 0.02, 0.5, 0.99) * 20:
+        height, width = random.integers(1, 90, 2).tolist()
+        encoded = mask.encode(np.asfortranarray(random.random((height, width)) < density).astype(np.uint8))
+        expected = mask.toBbox(encoded).tolist() if mask.area(encoded) else []
+        assert outline_box({"size": [height, width], "counts": encoded["counts"].decode()}) == expected
+
+
+@pytest.mark.parametrize(
+    "rle",
+    [
+        {"size": [4, 4], "counts": [1, 2]},  # not all pixels
+        {"size": [4, 4], "counts": [20, -4]},
+        {"size": [4, 4], "counts": "P" * 40},  # a number without an end
+        {"size": [4, 4], "counts": "é"},
+        {"size": [0, 4], "counts": [0]},
+        {"size": [10**9, 10**9], "counts": [10**18]},
+        {"size": "4 4", "counts": [16]},
+        {"counts": [16]},
+        {},
+    ],
+)
+def test_what_is_no_mask_has_no_box(rle: dict[str, Any]) -> None:
+    assert outline_box(rle) == []

@@ -1,10 +1,13 @@
-"""Decode the text files of label tools, which are not always UTF-8."""
+"""Decode text files that people and label tools write, which are not always UTF-8."""
 
 from __future__ import annotations
 
 import codecs
 import locale
 import re
+from pathlib import Path
+
+from utils.log import LOG
 
 _RUN = re.compile(rb"[\x80-\xff]+")
 
@@ -23,3 +26,11 @@ def decode_text(content: bytes) -> tuple[str, str]:
         except UnicodeDecodeError:
             continue
     return content.decode("latin-1"), "latin-1"
+
+
+def read_text(path: Path, content: bytes) -> str:
+    """Return the text in the `content` of a file, with a warning where its encoding is a guess."""
+    text, encoding = decode_text(content)
+    if not encoding.startswith("UTF"):
+        LOG.warning("%s: is not UTF-8 and is read as %s; save it as UTF-8 if names are wrong", path, encoding)
+    return text
