@@ -106,10 +106,10 @@ class Files:
 
     def _video(self, path: Path, key: str, place: str) -> Iterator[Frame]:
         video = VideoReader(path)
-        total = video.total or "?"
         try:
             for number, image in video.frames(self._stride):
-                title = f"video {place} ({number}/{total}) {path}"
+                total = video.total if video.counted else f"~{max(video.total, number)}"  # without a count, it is the duration by the rate
+                title = f"video {place} ({number}/{total if video.total else '?'}) {path}"
                 yield Frame(image, path, key, title, number=number, fps=video.fps / self._stride, position=video.time)
         finally:
             video.close()

@@ -58,6 +58,15 @@ def test_frames_say_where_they_come_from(folder):
     assert not source.live
 
 
+def test_a_number_of_frames_that_is_estimated_is_called_so_and_never_passed(tmp_path, shared):
+    path = shared.parent / "cases" / "vfr_video" / "browser.webm"
+    if not path.is_file():
+        pytest.skip(f"no file {path}")
+    titles = [frame.title for frame in open_source(str(path))]
+    assert titles[0] == f"video 1/1 (1/~60) {path}"
+    assert titles[-1] == f"video 1/1 (61/~61) {path}"
+
+
 def test_globs(folder):
     assert [p.name for p in find_media(f"{folder}/*.jpg")] == ["b.jpg"]
     assert [p.name for p in find_media(f"{folder}/**/*.jpg")] == ["b.jpg", "c.jpg"]
