@@ -100,7 +100,7 @@ def _darknet_lists(folder: Path) -> Splits:
     for file in sorted(folder.glob("*.data")):
         for line in read_source(file, 1 << 20).decode("utf-8-sig", errors="replace").splitlines():
             key, _, value = map(str.strip, line.partition("="))
-            split, found = _split_of(key), find_image(value, folder, listings) if value else None
+            split, found = _split_of(key), find_image(value, str(folder), listings) if value else None
             if split and found and found.suffix == ".txt":
                 splits[split] = (found,)
     for file in () if splits else sorted(folder.glob("*.txt")):

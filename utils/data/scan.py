@@ -178,7 +178,10 @@ def _read_headers(files: list[str], stamps: NDArray[np.int64], known: ScanResult
     fresh = []
     for i, file in enumerate(files):
         at = old.get(file)
-        if known is None or at is None or stamps[i, 0] < 0 or (known.stamps[at] != stamps[i]).any():
+        if stamps[i, 0] < 0:  # a list may name very many that are missing: not worth a thread
+            faults[file] = _read_header(file)[1]
+            continue
+        if known is None or at is None or (known.stamps[at] != stamps[i]).any():
             fresh.append(i)
             continue
         frames[i] = known.frames[at]

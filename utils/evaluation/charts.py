@@ -30,6 +30,9 @@ from utils.log import printable
 MAX_LISTED = 20
 """Up to so many classes, each has its own line and legend entry."""
 
+MAX_CELLS = 1000
+"""Up to so many classes, each has a row and column of its own in the picture of the confusion matrix."""
+
 _BLUE, _ORANGE = "#1f5fa8", "#e07b00"
 _ROUNDS = (("train/box_loss", "train/obj_loss", "train/cls_loss", "metrics/precision", "metrics/recall"),
            ("val/box_loss", "val/obj_loss", "val/cls_loss", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"))  # fmt: skip
@@ -111,15 +114,20 @@ def rgb(cls: int) -> tuple[float, float, float]:
 
 @own_settings()
 def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Draw the matrix, each column normalized by the true class; shares below 0.005 stay blank."""
+    """Draw the matrix, each column normalized by the true class; shares below 0.005 stay blank.
+
+    Of more classes than a picture has room for, a cell shows the largest share of several.
+    """
     n = len(matrix)
-    share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
+    share = (matrix / np.maximum(matrix.sum(0, keepdims=True), 1)).astype(np.float32)
+    for axis in (0, 1):
+        share = np.maximum.reduceat(share, np.arange(0, n, -(-n // MAX_CELLS)), axis)
     shown = np.where(share < 0.005, np.nan, share)
     titles = [plain(name) for name in [*names, "background"]]
     side = min(max(0.42 * n + 3, 6), 18)
     figure = new_figure(side * 1.12, side)
     ax = figure.add_subplot()
-    picture = ax.imshow(shown, cmap="Blues", vmin=0, vmax=1)
+    picture = ax.imshow(shown, cmap="Blues", vmin=0, vmax=1, extent=(-0.5, n - 0.5, n - 0.5, -0.5))
     ax.set_facecolor("white")
     if n <= 30:
         for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
@@ -130,9 +138,9 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) 
     if size > 3:  # points; below, no name could be read
         ax.set_xticks(range(n), titles, rotation=90, fontsize=size)
         ax.set_yticks(range(n), titles, fontsize=size)
-    ax.set_xticks(np.arange(-0.5, n), minor=True)
-    ax.set_yticks(np.arange(-0.5, n), minor=True)
-    ax.grid(which="minor", color="0.93", linewidth=0.5)
+        ax.set_xticks(np.arange(-0.5, n), minor=True)
+        ax.set_yticks(np.arange(-0.5, n), minor=True)
+        ax.grid(which="minor", color="0.93", linewidth=0.5)
     ax.tick_params(which="both", length=0)
     ax.set(xlabel="True class", ylabel="Predicted class", title="Confusion matrix (share of the true class)")
     figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.02)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.data.config import DataConfig
 from utils.data.doctor.findings import FindingGroup, ScannedSplit, box_pixels
@@ -151,27 +152,29 @@ def _boxes(split: ScannedSplit, imgsz: int, names: Mapping[int, str]) -> Iterato
     title = f"boxes with a side below {TINY:g} pixels at --imgsz {imgsz}"
     tiny = FindingGroup("warning", "tiny", split.name, title, "they are hard to detect")
     sides = box_pixels(split.index, imgsz)
-    for i in np.flatnonzero((sides.min(1, initial=imgsz) < TINY) & ~split.index.crowds).tolist():
+    for i in tiny.places(np.flatnonzero((sides.min(1, initial=imgsz) < TINY) & ~split.index.crowds)):
         path, line = split.location(i)
         tiny.add(path, f"{_box(split, i, names)} is {sides[i, 0]:.1f} x {sides[i, 1]:.1f} pixels", line)
     yield tiny
     twice = FindingGroup("warning", "overlap", split.name, "overlapping boxes of one class", "is it one object?")
     unsure = FindingGroup("warning", "overlap", split.name, "overlapping boxes of two classes", "which is it?")
     for a, b, overlap in _overlaps(split.index):
-        path, line = split.location(b)
         same = split.index.annotations[a, 0] == split.index.annotations[b, 0]
-        (twice if same else unsure).add(path, f"{_box(split, b, names)} and {_box(split, a, names)} have an IoU of {overlap:.2f}", line)
+        for group, chosen in ((twice, same), (unsure, ~same)):
+            for at in group.places(np.flatnonzero(chosen)):
+                path, line = split.location(b[at])
+                group.add(path, f"{_box(split, b[at], names)} and {_box(split, a[at], names)} have an IoU of {overlap[at]:.2f}", line)
     yield twice
     yield unsure
 
 
-def _box(split: ScannedSplit, annotation: int, names: Mapping[int, str]) -> str:
+def _box(split: ScannedSplit, annotation: int | np.int64, names: Mapping[int, str]) -> str:
     cls, x, y = split.index.annotations[annotation, :3].tolist()
     return f"{names[int(cls)]} at {x:.3f} {y:.3f}"
 
 
-def _overlaps(index: Index, min_iou: float = 0.9) -> Iterator[tuple[int, int, float]]:
-    """Yield pairs of annotations of one image with at least that IoU.
+def _overlaps(index: Index, min_iou: float = 0.9) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield pairs of annotations of one image with at least that IoU, as arrays: the lower numbers, the higher ones, the IoUs.
 
     Sorted by their left sides, such boxes are near each other; among more than 200 overlapping neighbours, some pairs are skipped.
     """
@@ -185,9 +188,9 @@ def _overlaps(index: Index, min_iou: float = 0.9) -> Iterator[tuple[int, int, fl
         used, box = used[order], box[order]
         for lag in range(1, min(len(box), 200)):
             overlap = iou(box[:-lag], box[lag:])
-            for at in np.flatnonzero(overlap >= min_iou).tolist():
-                a, b = sorted((int(used[at]), int(used[at + lag])))
-                yield a, b, float(overlap[at])
+            if len(at := np.flatnonzero(overlap >= min_iou)):
+                pairs = np.sort(np.stack((used[at], used[at + lag])), axis=0)
+                yield pairs[0], pairs[1], overlap[at]
             if (box[lag:, 0] >= box[:-lag, 2]).all():
                 break
 

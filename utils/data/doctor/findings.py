@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,12 @@ class FindingGroup:
     count: int = 0
     findings: list[DataFinding] = dataclasses.field(default_factory=list)
 
+    def places(self, numbers: NDArray[np.int64]) -> list[int]:
+        """Return those of `numbers` for which there is room, to be added, and count the others."""
+        room = MAX_FINDINGS - len(self.findings)
+        self.count += max(len(numbers) - room, 0)
+        return numbers[:room].tolist()
+
     def add(self, path: str | Path, text: str, line: int = 0) -> None:
         """Count a finding, and keep it while there is room."""
         self.count += 1
@@ -58,17 +65,23 @@ class ScannedSplit:
     images: dict[str, DecodedImage] = dataclasses.field(default_factory=dict)
     labels: dict[str, tuple[Path, bytes]] = dataclasses.field(default_factory=dict)
 
-    def location(self, annotation: int) -> tuple[str, int]:
+    def location(self, annotation: int | np.int64) -> tuple[str, int]:
         """Return the label file and line of an annotation; the image, or line 0, where it has none of its own."""
         image = int(np.searchsorted(self.index.starts, annotation, "right")) - 1
         path = str(self.index.paths[image])
         if path not in self.labels:
             return path, 0
         label, content = self.labels[path]
-        lines = [number for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        lines = _written_lines(content)
         first, last = (int(n) for n in self.index.starts[image : image + 2])
         whole = label.suffix == ".txt" and len(lines) == last - first
         return str(label), lines[annotation - first] if whole else 0
+
+
+@functools.lru_cache(maxsize=1)
+def _written_lines(content: bytes) -> list[int]:
+    """The numbers, from 1, of the lines that are not blank."""
+    return [number for number, line in enumerate(content.splitlines(), 1) if line.strip()]
 
 
 def box_pixels(index: Index, imgsz: int) -> NDArray[np.float64]:

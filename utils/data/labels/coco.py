@@ -102,8 +102,7 @@ def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[Id, int]:
         UserError: annotations of categories that `names` lacks; lists them.
     """
     numbers = {name: number for number, name in sorted(names.items(), reverse=True)}  # the first of two equal names wins
-    categories = (a.get("category_id") for image in file.images for a in image.annotations)
-    used = {key for key in categories if isinstance(key, (int, str))}
+    used = {read_id(annotation.get("category_id")) for image in file.images for annotation in image.annotations}
     lost = [name for key, name in file.categories.items() if key in used and name not in numbers]
     if lost:
         listed = ", ".join(f"{name!r}{nearest(name, numbers)}" for name in lost[:10])

@@ -9,6 +9,9 @@ from typing import Any
 
 Id = int | str
 
+_MAX_ID = (1 << 63) - 1
+"""Ids are at most 64 bits: larger numbers can all have one hash, and looking each of them up would take quadratic time."""
+
 _DIGITS = re.compile(r"([0-9]{1,18})(?:\.0*)?")
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
@@ -37,10 +40,12 @@ class Ids:
 
 
 def read_id(value: Any) -> Id | None:
-    """Return an id as an int or a str; None for what is no id."""
+    """Return an id as an int of at most 64 bits or a str; None for what is no id."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+        value = int(value)
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_ID):
+        return value
+    return None
 
 
 def sort_key(key: Id) -> tuple[bool, int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from utils.data.labels.match_names import FolderListings
 from utils.errors import UserError
@@ -13,6 +13,9 @@ from utils.files.safe_open import read_regular
 from utils.images.reading import IMAGE_SUFFIXES
 
 _MAX_BYTES = 1 << 30
+_MAX_PATH = 4096
+"""Characters; Linux takes no longer ones."""
+_MAX_TAILS = 32
 _FLAG = re.compile(r"\s+(?:-1|0|1)$")
 """VOC's lists of a class state whether the image shows it."""
 
@@ -41,44 +44,50 @@ def read_list(path: Path) -> list[Path]:
     """
     text = read_source(path, _MAX_BYTES).decode("utf-8-sig", errors="surrogateescape")
     listings = FolderListings()
-    voc = path.parent.parent.parent / "JPEGImages"
-    in_voc = path.parent.parent.name == "ImageSets" or bool(listings.names(str(voc)))
+    folder, voc = str(path.parent), str(path.parent.parent.parent / "JPEGImages")
+    in_voc = path.parent.parent.name == "ImageSets" or bool(listings.names(voc))
+    near = [str(path.parent / place) for place in (".", "images", "JPEGImages", "../images")]
     images = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        has_suffix = PurePosixPath(line).suffix.lower() in IMAGE_SUFFIXES
+    for line in filter(None, dict.fromkeys(map(str.strip, text.splitlines()))):
         found = _named_image(line, voc, listings) if in_voc else None
-        found = found or find_image(line, path.parent, listings)
-        if found is None and not has_suffix:
-            named = (_named_image(line, path.parent / place, listings) for place in (".", "images", "JPEGImages", "../images"))
-            found = next(filter(None, named), voc / f"{_FLAG.sub('', line)}.jpg")
-        images.append(found or path.parent / line)
+        found = found or find_image(line, folder, listings)
+        if found is None and not _has_suffix(line):
+            named = (_named_image(line, place, listings) for place in near)
+            found = next(filter(None, named), None) or Path(voc, f"{_FLAG.sub('', line)}.jpg")
+        images.append(found or Path(folder, line))
     return images
 
 
-def find_image(line: str, folder: Path, listings: FolderListings) -> Path | None:
+def _has_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+
+
+def find_image(line: str, folder: str, listings: FolderListings) -> Path | None:
     """Return the file that a path in a list means, which lies in `folder`; None without one."""
+    if len(line) > _MAX_PATH:
+        return None
     for form in dict.fromkeys((line, line.replace("\\", "/"))):
-        for base in (str(folder), str(Path.cwd())):
+        for base in (folder, os.getcwd()):  # noqa: PTH109
             if found := listings.find_path(base, form):
                 return found
         for tail in tails(form):
-            if found := listings.find_path(str(folder), tail):
+            if found := listings.find_path(folder, tail):
                 return found
     return None
 
 
 def tails(path: str) -> Iterator[str]:
-    """Yield a path without its first folder, then without the first two, and so on."""
-    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-    for at in range(len(parts)):
+    """Yield a path without its first folder, then without the first two, and so on; of a deeper one the shortest 32 such forms."""
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")] if len(path) <= _MAX_PATH else []
+    for at in range(max(len(parts) - _MAX_TAILS, 0), len(parts)):
         if (tail := "/".join(parts[at:])) != path:
             yield tail
 
 
-def _named_image(line: str, images: Path, listings: FolderListings) -> Path | None:
+def _named_image(line: str, images: str, listings: FolderListings) -> Path | None:
     for name in dict.fromkeys((line, _FLAG.sub("", line))):
-        folder, stem = os.path.split(images / name)
-        found = listings.find_stem(folder, stem) or (listings.find(folder, stem) if Path(stem).suffix.lower() in IMAGE_SUFFIXES else None)
+        folder, stem = os.path.split(os.path.join(images, name))  # noqa: PTH118
+        found = listings.find_stem(folder, stem) or (listings.find(folder, stem) if _has_suffix(stem) else None)
         if found:
             return Path(folder, found)
     return None

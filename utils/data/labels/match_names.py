@@ -49,7 +49,10 @@ class FolderListings:
             return None
         if folder not in self._by_stem:
             self._by_stem[folder] = _grouped((os.path.splitext(name)[0], name) for name in self.names(folder))  # noqa: PTH122
-        split = [(*os.path.splitext(n), n) for n in self._by_stem[folder].get(_folded(stem), ())]  # noqa: PTH122
+        alike = self._by_stem[folder].get(_folded(stem))
+        if not alike:
+            return None
+        split = [(*os.path.splitext(n), n) for n in alike]  # noqa: PTH122
         return _chosen(stem, sorted((own, name) for own, suffix, name in split if suffix.lower() in suffixes))
 
     def find_path(self, base: str, relative: str) -> Path | None:
@@ -63,6 +66,9 @@ class FolderListings:
         return self.find_path(base, unquote(relative)) if "%2F" in relative.upper() else None
 
     def _find_folder(self, base: str, relative: str) -> str | None:
+        first = relative.partition("/")[0]
+        if first not in ("", ".", "..") and self.names(base) and self.find(base, first) is None:
+            return None  # without a call to the system: lists can name millions of folders that are not there
         folder = os.path.join(base, relative) if relative else base  # noqa: PTH118
         if self.names(folder):
             return folder

@@ -296,3 +296,13 @@ def test_the_drawn_shapes_are_clean(tmp_path: Path) -> None:
     found = examine(write_dataset(tmp_path, {"train": 12, "val": 6}, size=160))
     assert not [g for g in found.groups if g.severity == "error"]
     assert not [g for g in found.groups if g.kind in ("leak", "copy", "similar")]
+
+
+def test_the_count_stays_exact_where_pairs_are_too_many_to_list(tmp_path: Path) -> None:
+    """A box of each of 150 sizes: all 11 175 pairs overlap, of which 10 000 are kept."""
+    data = write_dataset(tmp_path / "d", {"train": 1, "val": 1}, size=96)
+    (label,) = (tmp_path / "d" / "labels" / "train").iterdir()
+    label.write_text("".join(f"0 .5 .5 {0.8 + number * 1e-4:.5f} .8\n" for number in range(150)))
+    groups = [group for group in diagnose(data, imgsz=640, distance=10).groups if group.kind == "overlap" and group.split == "train"]
+    assert [(group.count, len(group.findings)) for group in groups] == [(150 * 149 // 2, 10_000)]
+    assert {finding.row for finding in groups[0].findings} <= set(range(1, 151))

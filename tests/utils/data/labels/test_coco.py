@@ -246,6 +246,18 @@ def test_names_that_tools_write(tmp_path: Path, name: str) -> None:
     assert read_coco(tmp_path / "result.json", content, None, tmp_path).images[0].path == tmp_path / "images/photo 2.jpg"
 
 
+def test_ids_of_more_than_64_bits_are_none(tmp_path: Path) -> None:
+    """Multiples of 2**61 - 1 have one hash in Python, and looking a hundred thousand of them up would take minutes."""
+    equal = [1 + number * ((1 << 61) - 1) for number in range(1000)]
+    assert len(set(map(hash, equal))) == 1
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in equal]
+    file = read_coco(tmp_path / "a.json", document(a(category_id=1 << 200), a(image_id=float(equal[99])), images=images), None, tmp_path)
+    assert [image.image_id for image in file.images] == equal[:5]
+    assert file.findings.kinds["entry"] == 1000 - 5 + 1
+    with pytest.raises(UserError, match="a category needs an id"):
+        coco_names(tmp_path / "a.json", document(categories=[{"id": number, "name": str(number)} for number in equal]))
+
+
 def test_boxes_of_masks_are_those_of_pycocotools() -> None:
     from pycocotools import mask
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -115,3 +116,24 @@ def test_a_list_of_names_without_suffix(tmp_path: Path, image: str) -> None:
     touch(tmp_path, image, "b.jpg")
     (tmp_path / "train.txt").write_text("a.1\nb\n")
     assert entry_images(tmp_path / "train.txt")[0] == [tmp_path / image, tmp_path / "b.jpg"]
+
+
+def test_folders_that_are_not_there_cost_no_call_to_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "images/a.jpg")
+    asked: list[str] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: (asked.append(str(folder)), listdir(folder))[1])
+    monkeypatch.chdir(tmp_path)
+    deep = "/".join("x" * 500) + "/images/a.jpg"
+    (tmp_path / "list.txt").write_text(
+        "".join(f"gone{number}/more/{number}.jpg\n" for number in range(500)) + f"{deep}\nimages/a.jpg\n" * 9
+    )
+    found, _ = entry_images(tmp_path / "list.txt")
+    assert [path.name for path in found[-2:]] == ["a.jpg", "a.jpg"]
+    assert len(found) == 502
+    assert len(asked) < 20
+
+
+def test_a_path_without_end_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a/" * 500_000 + "x.jpg\n")
+    assert [path.name for path in entry_images(tmp_path / "list.txt")[0]] == ["x.jpg"]

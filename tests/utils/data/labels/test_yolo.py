@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from utils.data.labels.label_report import KINDS, MAX_PER_FILE, ImageAnnotations
-from utils.data.labels.yolo import count_classes, read_yolo
+from utils.data.labels.yolo import _key, count_classes, read_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.4"
 
@@ -162,3 +163,18 @@ def test_key_points_are_not_read() -> None:
     assert [finding.text for finding in labels.findings.all()] == ["7 columns; with this kpt_shape a line has 11, or 5 without key points"]
     whole = read_yolo(Path("a.txt"), "\n".join(rows[:2]).encode(), 3, keypoints=6)
     assert whole.annotations.tolist() == labels.annotations.tolist()
+
+
+def test_boxes_whose_hashes_are_equal_as_tuples() -> None:
+    """Powers of 2 that are 61 apart have one hash in Python: 17**4 such boxes of 7 MB would take minutes to tell apart by it."""
+    powers = [0.5 * 2.0 ** (-61 * k) for k in range(6)]
+    boxes = [(0.0, *sides) for sides in itertools.product(powers, repeat=4)]
+    assert len(set(map(hash, boxes))) == 1
+    assert len({hash(_key(list(box))) for box in boxes}) == len(boxes)
+    text = "".join(f"{cls:g} {cx!r} {cy!r} {w!r} {h!r}\n" for cls, cx, cy, w, h in boxes)
+    for lines in (text, f"{text}9 1 1 1 1\n", f"{text}0 .5 .5 .5 .5\n"):
+        assert len(read(lines, nc=1).annotations) == len(boxes)
+
+
+def test_zero_is_the_same_with_either_sign() -> None:
+    assert len(read("0 0 .5 .1 .1\n0 -0.0 .5 .1 .1\n").annotations) == 1
