@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from utils.data.labels.match_names import FolderListings
 from utils.errors import UserError
+from utils.files.encodings import decode_text
 from utils.files.safe_open import read_regular
 from utils.images.reading import IMAGE_SUFFIXES
 
@@ -37,12 +39,15 @@ def read_list(path: Path) -> list[Path]:
 
     A line is an absolute path, or relative to the list's folder or else to the working directory. Leading folders that are not there
     are dropped: lists are written for other machines, and darknet's start with ``data/``. In VOC's ``ImageSets/Main/*.txt``, a line is
-    the name of an image in ``JPEGImages``, without its suffix; so it is in other lists where an image of that name is near.
+    the name of an image in ``JPEGImages``, without its suffix; so it is in other lists where an image of that name is near. A line may
+    stand in quotes, and one that begins with # and is no image is a comment.
 
     Raises:
         UserError: the list cannot be read.
     """
-    text = read_source(path, _MAX_BYTES).decode("utf-8-sig", errors="surrogateescape")
+    content = read_source(path, _MAX_BYTES)
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = decode_text(content)[0] if utf16 else content.decode("utf-8-sig", errors="surrogateescape")
     listings = FolderListings()
     folder, voc = str(path.parent), str(path.parent.parent.parent / "JPEGImages")
     in_voc = path.parent.parent.name == "ImageSets" or bool(listings.names(voc))
@@ -50,12 +55,23 @@ def read_list(path: Path) -> list[Path]:
     images = []
     for line in filter(None, dict.fromkeys(map(str.strip, text.splitlines()))):
         found = _named_image(line, voc, listings) if in_voc else None
-        found = found or find_image(line, folder, listings)
+        found = found or next(filter(None, (find_image(form, folder, listings) for form in _forms(line))), None)
         if found is None and not _has_suffix(line):
-            named = (_named_image(line, place, listings) for place in near)
-            found = next(filter(None, named), None) or Path(voc, f"{_FLAG.sub('', line)}.jpg")
-        images.append(found or Path(folder, line))
+            found = next(filter(None, (_named_image(line, place, listings) for place in near)), None)
+            if found is None and in_voc:
+                found = Path(voc, f"{_FLAG.sub('', line)}.jpg")
+        if found or not line.startswith("#"):
+            images.append(found or Path(folder, line))
     return images
+
+
+def _forms(line: str) -> Iterator[str]:
+    """Yield what a line may say: it as it is, without its quotes, and in the encoding that it is in where that is not UTF-8."""
+    yield line
+    if line[0] == line[-1] in ("'", '"'):
+        yield line[1:-1]
+    if not line.isascii() and (decoded := decode_text(line.encode(errors="surrogateescape"))[0]) != line:
+        yield decoded
 
 
 def _has_suffix(name: str) -> bool:

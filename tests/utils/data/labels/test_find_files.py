@@ -87,6 +87,16 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert entry_images(tmp_path / "data/list.txt")[0] == [a, tmp_path / "work/b.jpg", a, tmp_path / "data/images/missing.jpg"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_lists_as_other_systems_write_them(tmp_path: Path, encoding: str) -> None:
+    """PowerShell writes UTF-16, old editors Windows-1252; shells quote names, and people comment lines."""
+    touch(tmp_path, "images/käse 1.jpg", "images/b.jpg", "#c.jpg")
+    lines = ["# the training images", "images\\käse 1.jpg", '"images/b.jpg"', "#c.jpg", "images/none", ""]
+    (tmp_path / "list.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    found = [str(path.relative_to(tmp_path)) for path in entry_images(tmp_path / "list.txt")[0]]
+    assert found == ["images/käse 1.jpg", "images/b.jpg", "#c.jpg", "images/none"]
+
+
 def test_a_list_of_bytes_that_are_no_names(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"a\0b.jpg\n\xff\xfe.jpg\n" + b"x" * 400 + b".jpg\n")
     items = list(with_labels(entry_images(tmp_path / "list.txt")[0]))
