@@ -147,7 +147,7 @@ class StudyPlan:
 
     def of(self, variant: Variant) -> StudyPlan:
         """This plan with the variant's own settings in the place of the study's."""
-        own = {} if variant.weights is None else {"weights": variant.weights, "weights_digest": variant.weights_digest}
+        own: dict[str, Any] = {} if variant.weights is None else {"weights": variant.weights, "weights_digest": variant.weights_digest}
         return dataclasses.replace(self, flags={**self.flags, **variant.flags}, hyp={**self.hyp, **variant.hyp}, **own)
 
     def settings(self, variant: Variant) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from utils.errors import UserError, nearest
 from utils.training.losses.auxiliary import AuxiliaryLoss
 from utils.training.losses.box_losses import BoxLoss
 from utils.training.losses.loss import AnchorHead, DetectionLoss, Terms
-from utils.training.losses.point_loss import DistributionLoss, ObjectnessLoss, PointLoss
+from utils.training.losses.point_loss import DistributionLoss, ObjectnessLoss, PointHead, PointLoss
 
 
 class Criterion(Protocol):
@@ -58,7 +58,7 @@ def _auxiliary(model: Detector, hyp: Hyp, imgsz: int, assigner: str, smoothing: 
 
 def _points(loss: type[PointLoss]) -> Callable[[Detector, Hyp, int, str, float, Ranks], Criterion]:
     def build(model: Detector, hyp: Hyp, _: int, assigner: str, smoothing: float, ranks: Ranks) -> Criterion:
-        return loss(model.head, hyp, assigner, label_smoothing=smoothing, ranks=ranks)
+        return loss(cast("PointHead", model.head), hyp, assigner, label_smoothing=smoothing, ranks=ranks)
 
     return build
 
