@@ -1,4 +1,4 @@
-"""YOLOv5 checkpoints, read as inert objects by `utils.files.torch_file`: their tensors, model YAML and class names."""
+"""Checkpoints of YOLOv5 and YOLOv8, read as inert objects by `utils.files.torch_file`: their tensors, model YAML and class names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from models.spec.model_spec import ModelSpec
+from models.weights.yolov8 import KEYS, anchor_free
 from utils.errors import UserError
 from utils.files.safe_pickle import InertObject
 from utils.log import LOG
@@ -46,13 +47,16 @@ def official_spec(model: InertObject, where: str) -> ModelSpec:
     """
     state = _attributes(model, where)
     content = state.get("yaml")
-    if model.type.module.startswith("ultralytics.") or not isinstance(content, dict) or "head" not in content:
-        raise UserError(f"{where}: contains a {model.type}, which is not a YOLOv5 detector")
-    content = plain({key: content[key] for key in _YAML_KEYS if key in content}, where)
+    foreign = model.type.module.startswith("ultralytics.")
+    if (foreign and model.type.name != "DetectionModel") or not isinstance(content, dict) or "head" not in content:
+        raise UserError(f"{where}: contains a {model.type}, which is not a YOLOv5 or YOLOv8 detector")
+    content = plain({key: content[key] for key in (KEYS if foreign else _YAML_KEYS) if key in content}, where)
     for row in content["head"] if isinstance(content["head"], list) else ():
         name = row[2] if isinstance(row, list) and len(row) > 2 else None
         if isinstance(name, str) and name in _OTHER_TASKS:
             raise UserError(f"{where}: is a model that {_OTHER_TASKS[name]} (its head is {name}); Attune detects boxes")
+    if foreign:
+        content = anchor_free(content, where)
     if "activation" not in content:
         content["activation"] = _activation(model, where)
     nc = content.get("nc", 80)

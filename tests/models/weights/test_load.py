@@ -201,8 +201,8 @@ SEGMENT = {**TINY, "head": [*TINY["head"][:-1], [[1, 3], 1, "Segment", ["nc", "a
     ("attributes", "message"),
     [
         ({"yaml": SEGMENT}, "segments .its head is Segment."),
-        ({"yaml": None}, "models.yolo.Model, which is not a YOLOv5 detector"),
-        ({"yaml": {"nc": 2}}, "not a YOLOv5 detector"),
+        ({"yaml": None}, "models.yolo.Model, which is not a YOLOv5 or YOLOv8 detector"),
+        ({"yaml": {"nc": 2}}, "not a YOLOv5 or YOLOv8 detector"),
         ({"yaml": {**TINY, "backbone": [[-1, 1, "Cnov", [16]], *TINY["backbone"][1:]]}}, "did you mean 'Conv'"),
         ({"yaml": {**TINY, "nc": 3}}, r"does not fit .* model.4.m.0.weight is \(14, 8, 1, 1\), expected \(16, 8, 1, 1\)"),
         ({"yaml": {**TINY, "nc": 10**9}}, "."),
@@ -239,7 +239,7 @@ def test_endless_modules(official: Official) -> None:
         ({"state_dict": {}, "epoch": 1}, "its keys: state_dict, epoch"),
         ({}, "its keys: nothing"),
         ([1, 2], "contains list"),
-        (nn.Linear(1, 1), "Linear, which is not a YOLOv5 detector"),
+        (nn.Linear(1, 1), "Linear, which is not a YOLOv5 or YOLOv8 detector"),
         ({"attune": 1}, "its checksum does not match"),
     ],
 )
