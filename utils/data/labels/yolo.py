@@ -121,7 +121,7 @@ def _parse(cells: list[str], nc: int, keypoints: int) -> tuple[list[float], Faul
     try:
         values = [_number(cell) for cell in cells]
     except ValueError as error:
-        return [], ("number", f"not a number ({error})")
+        return [], ("number", f"not a number ({error}){_hint(cells)}")
     if not values[0].is_integer():  # False for NaN and Inf too
         return [], ("class", f"class {cells[0]} is not an integer")
     if not 0 <= values[0] < nc:
@@ -138,6 +138,10 @@ def _parse(cells: list[str], nc: int, keypoints: int) -> tuple[list[float], Faul
 def _hint(cells: list[str]) -> str:
     """Return what a line that cannot be read may be."""
     count = len(cells)
+    if count >= 5 and any(re.fullmatch(r"-?\d*,\d+", cell) for cell in cells[1:]):
+        return "; decimals are written with a point"
+    if count >= 5 and re.match(r"[^\W\d]", cells[0]):
+        return "; the first column is the number of the class, from 0, not its name"
     if count == 6:
         return "; label files have no sixth column such as a confidence"
     if count == 1 and cells[0].count(",") + cells[0].count(";") >= 4:

@@ -60,6 +60,8 @@ def test_polygons_and_boxes_in_one_file() -> None:
         ("0,0.5,0.5,0.2,0.4", "1 columns.*columns are separated by spaces"),
         ("0 0.5 0.5 0.2 0.0_4", "not a number.*0.0_4"),
         ("0 0x1p-1 0.5 0.2 0.4", "not a number"),
+        ("0 0,5 0,5 0,2 0,4", "decimals are written with a point"),
+        ("disc 0.5 0.5 0.2 0.4", "the number of the class, from 0, not its name"),
         ("1e300 0.5 0.5 0.2 0.4", r"class 1e\+300 is outside"),
         (GOOD, "repetition"),
         ("0 0.1 0.1 0.1 0.1 0.1 0.1", "no area"),
