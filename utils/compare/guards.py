@@ -84,7 +84,7 @@ def _starts(study: Study) -> list[str]:
                 f"{variant.name} loses {lost} of the {base.tensors} pretrained tensors that {study.plan.baseline.name} keeps{remedy}."
             )
         if own.ap < _FAR_BELOW * base.ap:
-            from_to = f"{100 * own.ap:.1f} instead of {100 * base.ap:.1f}"
+            from_to = f"{100 * own.ap:.1f} instead of {100 * base.ap:.1f} points"
             out.append(f"{variant.name} starts far below {study.plan.baseline.name}: AP {from_to} before the first step.")
     return out
 

@@ -67,7 +67,7 @@ class Progress:
         self._remove(task)
         self._done += 1
         self._study.update()
-        shown = f"AP {100 * result.last.ap:.2f}" if result.last else f"failed: {result.error}"
+        shown = f"AP {100 * result.last.ap:.2f} points" if result.last else f"failed: {result.error}"
         self._log(f"{task}: {shown} ({self._done} of {self._total})")
 
     def close(self) -> None:

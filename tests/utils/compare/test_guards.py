@@ -28,7 +28,7 @@ def study(tmp_path: Path) -> Study:
 def test_an_arm_that_starts_below_the_baseline_or_loses_weights_is_named(study: Study) -> None:
     ca, cot = dataclasses.replace(START, ap=0.01), dataclasses.replace(START, tensors=319, share=0.88, ap=0.16)
     found = warnings(with_starts(study, ca=ca, cot=cot))
-    assert "yolov5n-ca starts far below yolov5n: AP 1.0 instead of 28.7 before the first step." in found
+    assert "yolov5n-ca starts far below yolov5n: AP 1.0 instead of 28.7 points before the first step." in found
     assert "yolov5n-cot loses 24 of the 343 pretrained tensors that yolov5n keeps; --control reset shows what that costs." in found
     assert not [line for line in found if "bot" in line or "yolov5n-cot starts" in line]
     assert not [line for line in warnings(study) if "starts" in line]  # from scratch
