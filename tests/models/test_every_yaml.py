@@ -25,6 +25,7 @@ from models.check import portability
 from models.detector import Detector
 from models.flops import count_operations, gflops
 from models.heads.detect import Detect
+from models.layers import conv
 from models.spec.find_yaml import SIZES
 from models.spec.model_spec import ModelSpec
 from utils.config import ROOT
@@ -51,15 +52,24 @@ def sized(name: str, letter: str) -> ModelSpec:
 
 @cache
 def small(name: str) -> Detector:
-    """The smallest size, with norms that have seen something."""
-    model = build_model(sized(name, "n"), nc=3)
+    """The smallest size, calibrated."""
+    return calibrated(build_model(sized(name, "n"), nc=3))
+
+
+@torch.no_grad()
+def calibrated(model: Detector) -> Detector:
+    """In evaluation mode, its running statistics those of four images, so that raw maps vary by about one; factors and shifts are random."""
     generator = torch.Generator().manual_seed(0)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.running_mean.normal_(std=0.05, generator=generator)
-            norm.running_var.uniform_(0.8, 1.2, generator=generator)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.weight.uniform_(0.4, 0.8, generator=generator)
+        norm.bias.normal_(std=0.1, generator=generator)
+        norm.momentum = 1.0
+    side = max(2 * model.max_stride, 128)
+    model.train()(torch.rand(4, 3, side, side + model.max_stride, generator=generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return model.eval()
 
 
@@ -128,8 +138,19 @@ def folds_and_is_saved(model: Detector, path: Path) -> None:
     loaded = load_model(path, fuse=False)
     assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True))
     torch.testing.assert_close(loaded(x), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(model.fuse()(x), expected, rtol=1e-3, atol=1e-3)
+    maps = model.maps(x)
+    assert all(float(level.std()) > 0.1 for level in maps), "maps that hardly vary would hide a fault"
+    folded = model.fuse().maps(x)
+    for found, level in zip(folded, maps, strict=True):
+        torch.testing.assert_close(found, level, rtol=0, atol=1e-3 * float(level.std()))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def test_a_factor_that_is_left_out_of_the_weights_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = conv.factor_and_shift
+    monkeypatch.setattr(conv, "factor_and_shift", lambda *given: (torch.ones_like(true(*given)[0]), true(*given)[1]))
+    with pytest.raises(AssertionError, match="not close"), torch.no_grad():
+        folds_and_is_saved(copy.deepcopy(small("yolov5n")), tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -246,7 +267,7 @@ def test_every_size_trains(name: str, letter: str, precision: torch.dtype) -> No
 @pytest.mark.parametrize(("name", "letter"), [(name, letter) for name, letter in ALL_SIZES if letter != "n"])
 @torch.no_grad()
 def test_every_size_folds_and_is_saved(name: str, letter: str, tmp_path: Path) -> None:
-    folds_and_is_saved(build_model(sized(name, letter), nc=3).eval(), tmp_path / "a.pt")
+    folds_and_is_saved(calibrated(build_model(sized(name, letter), nc=3)), tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("letter", ["n", pytest.param("s", marks=pytest.mark.slow)])
