@@ -23,11 +23,19 @@ from utils.errors import UserError
 # Functions stand for one size of a network each; its class is registered small, and they are tested beside it.
 NAMES = [name for name in list_modules() if isinstance(lookup(name).build, type)]
 FIRST = {lookup(name).build: name for name in reversed(NAMES)}  # a class of several names is checked under one of them in every run
-ONCE = [pytest.param(name, marks=() if FIRST[lookup(name).build] == name else pytest.mark.slow) for name in NAMES]
+# The last class of a file, which often contains those before it, stands for them in every run. Networks consist of such blocks.
+LAST = {entry.build.__module__: FIRST[entry.build] for entry in registry._ENTRIES.values() if entry.build in FIRST}
+CHOSEN = {name for module, name in LAST.items() if not module.startswith("models.backbones.")}
 QUICK = [name for name in CHECKS if name not in {"ONNX export", "cost"}]
+SHORT = ("any size", "gradients", "folding")
 
 
-@pytest.mark.parametrize("name", ONCE)
+@pytest.mark.parametrize("name", sorted(set(FIRST.values()) - CHOSEN))
+def test_a_module_conforms_in_short(name: str) -> None:
+    assert not [f"{f.check}: {f.note}" for f in (run_check(check, subject(name)) for check in SHORT) if f.state == "FAILED"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in CHOSEN else pytest.mark.slow) for name in NAMES])
 def test_a_module_conforms(name: str) -> None:
     it = subject(name)
     findings = [run_check(check, it) for check in QUICK]
