@@ -49,8 +49,13 @@ class CompareConfig(TrainConfig):
         type=str,
         choices=CONTROLS,
     )
+    max_seeds: int = option(0, "the greatest number of seeds, if you may add some after a first look; 0: no more than --seeds")
     resamples: int = option(1000, "number of bootstrap resamples of the images")
-    dry_run: bool = option(False, "print the plan and its estimated time, and exit")
+    group: str = option("", "images to resample as one: a regular expression of their paths, or FILE.csv:COLUMN with a column 'image'")
+    dry_run: bool = option(False, "print the plan, its estimated time and what it can detect, and exit")
+    plan: float = option(0.0, "print how many seeds and images detect a difference of this many points of AP, and exit")
+    pilot: str = option("", "folder of an earlier study on such data, for the variances of --plan and --dry-run")
+    hours: float = option(0.0, "budget of --plan and --dry-run: what so many hours can detect")
 
     cfg: str = option("", _REFUSED["cfg"])
     seed: int = option(0, _REFUSED["seed"])
@@ -68,6 +73,13 @@ class CompareConfig(TrainConfig):
             raise UserError(f"--jobs {self.jobs}: must be >= 1, or 0 to choose by the machine")
         if self.resamples < 100:
             raise UserError(f"--resamples {self.resamples}: must be >= 100 to estimate a confidence interval")
+        for name, value in (("plan", self.plan), ("hours", self.hours)):
+            if not 0 <= value < float("inf"):
+                raise UserError(f"--{name} {value:g}: must be > 0")
+        if (self.pilot or self.hours) and not (self.plan or self.dry_run):
+            raise UserError("--pilot and --hours need --plan or --dry-run, which say what a study can detect")
+        if 0 < self.max_seeds < len(parse_seeds(self.seeds)):
+            raise UserError(f"--max-seeds {self.max_seeds}: fewer than the {len(parse_seeds(self.seeds))} of --seeds")
         if self.batch_size == -1:
             raise UserError("--batch-size -1 would give each variant its own batch size; a study needs a fixed one")
         if self.ray_address and self.engine != "ray":

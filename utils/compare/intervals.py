@@ -1,122 +1,91 @@
-"""Confidence intervals and p-values: Student's t over seeds, the bootstrap over images, both combined, and Holm's adjustment."""
+"""The interval of a difference in AP over seeds and images together, simultaneous over the variants of a study.
+
+Student's t with Dunnett's critical value: differences from one baseline are positively correlated. Dunnett (1955), "A multiple comparison
+procedure for comparing several treatments with a control", https://doi.org/10.1080/01621459.1955.10501294.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.95
+from utils.compare.spread import joint_error, seed_variance
+
+ALPHA = 0.05
 POWER = 0.8
+_MAX_DF = 2000.0  # above this the t distribution is the normal one for every practical purpose
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
+_QUANTILES = ((_NODES + 1) / 2) ** 3  # of chi-square: the cube places many nodes near zero, where a t statistic becomes large
+_QUANTILE_WEIGHTS = _WEIGHTS / 2 * 3 * ((_NODES + 1) / 2) ** 2
+_NORMAL, _NORMAL_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interval:
-    """A difference in AP (0..1) with its 95 % CI for one source of variance.
+    """A difference in AP (0..1) with its 95 % CI over seeds and images together.
 
     Attributes:
-        mean: the observed difference.
+        mean: the observed difference, averaged over the seeds.
         low, high: the confidence interval.
-        sd: standard deviation (n - 1); over seeds of the paired differences, over images of the resampled difference (its standard error).
-        n: number of seeds or images.
-        p: two-sided p-value for this source of variance alone, not adjusted.
+        p: two-sided; below 0.05 exactly where the interval does not contain zero.
+        error_seeds, error_images: standard error from either source; their squares add to that of the difference.
+        df: degrees of freedom.
     """
 
     mean: float
     low: float
     high: float
-    sd: float
-    n: int
     p: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CombinedTest:
-    """A difference tested for both sources of variance together.
-
-    Attributes:
-        error, df: standard error and degrees of freedom.
-        p: two-sided; the largest of the three p-values for seeds, for images and for both combined.
-        p_better: posterior probability that the true difference is positive, with a flat prior.
-    """
-
-    error: float
+    error_seeds: float
+    error_images: float
     df: float
-    p: float
-    p_better: float
 
 
-def paired_t(differences: Sequence[float]) -> Interval | None:
-    """Student's t interval of the mean of paired differences, one per seed; None for fewer than two, or if one is not finite."""
-    values = np.asarray(differences, np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    sd = float(values.std(ddof=1))
-    return _t_interval(float(values.mean()), sd / math.sqrt(len(values)), sd, len(values))
+def familywise_p(t: NDArray[np.float64], df: NDArray[np.float64], correlation: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """The probability that the largest of `count` absolute t statistics exceeds `t` if no variant has an effect.
 
-
-def bootstrap(observed: float, resampled: NDArray[np.float64], images: int) -> Interval | None:
-    """The interval of a difference from its values over bootstrap resamples of the images.
-
-    Its half-width is their standard deviation times Student's t with n - 1 degrees of freedom for n images: on small datasets its coverage
-    is better than that of percentile intervals, and it needs fewer resamples. NaN resamples are left out.
-
-    Returns:
-        None for fewer than two images or finite resamples, or if the observed difference is not finite.
+    Args:
+        t, df, correlation: (k,) statistics >= 0, their degrees of freedom, and the correlation of the differences (0 <= c < 1).
+        count: number of variants; with 1 it is the two-sided p-value of Student's t.
     """
-    known = resampled[np.isfinite(resampled)]
-    if images < 2 or len(known) < 2 or not math.isfinite(observed):
-        return None
-    sd = float(known.std(ddof=1))
-    return _t_interval(observed, sd, sd, images)
+    from scipy import special, stats
+
+    if count == 1:
+        return np.asarray(2 * stats.t.sf(t, df), np.float64)
+    df = np.minimum(df, _MAX_DF)[:, None]
+    scale = np.sqrt(2 * special.gammaincinv(df / 2, _QUANTILES) / df)
+    shared = np.sqrt(correlation)[:, None, None] * _NORMAL
+    own, limit = np.sqrt(1 - correlation)[:, None, None], (t[:, None] * scale)[..., None]
+    inside = (special.ndtr((limit + shared) / own) - special.ndtr((shared - limit) / own)) ** count
+    p = 1 - inside @ (_NORMAL_WEIGHTS / _NORMAL_WEIGHTS.sum()) @ _QUANTILE_WEIGHTS
+    single = 2 * stats.t.sf(t, df[:, 0])
+    return np.asarray(np.clip(p, single, np.minimum(count * single, 1)), np.float64)  # the bounds hold; quadrature may miss the smallest p
 
 
-def combine(seeds: Interval, images: Interval) -> CombinedTest:
-    """Combine both sources of variance: the variances add, with Welch-Satterthwaite degrees of freedom.
-
-    The interaction of seeds and images is contained in both variances, so the standard error is conservative.
-    """
-    parts = np.array([seeds.sd**2 / seeds.n, images.sd**2])
-    error = math.sqrt(float(parts.sum()))
-    spread = float((parts**2 / [seeds.n - 1, images.n - 1]).sum())
-    df = error**4 / spread if spread > 0 else float(seeds.n - 1)
-    p = max(seeds.p, images.p, _p_value(seeds.mean, error, df))
-    return CombinedTest(error, df, p, 1 - p / 2 if seeds.mean > 0 else p / 2)
-
-
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment. A test without a result stays None, but counts towards the number of tests."""
-    order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
-    adjusted: list[float | None] = [None] * len(ps)
-    largest = 0.0
-    for rank, (p, i) in enumerate(order):
-        largest = max(largest, min((len(ps) - rank) * p, 1.0))
-        adjusted[i] = largest
-    return adjusted
-
-
-def mde_over_seeds(sd: float, n: int) -> float:
-    """Minimum detectable effect (80 % power) of a two-sided paired t-test at 5 % with n seeds; `sd` is that of the differences.
-
-    It is 3.26 sd with 3 seeds, 1.68 sd with 5.
-    """
-    return detectable_effect(sd / math.sqrt(n), n - 1)
-
-
-def minimum_detectable_effect(seeds: Interval, images: Interval) -> float:
-    """Minimum detectable effect (80 % power) of the three tests behind a verdict: for seeds, for images and for both combined."""
-    both = combine(seeds, images)
-    return max(mde_over_seeds(seeds.sd, seeds.n), detectable_effect(images.sd, images.n - 1), detectable_effect(both.error, both.df))
-
-
-def detectable_effect(error: float, df: float) -> float:
-    """Minimum detectable effect (80 % power) of a two-sided t-test at 5 %, given the standard error of the difference."""
+def critical_value(alpha: float, df: float, correlation: float, count: int) -> float:
+    """The t above which `familywise_p` is below `alpha`."""
     from scipy import optimize, stats
 
-    critical = stats.t.ppf((1 + LEVEL) / 2, df)
+    low, high = (float(stats.t.isf(alpha / 2 / k, df)) for k in (1, count))
+    if count == 1:
+        return low
+
+    def excess(t: float) -> float:
+        return float(familywise_p(np.array([t]), np.array([df]), np.array([correlation]), count)[0]) - alpha
+
+    return float(optimize.brentq(excess, 0.99 * low, 1.01 * high))
+
+
+def detectable_effect(error: float, df: float, critical: float) -> float:
+    """Minimum detectable effect: the true difference whose t statistic exceeds `critical` with 80 % probability.
+
+    Args:
+        error: standard error of the difference.
+    """
+    from scipy import optimize, stats
 
     def missing_power(effect: float) -> float:
         with np.errstate(divide="ignore"):  # of SciPy before 1.14, which clips the result itself
@@ -125,16 +94,63 @@ def detectable_effect(error: float, df: float) -> float:
     return error * float(optimize.brentq(missing_power, 0, 5 * critical + 10))
 
 
-def _t_interval(mean: float, error: float, sd: float, n: int) -> Interval:
-    from scipy import stats
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """A difference tested with those of its family.
 
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
-    return Interval(mean, mean - half, mean + half, sd, n, _p_value(mean, error, n - 1))
+    Attributes:
+        interval: its confidence interval.
+        critical: the t statistic above which it is significant.
+        unequal: whether the baseline, and whether the variant, vary more over the seeds than the other arms.
+        identical: whether the figure is the same in every seed.
+    """
+
+    interval: Interval
+    critical: float
+    unequal: tuple[bool, bool]
+    identical: bool
+
+    @property
+    def detectable(self) -> float:
+        """The minimum detectable effect."""
+        return detectable_effect(math.hypot(self.interval.error_seeds, self.interval.error_images), self.interval.df, self.critical)
 
 
-def _p_value(mean: float, error: float, df: float) -> float:
-    from scipy import stats
+def family_intervals(
+    values: NDArray[np.float64], resampled: NDArray[np.float64], units: int, count: int, alpha: float, *, related: bool = True
+) -> list[Difference | None]:
+    """The interval of each variant's difference from the baseline, simultaneous over `count` variants at level `alpha`.
 
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / error, df))
+    Args:
+        values: (V + 1, S) figure of each arm, the baseline first, and seed; S >= 2.
+        resampled: (V, R) mean difference over resampled images. Resamples without the figure, as without objects of a class, are left out.
+        units: number of images, or of groups, that were resampled.
+        related: whether all `count` differences are from this baseline; else they count as independent.
+
+    Returns:
+        None where the figure is undefined, or nothing varies although the difference is not zero.
+    """
+    known = np.isfinite(resampled).all(0)
+    if units < 2 or known.sum() < 2 or not np.isfinite(values).all():
+        return [None] * len(resampled)
+    covariance = np.atleast_2d(np.cov(resampled[:, known]))
+    images = np.diag(covariance)
+    pairs = ~np.eye(len(images), dtype=bool)
+    shared = max(float(covariance[pairs].mean()), 0.0) if pairs.any() else 0.0
+    seeds = seed_variance(values)
+    error = joint_error(seeds, values.shape[1], images, np.array([shared]), units)
+    means = (values[1:] - values[0]).mean(1)
+    out: list[Difference | None] = []
+    for k, mean in enumerate(means.tolist()):
+        size, df, correlation = math.sqrt(error.variance[k]), float(error.df[k]), float(error.correlation[k]) * related
+        if size == 0 and mean != 0:
+            out.append(None)
+            continue
+        critical = critical_value(alpha, df, correlation, count)
+        t = abs(mean) / size if size else 0.0
+        p = float(familywise_p(np.array([t]), np.array([df]), np.array([correlation]), count)[0]) * ALPHA / alpha
+        parts = math.sqrt(seeds.variance[k] / values.shape[1]), math.sqrt(images[k])
+        interval = Interval(mean, mean - critical * size, mean + critical * size, min(p, 1.0), *parts, df)
+        unequal = bool(seeds.unequal[0]), bool(seeds.unequal[k + 1])
+        out.append(Difference(interval, critical, unequal, bool((values[k + 1] == values[0]).all())))
+    return out

@@ -16,6 +16,7 @@ from utils.compare.guards import plan_warnings
 from utils.compare.load import load_study
 from utils.compare.plan import make_plan, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
+from utils.compare.planning import advice, find_pilot
 from utils.compare.progress import Progress
 from utils.compare.provenance import versions
 from utils.compare.report import write_report
@@ -52,8 +53,12 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
         config = dataclasses.replace(config, baseline=config.baseline or baseline)
         plan = make_plan(config, hyp, command, jobs, arms)
         folder = Path(config.project) / config.name
-        if config.dry_run:
-            _print_plan(reconcile_plan(plan, _earlier(folder), config.baseline), jobs, devices[0], request)
+        if config.dry_run or config.plan:
+            pilot = find_pilot(config.pilot, folder, needed=bool(config.plan or config.pilot))
+            plan = reconcile_plan(plan, _earlier(folder), config.baseline)
+            seconds = _print_plan(plan, jobs, devices[0], request)
+            for line in advice(plan, pilot, effect=config.plan / 100, hours=config.hours, seed_hours=seconds / len(plan.seeds) / 3600):
+                LOG.info("%s", line)
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -142,8 +147,8 @@ def _carry_out(
     return scheduler.unfinished
 
 
-def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> None:
-    """Print the plan and its estimated time, for ``--dry-run``."""
+def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> float:
+    """Print the plan and its estimated time, and return the seconds of all runs."""
     data, flags = plan.data, (plan.flags[name] for name in ("epochs", "imgsz", "batch_size"))
     LOG.info("%s: %d variants x %d seeds (%s)", plan.name, len(plan.variants), len(plan.seeds), ", ".join(map(str, plan.seeds)))
     for warning in plan_warnings(plan):
@@ -161,6 +166,7 @@ def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -
             total += seconds * len(plan.seeds)
             LOG.info("%-32s%14d%10.2f%14s", variant.name, variant.parameters, variant.gflops, _duration(seconds))
     LOG.info("\nall runs: about %s, plus about a minute per variant for costs and report", _duration(total / jobs))
+    return total / jobs
 
 
 def _duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from models.weights.load import read_weights
 from utils.compare.capacity_control import controls
 from utils.compare.checksummed_json import file_digest
 from utils.compare.config import CompareConfig, parse_seeds, result_flags
+from utils.compare.groups import image_groups
 from utils.compare.provenance import data_digest, versions
 from utils.compare.reset_control import reset_controls
 from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
@@ -43,6 +44,7 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         command=command,
         variants=tuple(variants),
         seeds=parse_seeds(config.seeds),
+        planned=config.max_seeds or len(parse_seeds(config.seeds)),
         data=data,
         weights=weights,
         weights_digest=file_digest(Path(weights)) if weights else "",
@@ -83,6 +85,8 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
         splits={s: SplitPlan(images=len(i), objects=int((~i.crowds).sum()), digest=data_digest(i)) for s, i in indices.items()},
         measured=measured,
         overlap=overlap,
+        group=config.group,
+        groups=image_groups(config.group, indices[measured].paths) if config.group else (),
     )
     return plan, names
 
@@ -103,7 +107,9 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
             shown = "".join(f"\n  {line}" for line in changes)
             raise UserError(f"the study '{old.name}' has another plan; use another --name, or undo these changes:{shown}")
         variants = _merged(old.variants, plan.variants)
-        plan = dataclasses.replace(plan, seeds=tuple(sorted({*old.seeds, *plan.seeds})), threads=old.threads, versions=old.versions)
+        seeds = tuple(sorted({*old.seeds, *plan.seeds}))
+        looks = (*old.looks, len(old.seeds)) if seeds != old.seeds else old.looks
+        plan = dataclasses.replace(plan, seeds=seeds, planned=old.planned, looks=looks, threads=old.threads, versions=old.versions)
     if len([v for v in variants if not v.control_of]) < 2:
         raise UserError("--cfgs: only one variant; a comparison needs at least two models, the baseline first")
     variants = [with_edits(v, variants[0]) for v in variants]
@@ -130,6 +136,8 @@ def _merged(old: Sequence[Variant], new: Sequence[Variant]) -> list[Variant]:
 def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
     """Describe what differs in two plans of a study, one line each, except for added seeds and variants."""
     lines = _data_changes(old.data, new.data) + _changes("--", old.flags, new.flags)
+    if new.planned not in (old.planned, len(new.seeds)):
+        lines.append(f"--max-seeds: {old.planned} before, {new.planned} now; it is fixed before the first look")
     lines += _changes("--", old.hyp, new.hyp) + _changes("plug-in ", old.plugins, new.plugins)
     if old.weights_digest != new.weights_digest:
         lines.append(f"--weights: {old.weights or 'none'} before, {new.weights or 'none'} now (other content)")
@@ -157,6 +165,8 @@ def _changes(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> lis
 
 
 def _data_changes(old: DataPlan, new: DataPlan) -> list[str]:
+    if old.group != new.group or old.groups != new.groups:
+        return [f"--group: {old.group or 'none'} before, {new.group or 'none'} now"]
     if old.names != new.names:
         return [f"--data: {len(old.names)} classes ({abbreviated(old.names)}) before, {len(new.names)} ({abbreviated(new.names)}) now"]
     lines = []

@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.files.plain_data import typed
 from utils.files.safe_open import read_regular
 
-FORMAT = 1
+FORMAT = 2
 _NEEDED = ("epochs", "batch_size", "imgsz", "noval", "single_cls", "classes", "nms")
 """Flags that every plan has."""
 _HEAD = "# The plan of a study. compare.py refuses to continue with another plan; use another --name instead of editing this file.\n"
@@ -83,6 +83,8 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
         raise ValueError("exactly one variant must be the baseline, and there must be a seed")
     if len({v.name for v in plan.variants}) != len(plan.variants) or len(set(plan.seeds)) != len(plan.seeds):
         raise ValueError("a variant or seed is there twice")
+    if not 1 <= plan.planned <= 1 << 20 or (plan.data.groups and len(plan.data.groups) != plan.data.splits[plan.data.measured].images):
+        raise ValueError("planned seeds or groups are impossible")
     if not {"train", "val", plan.data.measured} <= set(plan.data.splits) or not 1 <= plan.threads <= 4096 or min(plan.seeds) < 0:
         raise ValueError("splits, threads or seeds are impossible")
     return dataclasses.replace(

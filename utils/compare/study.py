@@ -13,6 +13,7 @@ from utils.errors import UserError
 from utils.files.plain_data import typed
 
 if TYPE_CHECKING:
+    from utils.compare.looks import Look
     from utils.compare.match_store import StoredMatches
     from utils.compare.resampled_ap import Scores
     from utils.compare.statistics import Comparison
@@ -92,6 +93,8 @@ class DataPlan:
         splits: "train", "val", and "test" if there is one.
         measured: the split that figures are reported on: "test" if there is one (epochs are selected on val), else "val".
         overlap: number of measured images that are also trained on; no gain can be claimed on them.
+        group: of ``--group``, how the measured images are grouped, or "".
+        groups: for each measured image the number of its group; empty without `group`.
     """
 
     source: str
@@ -99,6 +102,8 @@ class DataPlan:
     splits: Mapping[str, SplitPlan]
     measured: str
     overlap: int = 0
+    group: str = ""
+    groups: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +115,8 @@ class StudyPlan:
         command: the command line that started it.
         variants: the baseline first, then in the order given; controls last.
         seeds: of each variant's runs.
+        planned: the greatest number of seeds, fixed when the study began; more are exploratory.
+        looks: the numbers of seeds after which the study was analysed before seeds were added.
         weights: start weights of all runs, or "".
         weights_digest: SHA-256 of that file.
         flags: the flags of train.py that affect a run's figures.
@@ -125,6 +132,7 @@ class StudyPlan:
     command: str
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
+    planned: int
     data: DataPlan
     weights: str
     weights_digest: str
@@ -135,6 +143,14 @@ class StudyPlan:
     threads: int
     control: tuple[str, ...]
     versions: Mapping[str, str]
+    looks: tuple[int, ...] = ()
+
+    @property
+    def look(self) -> Look:
+        """Which analysis of the study the present seeds make."""
+        from utils.compare.looks import look_at
+
+        return look_at(len(self.seeds), self.planned, self.looks)
 
     @property
     def baseline(self) -> Variant:
@@ -254,6 +270,7 @@ class Study:
         runs: a result for each variant and seed of the plan, in that order, including "missing" ones.
         costs: by variant, as far as measured.
         comparisons: by variant, without the baseline; empty until compare.py has compared these runs.
+        control_tests: by control, its variant compared with it.
     """
 
     folder: Path
@@ -261,6 +278,7 @@ class Study:
     runs: tuple[RunResult, ...]
     costs: Mapping[str, CostMeasurement]
     comparisons: Mapping[str, Comparison]
+    control_tests: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
 
     @property
     def variants(self) -> tuple[Variant, ...]:

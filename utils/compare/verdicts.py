@@ -13,32 +13,41 @@ from utils.compare.study import COMPARISONS, RunResult, Study, StudyPlan
 from utils.files.plain_data import typed
 
 if TYPE_CHECKING:
-    from utils.compare.statistics import Comparison, VariantRuns
+    from utils.compare.measured_runs import VariantRuns
+    from utils.compare.statistics import Comparison
 
 
 def compare(study: Study, resamples: int) -> Study:
     """Compare all variants with the baseline, by the EMA weights of the last epoch, and save the comparisons.
 
+    The variants are one family. Controls are another, so that they do not widen the variants' intervals, and each variant is tested
+    directly against its own controls, which is a third.
+
     Raises:
         UserError: damaged matches, or the file cannot be written.
     """
-    from utils.compare.statistics import compare_variants
+    from utils.compare.statistics import Analysis
 
-    base, others = study.plan.baseline, [v for v in study.variants if not v.baseline]
-    found = compare_variants(_runs(study, base.name), [_runs(study, v.name) for v in others], study.plan.seeds, resamples=resamples)
-    data = study.plan.data
-    if data.overlap:
-        count = f"{data.overlap} of the {data.splits[data.measured].images} images of the {data.measured} split"
-        reason = f"{count} are also trained on, so no gain can be claimed"
-        found = tuple(dataclasses.replace(c, verdict="no verdict", reason=reason) for c in found)
-    comparisons = {c.name: c for c in found}
-    content = {"of": _identity(study.plan, study.runs), "resamples": resamples}
-    write_json(study.folder / COMPARISONS, {**content, "variants": {k: dataclasses.asdict(c) for k, c in comparisons.items()}})
-    return dataclasses.replace(study, comparisons=comparisons)
+    plan, base = study.plan, study.plan.baseline.name
+    controls = {v.name: v.control_of for v in study.variants if v.control_of}
+    variants = [v.name for v in study.variants if not v.baseline and not v.control_of]
+    runs = [_runs(study, v.name) for v in study.variants]
+    analysis = Analysis(runs, plan.seeds, look=plan.look, groups=plan.data.groups, resamples=resamples)
+    found = {c.name: c for names in (variants, [*controls]) for c in analysis.compare(base, names)}
+    direct = {name: analysis.compare(name, [variant], tests=len(controls))[0] for name, variant in controls.items()}
+    if plan.data.overlap:
+        count = f"{plan.data.overlap} of the {plan.data.splits[plan.data.measured].images} images of the {plan.data.measured} split"
+        why = f"{count} are also trained on, so no gain can be claimed"
+        found, direct = ({k: dataclasses.replace(c, verdict="no verdict", reason=why) for k, c in each.items()} for each in (found, direct))
+    content: dict[str, object] = {"of": _identity(plan, study.runs), "resamples": resamples}
+    for key, each in (("variants", found), ("controls", direct)):
+        content[key] = {name: dataclasses.asdict(c) for name, c in each.items()}
+    write_json(study.folder / COMPARISONS, content)
+    return dataclasses.replace(study, comparisons=found, control_tests=direct)
 
 
 def _runs(study: Study, variant: str) -> VariantRuns:
-    from utils.compare.statistics import VariantRuns
+    from utils.compare.measured_runs import VariantRuns
 
     done = [r for r in study.runs_of(variant) if r.state == "done"]
     matches = {r.seed: functools.partial(study.matches, variant, r.seed) for r in done}
@@ -48,17 +57,19 @@ def _runs(study: Study, variant: str) -> VariantRuns:
 def _identity(plan: StudyPlan, runs: tuple[RunResult, ...]) -> str:
     """Digest of everything the comparisons depend on."""
     rows = [[r.variant, r.seed, r.state, r.made_with, r.last.ap if r.last else None] for r in runs]
-    return digest([rows, plan.baseline.name, plan.data.overlap, [v.name for v in plan.variants]])
+    variants = [[v.name, v.control_of] for v in plan.variants]
+    return digest([rows, plan.baseline.name, plan.data.overlap, plan.data.group, str(plan.look), variants])
 
 
-def read_comparisons(path: Path, plan: StudyPlan, runs: tuple[RunResult, ...]) -> dict[str, Comparison]:
-    """The saved comparisons; none if they are of other runs, or damaged."""
+def read_comparisons(path: Path, plan: StudyPlan, runs: tuple[RunResult, ...]) -> tuple[dict[str, Comparison], dict[str, Comparison]]:
+    """The saved comparisons of the variants, and of each control with its variant; none if they are of other runs, or damaged."""
     from utils.compare.statistics import Comparison
 
     content = read_json(path) or {}
     if content.get("of") != _identity(plan, runs):
-        return {}
+        return {}, {}
     try:
-        return dict(typed(Mapping[str, Comparison], content.get("variants"), "variants"))
+        variants, controls = (dict(typed(Mapping[str, Comparison], content.get(key), key)) for key in ("variants", "controls"))
     except TypeError:
-        return {}
+        return {}, {}
+    return variants, controls

@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.compare.intervals import Difference, Interval
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.resampled_ap import Scores
-from utils.compare.statistics import Comparison, Interval, verdict
+from utils.compare.statistics import Comparison, verdict
 from utils.compare.study import FIGURES, CostMeasurement, DataPlan, RunResult, SplitPlan, Study, StudyPlan, Variant
 
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1|`$\\input{x}$&_"
@@ -124,43 +125,17 @@ def _cost(variant: Variant, number: int) -> CostMeasurement:
 def _comparison(rng: np.random.Generator, name: str, gain: float, runs: tuple[RunResult, ...], nc: int) -> Comparison:
     word = WORDS.get(name, "not distinguishable")
     if name == "yolov5n-hornet":
-        nothing: dict[str, Interval | None] = dict.fromkeys(FIGURES)
-        gaps = (None,) * nc
-        return Comparison(
-            name, "yolov5n", (), math.nan, None, None, nothing, gaps, gaps, None, None, None, None, word, "no seed of it is done"
-        )
-    width = 0.009 if word in ("better", "worse") else 0.016
-    figures = {
-        key: Interval(gain + k / 1000, gain + k / 1000 - width, gain + k / 1000 + width, 0.003, 3, 0.02) for k, key in enumerate(FIGURES)
-    }
-    classes = tuple(Interval(d, d - 0.04, d + 0.04, 0.01, 3, 0.4) for d in (gain + rng.normal(0, 0.02, nc)).tolist())
-    p = 0.004 if word in ("better", "worse") else 0.44
-    reason = {"better": "both intervals lie above zero", "worse": "both intervals lie below zero"}.get(
-        word, "the interval over seeds covers zero"
-    )
-    images = Interval(gain, gain - 0.0065, gain + 0.0065, 0.0033, 60, p)
-    said, reason = verdict(
-        figures["ap"], images, min(6 * p, 1), variants=6, faults=["seed 2 of yolov5n-cot is missing"] if word == "no verdict" else []
-    )
+        nothing = dict.fromkeys(FIGURES, math.nan)
+        return Comparison(name, "yolov5n", (), nothing, None, {}, (None,) * nc, None, (), word, "no seed of it is done")
+    width, p = (0.009, 0.024) if word in ("better", "worse") else (0.016, 0.44)
+    differences = {key: gain + k / 1000 for k, key in enumerate(FIGURES)}
+    ap, *others = (Interval(d, d - width, d + width, p, 0.003, 0.001, 14) for d in differences.values())
+    classes = tuple(Interval(d, d - 0.04, d + 0.04, 0.4, 0.01, 0.02, 14) for d in (gain + rng.normal(0, 0.02, nc)).tolist())
+    faults = ["seed 2 of yolov5n-cot is missing"] if word == "no verdict" else []
+    said, reason = verdict(Difference(ap, 2.9, (False, False), identical=False), faults=faults)
     assert said == word
-    better = 0.5 + 0.498 * math.copysign(1 - p, gain)
-    return Comparison(
-        name,
-        "yolov5n",
-        (0, 1, 2),
-        gain,
-        figures["ap"],
-        images,
-        {**figures, "small": None},
-        classes,
-        classes,
-        p,
-        min(6 * p, 1),
-        better,
-        0.0124,
-        word,
-        reason,
-    )
+    figures: dict[str, Interval | None] = dict(zip(("ap50", "ap75"), others, strict=False))
+    return Comparison(name, "yolov5n", (0, 1, 2), {**differences, "small": math.nan}, ap, figures, classes, 0.0124, (), word, reason)
 
 
 def _plan(variants: tuple[Variant, ...], seeds: int, epochs: int, names: tuple[str, ...]) -> StudyPlan:
@@ -170,6 +145,7 @@ def _plan(variants: tuple[Variant, ...], seeds: int, epochs: int, names: tuple[s
         command="python compare.py --cfgs models/yolov5n.yaml models/yolov5n-{ca,cot,bot,hornet}.yaml --data fruits.yaml --seeds 3",
         variants=variants,
         seeds=tuple(range(seeds)),
+        planned=seeds,
         data=DataPlan(source="fruits.yaml", names=names, splits=splits, measured="val"),
         weights="yolov5n.pt",
         weights_digest="4f83" * 16,

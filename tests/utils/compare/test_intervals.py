@@ -1,4 +1,6 @@
-"""Intervals and p-values against scipy.stats, literal values from textbooks, and their promise against simulations."""
+"""Intervals and p-values against scipy.stats, tables of Dunnett's test and literal values; the bootstrap against fresh datasets."""
+
+import math
 
 import numpy as np
 import pytest
@@ -6,17 +8,121 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
-from utils.compare.intervals import (
-    Interval,
-    bootstrap,
-    combine,
-    detectable_effect,
-    holm,
-    mde_over_seeds,
-    minimum_detectable_effect,
-    paired_t,
-)
+from utils.compare.intervals import critical_value, detectable_effect, family_intervals, familywise_p
 from utils.compare.resampled_ap import RankedDetections, mean_ignoring_nan
+
+
+@pytest.mark.parametrize(
+    ("df", "variants", "value"),
+    [(5, 2, 3.03), (5, 3, 3.29), (10, 2, 2.57), (10, 4, 2.89), (20, 4, 2.65), (20, 3, 2.54), (1e6, 2, 2.21), (1e6, 4, 2.44)],
+)
+def test_critical_values_are_those_of_dunnetts_table(df: float, variants: int, value: float) -> None:
+    """Two-sided, 5 %, as printed in Dunnett (1964), "New tables for multiple comparisons with a control"."""
+    assert critical_value(0.05, df, 0.5, variants) == pytest.approx(value, abs=0.0051)
+
+
+def test_one_variant_has_students_t() -> None:
+    assert critical_value(0.05, 2, 0.5, 1) == pytest.approx(4.302653, abs=1e-6)
+    assert familywise_p(np.array([2.5]), np.array([60.0]), np.array([0.5]), 1)[0] == pytest.approx(2 * stats.t.sf(2.5, 60))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("df", [2.0, 7.5, 300.0])
+def test_the_familywise_p_is_that_of_drawn_t_statistics(df: float, correlation: float) -> None:
+    random = np.random.default_rng(0)
+    normal = correlation**0.5 * random.normal(size=(200_000, 1)) + (1 - correlation) ** 0.5 * random.normal(size=(200_000, 4))
+    largest = np.abs(normal).max(1) / np.sqrt(random.chisquare(df, 200_000) / df)
+    limits = np.quantile(largest, [0.5, 0.95, 0.99])
+    got = familywise_p(limits, np.full(3, df), np.full(3, correlation), 4)
+    assert got == pytest.approx([0.5, 0.05, 0.01], rel=0.04)
+
+
+def test_p_lies_between_one_test_and_bonferroni_however_small() -> None:
+    t, df = np.array([3.0, 30.0, 300.0, 1e5]), np.array([2.0, 2.0, 8.0, 1.0])
+    single, p = 2 * stats.t.sf(t, df), familywise_p(t, df, np.full(4, 0.5), 6)
+    assert (single <= p).all()
+    assert (p <= 6 * single).all()
+
+
+@pytest.mark.parametrize(("n", "factor"), [(3, 3.26404), (5, 1.68200), (10, 0.99600), (30, 0.52925)])
+def test_the_detectable_effect_is_that_of_a_power_calculation(n: int, factor: float) -> None:
+    """As of R: power.t.test(n=n, sd=1, power=0.8, type="paired")."""
+    error = 2.0 / math.sqrt(n)
+    assert detectable_effect(error, n - 1, critical_value(0.05, n - 1, 0.5, 1)) == pytest.approx(2 * factor, rel=1e-4)
+
+
+def test_the_detectable_effect_contains_the_adjustment() -> None:
+    one, six = (detectable_effect(1.0, 12, critical_value(0.05, 12, 0.5, count)) for count in (1, 6))
+    assert one == pytest.approx(3.05, abs=0.01)
+    assert six == pytest.approx(one + critical_value(0.05, 12, 0.5, 6) - critical_value(0.05, 12, 0.5, 1), rel=0.03)
+
+
+def test_three_seeds_and_images_that_do_not_matter_by_hand() -> None:
+    """Differences 1, 2, 3: mean 2, sd 1, t of 2 degrees of freedom 4.302653, half-width 4.302653 / sqrt 3, two-sided p 0.0741799."""
+    (got,) = family_intervals(np.array([[1.0, 1, 1], [2, 3, 4]]), np.full((1, 9), 2.0), 50, 1, 0.05)
+    assert got
+    interval = got.interval
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((2, 2 - 2.484138, 2 + 2.484138), abs=1e-6)
+    assert (interval.p, interval.error_seeds, interval.error_images, interval.df) == pytest.approx((0.0741799, 3**-0.5, 0, 2), abs=1e-6)
+
+
+def test_seeds_that_do_not_matter_and_images_by_hand() -> None:
+    """The spread of the resamples, 0.1, with t of 60 degrees of freedom, 2.000298; the resample that is NaN is left out."""
+    (got,) = family_intervals(np.array([[0.5] * 3, [0.75] * 3]), np.array([[0.1, 0.2, np.nan, 0.3]]), 61, 1, 0.05)
+    assert got
+    assert (got.interval.low, got.interval.high) == pytest.approx((0.25 - 0.2000298, 0.25 + 0.2000298), abs=1e-6)
+    assert got.interval.p == pytest.approx(2 * stats.t.sf(2.5, 60))
+
+
+def test_p_is_below_5_percent_exactly_where_the_interval_leaves_zero_out() -> None:
+    random = np.random.default_rng(1)
+    for alpha in (0.05, 0.002):
+        for _ in range(15):
+            values = random.normal(0, 0.01, (5, 4)) + np.array([0, 0, 0.01, 0.02, 0.04])[:, None]
+            for got in family_intervals(values, random.normal(0, 0.004, (4, 200)), 80, 4, alpha):
+                assert got
+                assert (got.interval.p < 0.05) == (not got.interval.low <= 0 <= got.interval.high)
+
+
+def test_more_variants_widen_the_interval_and_a_shared_baseline_narrows_it() -> None:
+    random = np.random.default_rng(2)
+    values, resampled = random.normal(0, 0.01, (4, 5)), random.normal(0, 0.01, (3, 300))
+
+    def width(**changed: object) -> float:
+        settings = {"count": 3, "alpha": 0.05, "related": True, **changed}
+        got = family_intervals(values, resampled, 100, **settings)[0]  # type: ignore[arg-type]
+        assert got
+        return got.interval.high - got.interval.low
+
+    assert width(count=1) < width() < width(related=False) < width(count=12)
+    assert width() < width(alpha=0.01)
+
+
+def test_equal_differences_that_are_not_zero_have_no_interval_of_width_zero() -> None:
+    values = np.array([[0.5, 0.5], [0.6, 0.6]])
+    assert family_intervals(values, np.full((1, 9), 0.1), 50, 1, 0.05) == [None]
+    (got,) = family_intervals(values, np.array([[0.09, 0.1, 0.11]]), 50, 1, 0.05)
+    assert got
+    assert got.interval.high - got.interval.low > 0.03
+
+
+def test_the_same_arm_twice_differs_by_nothing() -> None:
+    values = np.random.default_rng(3).normal(size=(2, 3))
+    (got,) = family_intervals(values[[0, 0]], np.zeros((1, 9)), 50, 1, 0.05)
+    assert got
+    assert got.identical
+    assert (got.interval.mean, got.interval.low, got.interval.high, got.interval.p, got.detectable) == (0, 0, 0, 1, 0)
+    other, twin = family_intervals(values[[0, 1, 0]], np.random.default_rng(4).normal(size=(2, 99)), 50, 2, 0.05)
+    assert other
+    assert twin
+    assert (other.identical, twin.identical, twin.interval.mean) == (False, True, 0)
+
+
+def test_what_has_no_interval() -> None:
+    values, resampled = np.random.default_rng(5).normal(size=(2, 3)), np.random.default_rng(6).normal(size=(1, 9))
+    assert family_intervals(values, resampled, 1, 1, 0.05) == [None]  # one image, or all in one group
+    assert family_intervals(values, np.full((1, 9), np.nan), 10, 1, 0.05) == [None]
+    assert family_intervals(np.array([[0.1, np.nan], [0.1, 0.2]]), resampled, 10, 1, 0.05) == [None]
 
 
 def measure(matches_of: Scenes, random: np.random.Generator, skill: float, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
@@ -28,119 +134,6 @@ def measure(matches_of: Scenes, random: np.random.Generator, skill: float, weigh
 
 def resamples(random: np.random.Generator, images: int, count: int) -> NDArray[np.int64]:
     return random.multinomial(images, np.full(images, 1 / images), size=count)
-
-
-@pytest.mark.parametrize("n", [2, 3, 5, 12])
-def test_the_seeds_interval_is_that_of_scipy(n: int) -> None:
-    random = np.random.default_rng(n)
-    variant, baseline = random.normal(0.31, 0.02, n), random.normal(0.3, 0.02, n)
-    got, want = paired_t((variant - baseline).tolist()), stats.ttest_rel(variant, baseline)
-    assert got is not None
-    interval = want.confidence_interval()
-    assert (got.low, got.high, got.p) == pytest.approx((interval.low, interval.high, want.pvalue), rel=1e-9)
-    assert (got.mean, got.sd, got.n) == pytest.approx((np.mean(variant - baseline), np.std(variant - baseline, ddof=1), n))
-
-
-def test_three_seeds_by_hand() -> None:
-    """Differences 1, 2, 3: mean 2, sd 1, t of 2 degrees of freedom 4.302653, half-width 4.302653 / sqrt 3."""
-    got = paired_t([1, 2, 3])
-    assert got is not None
-    assert (got.low, got.high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
-    assert got.p == pytest.approx(0.0741799, abs=1e-6)
-
-
-def test_what_has_no_interval() -> None:
-    assert paired_t([]) is None
-    assert paired_t([0.1]) is None
-    assert paired_t([0.1, float("nan"), 0.2]) is None
-    assert bootstrap(0.1, np.array([0.1, 0.2]), 1) is None
-    assert bootstrap(0.1, np.full(9, np.nan), 10) is None
-    assert bootstrap(float("nan"), np.ones(9), 10) is None
-
-
-def test_equal_runs_differ_by_nothing_and_surely_so() -> None:
-    assert paired_t([0, 0, 0]) == Interval(0, 0, 0, 0, 3, 1)
-    pair = Interval(0, 0, 0, 0, 3, 1), Interval(0, 0, 0, 0, 50, 1)
-    assert (combine(*pair).p, combine(*pair).p_better, minimum_detectable_effect(*pair)) == (1, 0.5, 0)
-
-
-def test_the_images_interval_rests_on_the_spread_of_the_resamples() -> None:
-    values = np.array([0.1, 0.2, np.nan, 0.3])
-    got = bootstrap(0.25, values, 61)  # t of 60 degrees of freedom: 2.000298
-    assert got is not None
-    assert (got.mean, got.sd, got.n) == pytest.approx((0.25, 0.1, 61))
-    assert (got.low, got.high) == pytest.approx((0.25 - 0.2000298, 0.25 + 0.2000298), abs=1e-6)
-    assert got.p == pytest.approx(2 * stats.t.sf(2.5, 60))
-
-
-def test_holm_by_hand() -> None:
-    """The example of R's p.adjust: 0.01, 0.02, 0.03, 0.04, 0.05."""
-    assert holm([0.04, 0.01, 0.03, 0.02, 0.05]) == pytest.approx([0.09, 0.05, 0.09, 0.08, 0.09])
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.7, 0.9]) == [1, 1]
-    assert holm([]) == []
-
-
-def test_a_variant_without_result_still_counts_for_holm() -> None:
-    assert holm([None, 0.01, 0.03]) == [None, pytest.approx(0.03), pytest.approx(0.06)]
-
-
-def test_both_sources_add_their_variances() -> None:
-    """Equal parts: the error is that of one times root 2; Welch: 4 / (1 / 2 + 1 / 100) degrees of freedom."""
-    seeds = Interval(0.05, 0, 0, 0.01 * 3**0.5, 3, 0.03)
-    got = combine(seeds, Interval(0.05, 0, 0, 0.01, 101, 0.001))
-    assert (got.error, got.df) == pytest.approx((0.01 * 2**0.5, 4 / 0.51))
-    assert got.p == 0.03  # the largest of the three: here that of the seeds
-    assert got.p_better == pytest.approx(0.985)
-    negative = combine(Interval(-0.05, 0, 0, 0.01 * 3**0.5, 3, 0.03), Interval(-0.05, 0, 0, 0.01, 101, 0.001))
-    assert negative.p_better == pytest.approx(0.015)
-
-
-def test_two_close_sources_together_are_harder_than_each() -> None:
-    got = combine(Interval(0.02, 0, 0, 0.01 * 5**0.5, 5, 0.04), Interval(0.02, 0, 0, 0.01, 101, 0.048))
-    assert got.p == pytest.approx(2 * stats.t.sf(2**0.5, 4 / (1 / 4 + 1 / 100)))
-    assert got.p > 0.15
-
-
-@pytest.mark.parametrize(("n", "factor"), [(3, 3.26404), (5, 1.68200), (10, 0.99600), (30, 0.52925)])
-def test_the_smallest_visible_difference_is_that_of_a_power_calculation(n: int, factor: float) -> None:
-    """As of R: power.t.test(n=n, sd=1, power=0.8, type="paired")."""
-    assert mde_over_seeds(2.0, n) == pytest.approx(2 * factor, rel=1e-4)
-
-
-def test_the_smallest_visible_difference_is_seen_in_four_of_five_studies() -> None:
-    random, effect = np.random.default_rng(0), mde_over_seeds(1.0, 5)
-    differences = random.normal(effect, 1, (20_000, 5))
-    assert np.mean(stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.01)
-
-
-def test_the_hardest_test_decides_what_is_visible() -> None:
-    assert minimum_detectable_effect(Interval(0, 0, 0, 1, 3, 1), Interval(0, 0, 0, 0.001, 50, 1)) == pytest.approx(3.26404, rel=1e-3)
-    assert minimum_detectable_effect(Interval(0, 0, 0, 1e-6, 3, 1), Interval(0, 0, 0, 1, 10**6, 1)) == pytest.approx(2.80159, rel=1e-3)
-    assert detectable_effect(1, 10**6) == pytest.approx(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), rel=1e-4)
-
-
-@pytest.fixture(scope="module")
-def other_seeds() -> NDArray[np.float64]:
-    """Differences of pairs of runs on the same images, one a seed: a seed gives both a common luck, and each its own."""
-    random = np.random.default_rng(1)
-    scenes = draw_scenes(random, 40, 2.0)
-    out = []
-    for _ in range(800):
-        luck = random.normal(0, 0.1)
-        skills = [skill + luck + random.normal(0, 0.08) for skill in (0.7, 0.5)]
-        variant, baseline = (measure(scenes, random, skill)[0] for skill in skills)
-        out.append(variant - baseline)
-    return np.array(out)
-
-
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_the_seeds_interval_covers_what_other_seeds_would_say(seeds: int, other_seeds: NDArray[np.float64]) -> None:
-    """3000 studies with seeds drawn from a large number of them: the truth is the mean over these, on the given images."""
-    random, truth = np.random.default_rng(seeds), other_seeds.mean()
-    intervals = [paired_t(other_seeds[random.integers(0, len(other_seeds), seeds)].tolist()) for _ in range(3000)]
-    covered = np.mean([i.low <= truth <= i.high for i in intervals if i])
-    assert 0.93 <= covered <= 0.97
 
 
 def test_the_spread_of_resamples_is_that_of_fresh_data_sets() -> None:
@@ -158,26 +151,27 @@ def test_the_spread_of_resamples_is_that_of_fresh_data_sets() -> None:
     assert np.sqrt(np.mean(np.square(spreads))) == pytest.approx(np.std(fresh, ddof=1), rel=0.1)
 
 
-def covered_by_images(seeds: int, studies: int, *, images: int = 50, count: int = 200) -> float:
-    """The share of studies, each on a fresh data set, whose images interval holds the truth of the runs: their mean over all of these."""
+def covered(seeds: int, studies: int, *, images: int = 50, count: int = 200) -> float:
+    """The share of studies, each of other seeds on a fresh dataset, whose interval holds the truth: the mean difference over all."""
     random = np.random.default_rng(seeds)
-    pairs = [(0.8 + random.normal(0, 0.1), 0.6 + random.normal(0, 0.1)) for _ in range(seeds)]
-    intervals, observed = [], []
+    found, observed = [], []
     for _ in range(studies):
         scenes = draw_scenes(random, images, 2.0)
         weights = np.concatenate((np.ones((1, images), np.int64), resamples(random, images, count)))
-        values = np.mean([measure(scenes, random, v, weights) - measure(scenes, random, b, weights) for v, b in pairs], axis=0)
-        observed.append(values[0])
-        intervals.append(bootstrap(float(values[0]), values[1:], images))
+        skills = [[skill + random.normal(0, 0.1) for skill in (0.6, 0.8)] for _ in range(seeds)]
+        values = np.array([[measure(scenes, random, skill, weights) for skill in pair] for pair in skills])  # (seeds, 2, 1 + count)
+        mean = (values[:, 1] - values[:, 0]).mean(0)
+        observed.append(mean[0])
+        found += family_intervals(values[..., 0].T, mean[None, 1:], images, 1, 0.05)
     truth = np.mean(observed)
-    return float(np.mean([i.low <= truth <= i.high for i in intervals if i]))
+    return float(np.mean([t.interval.low <= truth <= t.interval.high for t in found if t]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_images_interval_covers_what_other_images_would_say(seeds: int) -> None:
-    assert 0.93 <= covered_by_images(seeds, 2000) <= 0.97
+def test_the_interval_covers_what_other_seeds_and_images_would_say(seeds: int) -> None:
+    assert 0.93 <= covered(seeds, 2000) <= 0.98
 
 
-def test_the_images_interval_covers_in_a_short_simulation() -> None:
-    assert 0.91 <= covered_by_images(1, 250, count=100) <= 0.985
+def test_the_interval_covers_in_a_short_simulation() -> None:
+    assert covered(2, 80, count=100) >= 0.88

@@ -92,31 +92,51 @@ def test_no_other_curve_than_that_of_the_seeds(study: Study) -> None:
     ("found", "sentence"),
     [
         (("better", "worse"), "a is better than base by 1.00 AP; one is worse"),
-        (("better", "better"), "All two variants are better than base"),
+        (("better", "better"), "Both variants are better than base"),
         (("better", "better", "no verdict"), "Two of three variants are better than base; no verdict on one"),
         (("not distinguishable",), "a is not distinguishable from base"),
+        (("not distinguishable",) * 2, "Neither variant is distinguishable from base"),
         (("not distinguishable",) * 3, "None of the three variants is distinguishable from base"),
         (("not distinguishable", "not distinguishable", "worse"), "Two of three variants are not distinguishable from base; one is worse"),
-        (("worse", "worse"), "All two variants are worse than base"),
+        (("worse", "worse"), "Both variants are worse than base"),
         (("worse",), "a is worse than base"),
         (("no verdict",), "No verdict on a"),
-        (("no verdict", "no verdict"), "No verdict on any of the two variants"),
+        (("no verdict", "no verdict"), "No verdict on either variant"),
     ],
 )
 def test_the_headline_follows_from_the_verdicts(found: tuple[str, ...], sentence: str) -> None:
-    variants = [{"name": "abc"[i], "baseline": False, "word": word, "differences": {"ap": {"mean": 0.01}}} for i, word in enumerate(found)]
-    assert words.headline({"baseline": "base", "variants": [{"baseline": True, "word": "baseline"}, *variants]}) == sentence
+    common = {"baseline": False, "control_of": None, "differences": {"ap": {"mean": 0.01}}}
+    variants = [{"name": "abc"[i], "word": word, **common} for i, word in enumerate(found)]
+    control = {**common, "name": "control-a", "word": "better", "control_of": "a"}
+    assert words.headline({"baseline": "base", "variants": [{"baseline": True, "word": "baseline"}, *variants, control]}) == sentence
 
 
 def test_a_gain_that_size_alone_gives_too_is_called_that() -> None:
     price = {"ratio": dict.fromkeys(("parameters", "gflops", "latency_ms", "train_seconds"), math.nan)}
     gain = {"name": "ca", "word": "better", "reason": "", "control_of": None, "differences": {}, **price}
-    control = {"name": "control-ca", "word": "better", "control_of": "ca"}
-    assert words.finding(gain, {"variants": [gain, control]}).endswith(
-        "is better as well: the gain may come from capacity, not from the change."
+    direct = {"mean": 0.002, "interval": [-0.01, 0.014], "word": "not distinguishable"}
+    control = {"name": "control-ca", "word": "better", "control_of": "ca", "reset": False, "direct": direct}
+    assert words.finding(gain, {"variants": [gain, control]}) == (
+        "Against its control control-ca, the baseline with equal capacity: +0.20 AP (−1.00 to +1.40), not distinguishable: the gain may "
+        "come from capacity, not from the change."
     )
-    control["word"] = "not distinguishable"
-    assert words.finding(gain, {"variants": [gain, control]}).endswith("the baseline with equal capacity, is not distinguishable.")
+    direct["word"] = "better"
+    assert words.finding(gain, {"variants": [gain, control]}).endswith("(−1.00 to +1.40), better.")
+    direct["word"] = "not distinguishable"
+    loss = {**gain, "word": "worse"}
+    assert words.finding(loss, {"variants": [loss, {**control, "reset": True}]}).endswith(
+        "without the same start weights: +0.20 AP (−1.00 to +1.40), not distinguishable: the loss may come from the start weights that it "
+        "loses, not from the change."
+    )
+    control["direct"] = {}
+    assert words.finding(gain, {"variants": [gain, control]}) == ""
+
+
+def test_a_look_that_was_not_the_only_one_is_told(tmp_path: Path) -> None:
+    study = make_study(tmp_path, hostile=False)
+    plan = dataclasses.replace(study.plan, planned=2, looks=(2,))
+    data = build_report_data(dataclasses.replace(study, plan=plan))
+    assert words.notes(data, (), 0)[0] == "This is exploratory: 1 of the 3 seeds were added beyond the 2 planned."
 
 
 def test_images_that_are_trained_on_are_named_first(study: Study) -> None:
@@ -162,7 +182,7 @@ def test_results_json_has_everything_and_no_literal_that_is_not_json(study: Stud
         raise AssertionError(name)
 
     content = json.loads(report.results_json(study, build_report_data(study), make_gallery(study)), parse_constant=refuse)
-    assert content["variants"][1]["differences"]["ap"]["seeds"] == pytest.approx([0.0041, 0.0221])
+    assert content["variants"][1]["differences"]["ap"]["interval"] == pytest.approx([0.0041, 0.0221])
     assert content["variants"][1]["scores"]["small"]["mean"] is None
     assert len(content["runs"]) == len(study.runs)
     assert content["protocol"]["Seeds"] == "0, 1, 2"
@@ -175,7 +195,7 @@ def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
     runs = tuple(dataclasses.replace(r, state="missing", last=None, best=None, curve=()) for r in study.runs)
     empty = dataclasses.replace(study, runs=runs, costs={}, comparisons={})
     report.write_report(empty)
-    assert "No verdict on any of the five variants" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No verdict on any of the four variants" in (tmp_path / "report.html").read_text(encoding="utf-8")
     expected = {"report.html", "results.json", "table.md", "table.tex", "figures"}
     assert {p.name for p in tmp_path.iterdir()} == expected
     names = {"forest", "pareto", "curves", "classes"}

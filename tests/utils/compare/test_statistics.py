@@ -1,17 +1,18 @@
-"""What may be claimed of a study: verdicts, what forbids them, and how seldom nothing is called a gain."""
+"""What may be claimed of a study: verdicts, what forbids them, families of controls, groups of images and looks."""
 
 import dataclasses
 from functools import partial
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
-from utils.compare.intervals import Interval, bootstrap, combine, holm, paired_t
+from utils.compare.intervals import Difference, Interval, family_intervals
+from utils.compare.looks import look_at
 from utils.compare.match_store import StoredMatches
+from utils.compare.measured_runs import VariantRuns
 from utils.compare.resampled_ap import average_precision
-from utils.compare.statistics import Comparison, VariantRuns, compare_variants, verdict
+from utils.compare.statistics import Analysis, Comparison, compare_variants, verdict
 
 SEEDS = (0, 1, 2)
 SAME = {"data": "d1", "torch": "2.10"}
@@ -42,73 +43,50 @@ def test_a_large_gain_is_better_a_large_loss_worse_and_none_neither(baseline: Va
     up, same, down = compare(baseline, *variants)
     assert [c.name for c in (up, same, down)] == ["up", "same", "down"]
     assert [c.verdict for c in (up, same, down)] == ["better", "not distinguishable", "worse"]
-    assert up.over_seeds
-    assert up.over_images
-    assert 0 < up.over_images.low < up.difference < up.over_images.high
-    assert up.difference == up.over_seeds.mean == up.over_images.mean
-    assert (up.over_seeds.n, up.over_images.n) == (3, 150)
-    assert up.p_better is not None
-    assert up.p_better > 0.97
-    assert "the same side of zero" in up.reason
-    assert "contains zero" in same.reason
+    assert up.interval
+    assert 0 < up.interval.low < up.difference == up.interval.mean < up.interval.high
+    assert up.reason.startswith("the 95 % CI is above zero (+")
+    assert same.reason.startswith("the 95 % CI contains zero (\u2212")
     assert up.smallest_visible is not None
     assert 0 < up.smallest_visible < up.difference
+    assert up.unequal == ()
 
 
-def test_the_numbers_are_those_of_scipy(baseline: VariantRuns, scenes: Scenes) -> None:
+def test_the_numbers_are_those_of_copied_images(baseline: VariantRuns, scenes: Scenes) -> None:
+    """AP, AP50 and a class from resamples whose images are really copied, through the same intervals."""
+    variants = [arm("up", 0.7, scenes), arm("more", 0.8, scenes)]
+    got = compare_variants(baseline, variants, SEEDS, resamples=20, seed=5)
+    weights = np.random.default_rng(5).multinomial(150, np.full(150, 1 / 150), size=20)
+
+    def figures(runs: VariantRuns, s: int, times: np.ndarray | None = None) -> list[float]:
+        scores = average_precision(runs.matches[s](), times)
+        return [scores.ap, scores.ap50, *scores.per_class[:1]]
+
+    values = np.array([[figures(runs, s) for s in SEEDS] for runs in (baseline, *variants)])
+    each = np.array([[np.mean([figures(r, s, w) for s in SEEDS], 0) for w in weights] for r in (baseline, *variants)])
+    for k, count in ((0, 2), (1, 1), (2, 1)):
+        want = family_intervals(values[..., k], each[1:, :, k] - each[0, :, k], 150, count, 0.05)
+        for comparison, expected in zip(got, want, strict=True):
+            interval = (comparison.interval, comparison.figures["ap50"], comparison.classes[0])[k]
+            assert interval
+            assert expected
+            assert dataclasses.astuple(interval) == pytest.approx(dataclasses.astuple(expected.interval), rel=1e-9)
+
+
+def test_the_differences_are_means_of_paired_ones(baseline: VariantRuns, scenes: Scenes) -> None:
     variant = arm("up", 0.7, scenes)
-    result = compare_variants(baseline, [variant], SEEDS, resamples=50)
-    (got,) = result
+    (got,) = compare_variants(baseline, [variant], SEEDS, resamples=20)
     ours, theirs = ([average_precision(a.matches[s]()) for s in SEEDS] for a in (variant, baseline))
     for name in ("ap", "ap50", "ap75"):
-        want = stats.ttest_rel([getattr(s, name) for s in ours], [getattr(s, name) for s in theirs])
-        interval = got.figures[name]
-        assert interval
-        assert (interval.low, interval.high, interval.p) == pytest.approx((*want.confidence_interval(), want.pvalue), rel=1e-6)
-    for k, interval in enumerate(got.class_seeds):
-        want = stats.ttest_rel([s.per_class[k] for s in ours], [s.per_class[k] for s in theirs])
-        assert interval
-        assert interval.p == pytest.approx(want.pvalue, rel=1e-6)
-
-
-def test_the_images_interval_is_that_of_copied_images(baseline: VariantRuns, scenes: Scenes) -> None:
-    variant = arm("up", 0.7, scenes)
-    result = compare_variants(baseline, [variant], SEEDS, resamples=20, seed=5)
-    weights = np.random.default_rng(5).multinomial(150, np.full(150, 1 / 150), size=20)
-    values = [
-        np.mean([average_precision(variant.matches[s](), w).ap - average_precision(baseline.matches[s](), w).ap for s in SEEDS])
-        for w in weights
-    ]
-    interval = result[0].over_images
-    assert interval
-    assert interval.sd == pytest.approx(np.std(values, ddof=1), rel=1e-9)
-    per_class = [
-        np.mean(
-            [average_precision(variant.matches[s](), w).per_class - average_precision(baseline.matches[s](), w).per_class for s in SEEDS], 0
-        )
-        for w in weights
-    ]
-    got = [i.sd for i in result[0].class_images if i]
-    assert got == pytest.approx(np.std(per_class, axis=0, ddof=1).tolist(), rel=1e-9)
+        want = np.mean([getattr(a, name) - getattr(b, name) for a, b in zip(ours, theirs, strict=True)])
+        assert got.differences[name] == pytest.approx(want)
+    assert np.isnan(got.differences["small"])  # no such object
 
 
 def test_the_same_study_gives_the_same_numbers(baseline: VariantRuns, scenes: Scenes) -> None:
     variant = arm("up", 0.7, scenes)
     first, second = (compare_variants(baseline, [variant], SEEDS, resamples=50) for _ in range(2))
-    assert first[0].over_images == second[0].over_images
-
-
-def test_p_is_adjusted_for_the_number_of_variants(baseline: VariantRuns, scenes: Scenes) -> None:
-    variants = [arm(f"v{k}", 0.75, scenes) for k in range(4)]
-    together = compare(baseline, *variants)
-    assert [c.p_holm for c in together] == pytest.approx(holm([c.p for c in together]))
-    alone = compare(baseline, variants[0])[0]
-    assert alone.p_holm == alone.p == together[0].p
-
-
-def test_figures_without_objects_have_no_interval(baseline: VariantRuns, scenes: Scenes) -> None:
-    result = compare_variants(baseline, [arm("up", 0.7, scenes)], SEEDS, resamples=20)
-    assert result[0].figures["small"] is None
+    assert first[0].interval == second[0].interval
 
 
 def test_one_seed_says_nothing(baseline: VariantRuns, scenes: Scenes) -> None:
@@ -116,15 +94,15 @@ def test_one_seed_says_nothing(baseline: VariantRuns, scenes: Scenes) -> None:
     assert (got.verdict, got.seeds) == ("no verdict", (1,))
     assert "single seed" in got.reason
     assert got.difference > 0.05
-    assert {got.over_seeds, got.over_images, got.p, got.p_holm, got.p_better, got.smallest_visible, *got.class_seeds} == {None}
+    assert {got.interval, got.smallest_visible, *got.figures.values(), *got.classes} == {None}
+    assert len(got.classes) == 2
 
 
 def test_a_missing_seed_forbids_the_verdict_of_its_variant(baseline: VariantRuns, scenes: Scenes) -> None:
     short, whole = compare(baseline, arm("short", 1.1, scenes, seeds=(0, 2)), arm("whole", 1.1, scenes))
     assert (short.verdict, short.reason) == ("no verdict", "seed 1 of short is missing")
     assert short.seeds == (0, 2)
-    assert short.over_seeds
-    assert short.over_seeds.n == 2
+    assert short.interval
     assert whole.verdict == "better"
 
 
@@ -139,8 +117,10 @@ def test_a_variant_without_a_run_is_named_and_the_others_go_on(baseline: Variant
     assert (none.verdict, none.seeds) == ("no verdict", ())
     assert np.isnan(none.difference)
     assert up.verdict == "better"
-    assert up.p is not None
-    assert up.p_holm == 2 * up.p  # both were planned
+    alone = compare(baseline, arm("up", 1.1, scenes))[0]
+    assert up.interval
+    assert alone.interval
+    assert up.interval.high - up.interval.low > alone.interval.high - alone.interval.low  # both were planned
     empty = compare(VariantRuns("base", {}, {}), VariantRuns("none", {}, {}))[0]
     assert empty.verdict == "no verdict"
 
@@ -152,7 +132,7 @@ def test_another_protocol_forbids_the_verdict(baseline: VariantRuns, scenes: Sce
     got, fine = compare(baseline, other, arm("fine", 1.1, scenes))
     assert got.verdict == "no verdict"
     assert f"data differs: d1 (base, seed 0), {changed.get('data', 'unknown')} (up, seed 2)" in got.reason
-    assert got.over_seeds
+    assert got.interval
     assert fine.verdict == "better"
     forbidden = compare(dataclasses.replace(baseline, protocol={0: SAME, 1: changed, 2: SAME}), up)[0]
     assert forbidden.verdict == "no verdict"
@@ -163,7 +143,7 @@ def test_other_images_forbid_the_verdict_and_the_numbers(baseline: VariantRuns) 
     (got,) = compare(baseline, arm("up", 1.1, other))
     assert got.verdict == "no verdict"
     assert "seed 0 of up was measured on other images or annotations" in got.reason
-    assert (got.over_seeds, got.over_images) == (None, None)
+    assert got.interval is None
 
 
 def test_matches_are_looked_up_one_run_at_a_time(baseline: VariantRuns, scenes: Scenes) -> None:
@@ -177,74 +157,102 @@ def test_matches_are_looked_up_one_run_at_a_time(baseline: VariantRuns, scenes: 
     assert reads == [*SEEDS]
 
 
-def interval(low: float, high: float) -> Interval:
-    return Interval((low + high) / 2, low, high, 0.01, 3, 0.04)
+def difference(low: float, high: float) -> Difference:
+    return Difference(Interval((low + high) / 2, low, high, 0.04, 0.01, 0.01, 9), 2.5, (False, False), identical=False)
 
 
 @pytest.mark.parametrize(
-    ("seeds", "images", "p", "want", "because"),
+    ("ends", "want", "because"),
     [
-        ((0.01, 0.03), (0.01, 0.03), 0.05, "better", "same side"),
-        ((-0.03, -0.01), (-0.03, -0.01), 0.01, "worse", "same side"),
-        ((0.01, 0.03), (0.01, 0.03), 0.0501, "not distinguishable", "seeds and images combined"),
-        ((-0.01, 0.05), (0.01, 0.03), 0.01, "not distinguishable", "95 % CI over seeds contains zero (\u22121.00 to +5.00"),
-        ((0.01, 0.03), (0.0, 0.04), 0.01, "not distinguishable", "95 % CI over images contains zero (+0.00 to +4.00"),
+        ((0.01, 0.03), "better", "the 95 % CI is above zero (+1.00 to +3.00 points of AP)"),
+        ((-0.03, -0.01), "worse", "the 95 % CI is below zero (\u22123.00 to \u22121.00 points of AP)"),
+        ((-0.01, 0.05), "not distinguishable", "the 95 % CI contains zero (\u22121.00 to +5.00 points of AP)"),
+        ((0.0, 0.04), "not distinguishable", "the 95 % CI contains zero (+0.00 to +4.00 points of AP)"),
     ],
 )
-def test_the_verdict_follows_from_the_intervals(
-    seeds: tuple[float, float], images: tuple[float, float], p: float, want: str, because: str
-) -> None:
-    words, reason = verdict(interval(*seeds), interval(*images), p)
-    assert words == want
-    assert because in reason
+def test_the_verdict_follows_from_the_interval_alone(ends: tuple[float, float], want: str, because: str) -> None:
+    assert verdict(difference(*ends)) == (want, because)
 
 
-def test_the_same_runs_twice_are_not_distinguishable(baseline: VariantRuns) -> None:
-    (got,) = compare(baseline, dataclasses.replace(baseline, name="twin"))
-    assert (got.verdict, got.reason) == ("not distinguishable", "both have exactly the same AP")
-    assert (got.difference, got.p_holm, got.p_better, got.smallest_visible) == (0, 1, 0.5, 0)
+def test_no_verdict_without_an_interval_or_with_faults() -> None:
+    assert verdict(None)[0] == "no verdict"
+    assert verdict(difference(1, 2), faults=["x", "y"]) == ("no verdict", "x; y")
 
 
-def test_no_verdict_without_intervals() -> None:
-    assert verdict(None, None, None)[0] == verdict(interval(1, 2), None, 0.01)[0] == "no verdict"
-    assert verdict(interval(1, 2), interval(1, 2), 0.001, faults=["x", "y"]) == ("no verdict", "x; y")
+def test_an_arm_that_varies_more_is_named() -> None:
+    assert verdict(difference(-1, 1), ["a"])[1].endswith("; a varies more from seed to seed than the other models, which takes more seeds")
 
 
-def null_study(random: np.random.Generator, seeds: int, variants: int, training: float, images: int = 100) -> list[str]:
-    """Verdicts on variants that do nothing. Seeds and images draw their noise, the baseline's is common to all variants."""
-    base_seeds, base_images = random.normal(0, training, seeds), random.normal()
-    pairs = []
-    for _ in range(variants):
-        d = (random.normal(0, training, seeds) - base_seeds + random.normal() - base_images) / 2**0.5
-        noise = random.normal(size=200)
-        estimated = np.sqrt(random.chisquare(images - 1) / (images - 1)) * noise / noise.std(ddof=1)
-        over_seeds, over_images = paired_t(d.tolist()), bootstrap(float(d.mean()), estimated, images)
-        assert over_seeds
-        assert over_images
-        pairs.append((over_seeds, over_images))
-    adjusted = holm([combine(*pair).p for pair in pairs])
-    return [verdict(*pair, p)[0] for pair, p in zip(pairs, adjusted, strict=True)]
+def test_the_same_runs_twice_are_the_same(baseline: VariantRuns, scenes: Scenes) -> None:
+    twin = dataclasses.replace(baseline, name="twin")
+    (got,) = compare(baseline, twin)
+    assert (got.verdict, got.reason) == ("not distinguishable", "both are the same: each seed has exactly the same AP in both")
+    assert (got.difference, got.smallest_visible) == (0, 0)
+    assert got.interval
+    assert (got.interval.low, got.interval.high, got.interval.p) == (0, 0, 1)
+    up, beside = compare(baseline, arm("up", 1.1, scenes), twin)
+    assert (up.verdict, beside.reason) == ("better", got.reason)
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("variants", [1, 4])
-@pytest.mark.parametrize("training", [0.1, 2.0, 30.0])  # in units of the images' noise
-def test_variants_that_do_nothing_seldom_gain(seeds: int, variants: int, training: float) -> None:
-    random = np.random.default_rng([seeds, variants, int(training)])
-    studies = [null_study(random, seeds, variants, training) for _ in range(600 // variants)]
-    assert np.mean(["better" in study for study in studies]) <= 0.06
-    assert np.mean(["worse" in study for study in studies]) <= 0.06
+def test_a_diverged_run_does_not_hide_the_others(baseline: VariantRuns, scenes: Scenes) -> None:
+    bad, good = arm("bad", 0.6, scenes), [arm(f"v{k}", 0.62, scenes) for k in range(3)]
+    collapsed = arm("bad", -6.0, scenes).matches[1]
+    bad = dataclasses.replace(bad, matches={**bad.matches, 1: collapsed})
+    diverged, up, *_ = compare(baseline, bad, arm("up", 1.1, scenes), *good)
+    assert up.verdict == "better"
+    assert diverged.verdict == "not distinguishable"
+    assert diverged.unequal == ("bad",)
+
+
+def test_images_in_groups_count_as_one(scenes: Scenes) -> None:
+    """Each image four times: without groups the standard error over images would be half as large."""
+    random, copies = np.random.default_rng(0), np.full(60, 4)
+    few = draw_scenes(random, 60, 2.0)
+
+    def repeated(name: str, skill: float) -> VariantRuns:
+        runs = {s: detect(random, few, skill).resampled(copies) for s in SEEDS}
+        unique = {s: dataclasses.replace(m, images=np.arange(240)) for s, m in runs.items()}
+        return VariantRuns(name, {s: partial(unique.__getitem__, s) for s in SEEDS}, dict.fromkeys(SEEDS, SAME))
+
+    runs = [repeated("base", 0.6), repeated("up", 0.9)]
+    groups = np.repeat(np.arange(60), 4).tolist()
+    errors = []
+    for grouped in ([], groups):
+        (got,) = Analysis(runs, SEEDS, groups=grouped, resamples=300).compare("base", ["up"])
+        assert got.interval
+        errors.append(got.interval.error_images)
+    assert errors[1] / errors[0] == pytest.approx(2, rel=0.25)
+
+
+def test_an_interim_look_is_stricter_and_says_which_it_is(baseline: VariantRuns, scenes: Scenes) -> None:
+    runs = [baseline, arm("up", 1.1, scenes)]
+    (only,), (interim,), (beyond,) = (
+        Analysis(runs, SEEDS, look=look, resamples=100).compare("base", ["up"]) for look in (None, look_at(3, 6), look_at(3, 2, [2]))
+    )
+    assert only.interval
+    assert interim.interval
+    assert interim.interval.low < only.interval.low < only.interval.high < interim.interval.high
+    assert interim.reason.endswith("(look 1, after 3 of at most 6 seeds: an interim look, at level 0.0056)")
+    assert beyond.reason.endswith("(exploratory: 1 of the 3 seeds were added beyond the 2 planned)")
+
+
+def test_controls_are_tested_directly_as_independent_comparisons(baseline: VariantRuns, scenes: Scenes) -> None:
+    runs = [baseline, arm("up", 1.1, scenes), arm("control", 1.1, scenes), arm("other", 0.6, scenes)]
+    analysis = Analysis(runs, SEEDS, resamples=200)
+    (direct,) = analysis.compare("control", ["up"], tests=2)
+    (weak,) = analysis.compare("other", ["up"], tests=2)
+    assert (direct.baseline, direct.verdict, weak.verdict) == ("control", "not distinguishable", "better")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_detectors_that_are_equal_seldom_gain(seeds: int) -> None:
-    """The whole procedure on drawn data sets and detectors: 3 variants as good as the baseline, 500 studies."""
+def test_placebos_are_seldom_better(seeds: int) -> None:
+    """The whole procedure on drawn datasets and detectors: 3 variants as good as the baseline, 400 studies."""
     gains = 0
-    for number in range(500):
+    for number in range(400):
         scenes = draw_scenes(np.random.default_rng([seeds, number]), 50, 2.0)
         planned = tuple(range(seeds))
         base, *variants = (arm(name, 0.6, scenes, seeds=planned, jitter=0.1, start=number) for name in ("base", "a", "b", "c"))
         got = compare_variants(base, variants, planned, resamples=150, seed=number)
         gains += any(c.verdict == "better" for c in got)
-    assert gains / 500 <= 0.06
+    assert gains / 400 <= 0.05

@@ -22,6 +22,7 @@ const sign = (text) => text.replace("-", "−");
 const points = (x, digits = 2) => (known(x) ? sign((100 * x).toFixed(digits)) : "–");
 const signed = (x, digits = 2) => (known(x) ? (100 * x > 0 ? "+" : "") + points(x, digits) : "–");
 const range = (pair) => (pair && known(pair[0]) && known(pair[1]) ? `${signed(pair[0])} to ${signed(pair[1])}` : "–");
+const shares = (d) => (known(d.seed_share) ? `variance: seeds ${Math.round(100 * d.seed_share)} %, images ${100 - Math.round(100 * d.seed_share)} %` : "");
 const pValue = (p) => (!known(p) ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
 const fixed = (x, digits) => (known(x) ? sign(x.toFixed(digits)) : "–");
 const short = (text, most = 22) => (text.length > most ? `${text.slice(0, most - 9)}…${text.slice(-8)}` : text);

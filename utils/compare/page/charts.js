@@ -1,9 +1,7 @@
 function drawForest() {
   const rows = others.map((v) => ({ v, d: gap(v) }));
-  const ends = rows.flatMap(({ d }) => [d.mean, ...(d.images || []), ...(d.seeds || [])]).filter(known);
-  const reach = rows.map(({ d }) => Math.max(Math.abs(d.mean || 0), ...((d.images || []).filter(known).map(Math.abs))));
-  const limit = Math.max(0.002, 2.2 * Math.max(...reach, 0));  /* an interval of three seeds can be very wide */
-  let low = Math.max(Math.min(0, ...ends), -limit), high = Math.min(Math.max(0, ...ends), limit);
+  const ends = rows.flatMap(({ d }) => [d.mean, ...(d.interval || [])]).filter(known);
+  let low = Math.min(0, ...ends), high = Math.max(0, ...ends);
   const room = 0.06 * (high - low || 0.02);
   low -= room; high += room;
   const at = (x) => `${(100 * (Math.min(Math.max(x, low), high) - low) / (high - low)).toFixed(3)}%`;
@@ -12,22 +10,18 @@ function drawForest() {
   const lines = () => scale.values.map((t) => svg("line", { x1: at(t / 100), x2: at(t / 100), y1: 0, y2: "100%", class: "grid" }));
   const bar = (pair, y, stroke, width) => (pair && known(pair[0]) && known(pair[1]) ? [
     svg("line", { x1: at(pair[0]), x2: at(pair[1]), y1: y, y2: y, "stroke-width": width, css: { stroke } }),
-    pair.map((x, i) => (x < low || x > high
-      ? svg("path", { d: "M-7 -5L0 0L-7 5", fill: "none", "stroke-width": 2, css: { stroke }, transform: i ? `translate(0 ${y})` : `translate(0 ${y}) scale(-1 1)`, class: `arrow ${i ? "right" : "left"}` })
-      : svg("line", { x1: at(x), x2: at(x), y1: y - 5, y2: y + 5, "stroke-width": width > 2 ? 2 : 1.2, css: { stroke } })))] : []);
+    pair.map((x) => svg("line", { x1: at(x), x2: at(x), y1: y - 5, y2: y + 5, "stroke-width": 2, css: { stroke } }))] : []);
   const tone = (v) => (v.tone === "better" || v.tone === "worse" ? `var(--${v.tone})` : "var(--ink)");
   find("forest").replaceChildren(...rows.map(({ v, d }) => {
     const text = known(d.mean)
-      ? `${v.name}: ${signed(d.mean)} ${metricLabel()} points; over seeds ${range(d.seeds)}; over images ${range(d.images)}` : `${v.name}: no difference available`;
+      ? `${v.name}: ${signed(d.mean)} ${metricLabel()} points; ${data.level} CI ${range(d.interval)}` : `${v.name}: no difference available`;
     const undetectable = known(d.visible) ? svg("rect", { x: at(-d.visible), width: `${(100 * (Math.min(d.visible, high) - Math.max(-d.visible, low)) / (high - low)).toFixed(3)}%`, y: 4, height: 44, fill: "url(#hatch)" }) : "";
     const drawing = svg("svg", { height: 52, role: "img", "aria-label": text }, undetectable, lines(),
       svg("line", { x1: at(0), x2: at(0), y1: 0, y2: 52, class: "zero" }),
-      bar(d.seeds, 19, tone(v), 3), bar(d.images, 36, "var(--faint)", 1.5),
-      known(d.mean) ? [svg("circle", { cx: at(d.mean), cy: 19, r: 5.5, css: { fill: tone(v) } }),
-        svg("svg", { x: at(d.mean), y: 36, overflow: "visible" }, svg("rect", { x: -4, y: -4, width: 8, height: 8, "stroke-width": 1.5, css: { fill: "var(--card)", stroke: "var(--faint)" } }))] : svg("text", { x: "50%", y: 31, "text-anchor": "middle" }, "no difference available"));
-    for (const arrow of drawing.querySelectorAll(".arrow")) arrow.replaceWith(svg("svg", { x: arrow.classList.contains("right") ? "100%" : "0", overflow: "visible" }, arrow.cloneNode()));
+      bar(d.interval, 26, tone(v), 3),
+      known(d.mean) ? svg("circle", { cx: at(d.mean), cy: 26, r: 5.5, css: { fill: tone(v) } }) : svg("text", { x: "50%", y: 31, "text-anchor": "middle" }, "no difference available"));
     return html("div", { class: "forest-row", on: tells(text) }, html("div", { class: "name" }, v.name, html("small", {}, v.word)), drawing,
-      html("div", { class: "value" }, html("b", {}, signed(d.mean)), html("small", {}, `seeds ${range(d.seeds)}`), html("small", {}, `images ${range(d.images)}`)));
+      html("div", { class: "value" }, html("b", {}, signed(d.mean)), html("small", {}, range(d.interval)), html("small", {}, shares(d))));
   }), html("div", { class: "forest-row axis" }, html("div", { class: "name" }, html("small", {}, `Difference in ${metricLabel()}, points`)),
     svg("svg", { height: 24, "aria-hidden": "true" }, svg("defs", {}, svg("pattern", { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(-45)" }, svg("rect", { width: 3, height: 6, css: { fill: "var(--line)" } }))),
       scale.values.map((t) => svg("text", { x: at(t / 100), y: 16, "text-anchor": "middle" }, sign((t > 1e-12 ? "+" : "") + t.toFixed(scale.digits))))), html("div", { class: "value" })));
@@ -152,7 +146,7 @@ function drawClasses() {
     html("tbody", {}, kept.map((r) => html("tr", {}, html("th", { scope: "row" }, r.name), html("td", { class: "dim" }, spreadOf(base, r.c)), others.map((v) => {
       const value = v.classes[r.c];
       const strength = known(value) ? Math.round(62 * Math.min(Math.abs(value) / limit, 1)) : 0;
-      return html("td", { title: known(value) ? `95 % CI over seeds ${range(v.class_intervals[r.c][0])}, over images ${range(v.class_intervals[r.c][1])}; not adjusted for the number of classes` : null, css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
+      return html("td", { title: known(value) ? `95 % CI ${range(v.class_intervals[r.c])}, not adjusted for the number of classes` : null, css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
     })))));
   const more = find("more");
   more.hidden = rows.length <= maximum;

@@ -102,9 +102,7 @@ def colour(variant: ReportData) -> str:
 
 
 def forest(data: ReportData) -> Figure:
-    """Forest plot: differences in AP with their 95 % CIs over seeds and over images."""
-    from matplotlib.lines import Line2D
-
+    """Forest plot: differences in AP with their 95 % CIs over seeds and images together."""
     rows = [v for v in data["variants"] if not v["baseline"]]
     figure = _figure(8, 1.7 + 0.55 * len(rows))
     ax = figure.add_subplot()
@@ -115,26 +113,21 @@ def forest(data: ReportData) -> Figure:
         gap = v["differences"].get("ap", {})
         mean = 100 * gap.get("mean", math.nan)
         shade = TONES.get(v["word"], "black")
-        for key, shift, ink, width in (("seeds", -0.13, shade, 2.4), ("images", 0.17, _SOFT, 1.2)):
-            if (pair := gap.get(key)) and not any(map(math.isnan, pair)):
-                across = [100 * x for x in pair]
-                ax.plot(across, [y + shift] * 2, solid_capstyle="butt", marker="|", markersize=8, color=ink, linewidth=width)
-                values += across if key == "images" else []
+        if (pair := gap.get("interval")) and not any(map(math.isnan, pair)):
+            across = [100 * x for x in pair]
+            ax.plot(across, [y, y], solid_capstyle="butt", marker="|", markersize=8, color=shade, linewidth=2.4)
+            values += across
         if math.isnan(mean):
             style: Any = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8.5, "color": _SOFT}
             ax.annotate("no difference available", (0, y), **style)
             continue
-        ax.plot(mean, y - 0.13, "o", color=shade, markersize=6.5)
-        ax.plot(mean, y + 0.17, "s", markerfacecolor="white", markeredgecolor=_SOFT, markersize=5)
+        ax.plot(mean, y, "o", color=shade, markersize=6.5)
         values.append(mean)
-    limit = max(2.2 * max(map(abs, values)), 0.2)  # an interval of three seeds can be very wide
     low, high = ax.get_xlim()
+    limit = max(1.1 * max(map(abs, values)), 0.2)
     ax.set(xlim=(max(low, -limit), min(high, limit)), ylim=(len(rows) - 0.4, -0.6))
     ax.set_yticks(range(len(rows)), [plain(v["name"]) for v in rows])
-    ax.set_xlabel(f"Difference in AP from {plain(data['baseline'])}, points")
-    seeds = Line2D([], [], color="black", linewidth=2.4, marker="o", label=f"{LEVEL} CI over seeds (Student's t)")
-    images = Line2D([], [], color=_SOFT, linewidth=1.2, marker="s", markerfacecolor="white", label=f"{LEVEL} CI over images (bootstrap)")
-    figure.legend(handles=[seeds, images], loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    ax.set_xlabel(f"Difference in AP from {plain(data['baseline'])}, points, with {LEVEL} CI over seeds and images")
     return figure
 
 

@@ -16,6 +16,7 @@ def plan_rows(study: Study) -> Rows:
     """Everything that determines the figures."""
     plan, data = study.plan, study.plan.data
     resamples = (read_json(study.folder / COMPARISONS) or {}).get("resamples", "no")
+    units = f"groups of images ({data.group}: {max(data.groups) + 1} groups)" if data.groups else "the images"
     done = sum(run.state == "done" for run in study.runs)
     rows = [
         ("Variants", ", ".join(v.name for v in plan.variants)),
@@ -32,12 +33,10 @@ def plan_rows(study: Study) -> Rows:
         ("Start weights", f"{plan.weights}, SHA-256 {plan.weights_digest}" if plan.weights else "none: trained from scratch"),
         ("Pairing", "runs with the same seed have the same order of samples, augmentation, and initial weights of shared layers"),
         ("Metric", plan.metric),
-        ("Interval over seeds", "95 % CI, Student's t of the paired differences"),
-        (
-            "Interval over images",
-            f"95 % CI, paired bootstrap of the mean over seeds, {resamples} resamples of the images, shared by all runs",
-        ),
-        ("Correction", "Holm, over the variants"),
+        ("Interval", "95 % CI over seeds and images together, simultaneous over the variants (Dunnett); the verdict rests on it alone"),
+        ("Variance over seeds", "residual variance of all arms in a two-way layout of arms and seeds; an arm that varies more has its own"),
+        ("Variance over images", f"paired bootstrap of the mean over seeds, {resamples} resamples of {units}, shared by all runs"),
+        ("Analysis", str(plan.look)),
         ("Threads of a run", str(plan.threads)),
         ("Controls", ", ".join(plan.control) or "none"),
     ]

@@ -65,7 +65,7 @@ def build_report_data(study: Study) -> ReportData:
         "metric": HEADLINE,
         "level": LEVEL,
         "metrics": [m._asdict() for m in METRICS],
-        "explain": {"p_better": "Posterior probability that the variant is better, given the variance over seeds and over images"},
+        "look": str(look) if (look := study.plan.look).partial else "",
         "baseline": study.plan.baseline.name,
         "measured": study.plan.data.measured,
         "warnings": warnings(study),
@@ -83,8 +83,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     measured = study.costs.get(variant.name, variant)  # without a measurement the variant knows two of them
     cost = {key: float(getattr(measured, key, 0.0)) or math.nan for key in COSTS}
     scores = [run.last for run in done if run.last]
-    classes = zip(comparison.class_seeds, comparison.class_images, strict=True) if comparison else ()
-    intervals = [[_ends(over_seeds), _ends(over_images)] for over_seeds, over_images in classes]
+    direct = study.control_tests.get(variant.name)
     per_class = [spread([float(s.per_class[c]) for s in scores]) for c in range(len(study.plan.data.names))]
     return {
         "index": number,
@@ -92,6 +91,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "cfg": variant.cfg,
         "baseline": variant.baseline,
         "control_of": variant.control_of,
+        "reset": bool(variant.reset),
         "start": _start(start_of(study, variant.name)),
         "subtitle": f"same capacity as {variant.control_of}, without its change" if variant.control_of else "",
         "edits": [*variant.edits, *study.plan.other_settings(variant)],
@@ -105,8 +105,9 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "class_ap": [c["mean"] for c in per_class],
         "class_sd": [c["sd"] for c in per_class],
         "differences": {m.key: _difference(comparison, m.key) for m in METRICS} if comparison else {},
-        "classes": [i.mean if i else math.nan for i in comparison.class_seeds] if comparison else [],
-        "class_intervals": intervals,
+        "direct": {**_difference(direct, HEADLINE), "word": direct.verdict} if direct else {},
+        "classes": [i.mean if i else math.nan for i in comparison.classes] if comparison else [],
+        "class_intervals": [_ends(i) for i in comparison.classes] if comparison else [],
         "cost": cost,
         "ratio": {k: v / b if base and (b := getattr(base, k)) else math.nan for k, v in cost.items()},
     }
@@ -137,18 +138,15 @@ def _reason(variant: Variant, runs: Sequence[RunResult], comparison: Comparison 
 
 
 def _difference(comparison: Comparison, key: str) -> ReportData:
-    over_seeds = comparison.figures.get(key)
-    mean, p = (over_seeds.mean, over_seeds.p) if over_seeds else (math.nan, math.nan)
-    out: ReportData = {"mean": mean, "seeds": _ends(over_seeds), "p": p}
+    """A difference with its interval; only that of `HEADLINE` is adjusted for the number of variants, the others are descriptive."""
+    interval = comparison.interval if key == HEADLINE else comparison.figures.get(key)
+    out: ReportData = {"mean": comparison.differences.get(key, math.nan), "interval": _ends(interval)}
     if key == HEADLINE:
-        out |= {"mean": comparison.difference, "seeds": _ends(comparison.over_seeds), "images": _ends(comparison.over_images)}
-        out |= {name: _known(getattr(comparison, name)) for name in ("p", "p_holm", "p_better")}
-        out["visible"] = _known(comparison.smallest_visible)
+        visible = comparison.smallest_visible
+        out |= {"p": interval.p if interval else math.nan, "visible": math.nan if visible is None else visible, "seed_share": math.nan}
+        if interval and (total := interval.error_seeds**2 + interval.error_images**2):
+            out["seed_share"] = interval.error_seeds**2 / total
     return out
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

@@ -33,18 +33,19 @@ def p_value(p: float | None) -> str:
 
 def headline(data: ReportData) -> str:
     """The main result of the study in one sentence of plain text."""
-    variants = [v for v in data["variants"] if not v["baseline"]]
+    variants = [v for v in data["variants"] if not v["baseline"] and not v["control_of"]]
     base, total = data["baseline"], len(variants)
     words = ("better", "worse", "not distinguishable", "no verdict")
     better, worse, alike, undecided = ([v for v in variants if v["word"] == word] for word in words)
     if len(undecided) == total:
-        return f"No verdict on {variants[0]['name'] if total == 1 else f'any of the {_number(total)} variants'}"
+        several = "either variant" if total == 2 else f"any of the {_number(total)} variants"
+        return f"No verdict on {variants[0]['name'] if total == 1 else several}"
     if len(better) == 1:
         start = f"{better[0]['name']} is better than {base} by {points(better[0]['differences']['ap']['mean'])} AP"
     elif better:
         start = f"{_subject(better, total)} are better than {base}"
     elif len(alike) == total > 1:
-        start = f"None of the {_number(total)} variants is distinguishable from {base}"
+        start = f"{'Neither variant' if total == 2 else f'None of the {_number(total)} variants'} is distinguishable from {base}"
     elif alike:
         start = f"{_subject(alike, total)} {_is(alike)} not distinguishable from {base}"
     else:
@@ -57,6 +58,8 @@ def headline(data: ReportData) -> str:
 def _subject(rows: Sequence[ReportData], total: int) -> str:
     if len(rows) == 1:
         return str(rows[0]["name"])
+    if len(rows) == total == 2:
+        return "Both variants"
     return f"All {_number(total)} variants" if len(rows) == total else f"{_number(len(rows)).capitalize()} of {_number(total)} variants"
 
 
@@ -90,16 +93,21 @@ def cost_ratios(variant: ReportData) -> str:
 
 
 def _control(variant: ReportData, control: ReportData) -> str:
-    if control["word"] == "no verdict" or variant["word"] == "no verdict":
+    direct = control["direct"]
+    if not direct or direct["word"] == "no verdict" or variant["word"] == "no verdict":
         return ""
-    both = variant["word"] == control["word"] == "better"
-    end = " as well: the gain may come from capacity, not from the change." if both else "."
-    return f"Its control {control['name']}, the baseline with equal capacity, is {control['word']}{end}"
+    kind = "the baseline without the same start weights" if control["reset"] else "the baseline with equal capacity"
+    end = "."
+    if direct["word"] == "not distinguishable" and variant["word"] == ("worse" if control["reset"] else "better"):
+        loss = ": the loss may come from the start weights that it loses, not from the change."
+        end = loss if control["reset"] else ": the gain may come from capacity, not from the change."
+    difference = f"{signed(direct['mean'])} AP ({ends(direct['interval'])})"
+    return f"Against its control {control['name']}, {kind}: {difference}, {direct['word']}{end}"
 
 
 def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
-    """The limitations of a study: images trained on, failed and missing runs, and notes on finished ones."""
-    out = []
+    """The limitations of a study: which look it is, images trained on, failed and missing runs, and notes on finished ones."""
+    out = [f"This is {data['look']}."] if data["look"] else []
     if overlap:
         out.append(f"{overlap} of the measured images are also trained on, so no gain can be claimed.")
     out += data["warnings"]
@@ -120,8 +128,8 @@ def legend(data: ReportData) -> str:
     sizes = dict.fromkeys([points(min(known)), points(max(known))])
     effect = f" The minimum detectable effect of this study is {' to '.join(sizes)} AP." if max(known) >= 0.0001 else ""
     return (
-        "The verdict is based on AP alone: better or worse requires both 95 % CIs on the same side of zero and p (Holm) of at most 0.05. "
-        "The CI over images and the p-value for both sources of variance are given for AP; the p-value of another metric is that of the "
-        "t-test over seeds. × is the ratio to the baseline. Best epoch: optimistic if the epoch was selected on the "
+        "The verdict is based on the 95 % CI of AP alone: it is for other seeds and other images together and adjusted for the number "
+        "of variants, as is p. Intervals of other metrics and of classes are descriptive, not adjusted. "
+        "× is the ratio to the baseline. Best epoch: optimistic if the epoch was selected on the "
         f"measured images.{effect}"
     )

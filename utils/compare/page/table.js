@@ -2,18 +2,16 @@ const ratio = (v, key) => (v.baseline || !known(v.ratio[key]) ? "" : `× ${v.rat
 const cost = (key, label, title, show) => ({ key, label, title, group: "Cost", value: (v) => v.cost[key], cell: (v) => [show(v.cost[key]), html("small", {}, ratio(v, key))] });
 const views = [["key", "Key figures"], ["cost", "Cost"], ["all", "All"]];
 const always = new Set(["name", "verdict"]);
-const key = new Set(["name", "verdict", "mean", "gap", "seeds", "images", "holm", "better", "best", "parameters", "gflops", "latency_ms"]);
+const key = new Set(["name", "verdict", "mean", "gap", "interval", "p", "best", "parameters", "gflops", "latency_ms"]);
 const visible = () => columns.filter((c) => state.view === "all" || (state.view === "cost" ? c.group === "Cost" || always.has(c.key) || c.key === "mean" : key.has(c.key)));
 
 const columns = [
   { key: "name", label: "Variant", group: "", text: true, value: (v) => v.name.toLowerCase() },
-  { key: "verdict", label: "Verdict", group: "", text: true, value: (v) => v.word, title: "From the intervals of AP only", cell: (v) => [html("span", { class: `chip ${v.tone}` }, v.word), v.seeds.done < v.seeds.wanted ? html("small", { class: "mark" }, `${v.seeds.done} of ${v.seeds.wanted} seeds`) : ""] },
+  { key: "verdict", label: "Verdict", group: "", text: true, value: (v) => v.word, title: "From the interval of AP alone", cell: (v) => [html("span", { class: `chip ${v.tone}` }, v.word), v.seeds.done < v.seeds.wanted ? html("small", { class: "mark" }, `${v.seeds.done} of ${v.seeds.wanted} seeds`) : ""] },
   { key: "mean", label: () => metricLabel(), group: "After the last epoch", value: (v) => score(v).mean, title: "Mean ± standard deviation over the seeds, in points", cell: (v) => [html("b", {}, points(score(v).mean)), known(score(v).sd) ? ` ± ${points(score(v).sd)}` : ""] },
   { key: "gap", label: "Difference", group: "After the last epoch", value: (v) => gap(v).mean, title: "Mean of the paired differences of runs with the same seed", cell: (v) => [html("b", { class: state.metric === data.metric ? v.tone : "" }, v.baseline ? "–" : signed(gap(v).mean))] },
-  { key: "seeds", label: () => `${data.level} CI over seeds`, group: "After the last epoch", value: (v) => gap(v).seeds && gap(v).seeds[0], title: "Student's t interval of the paired differences", cell: (v) => [range(gap(v).seeds)] },
-  { key: "images", label: () => `${data.level} CI over images`, group: "After the last epoch", value: (v) => gap(v).images && gap(v).images[0], title: "Paired bootstrap over the images of the mean over seeds", cell: (v) => [range(gap(v).images)] },
-  { key: "holm", label: "p (Holm)", group: "After the last epoch", value: (v) => gap(v).p_holm, up: true, title: "For AP the largest of the p-values for seeds, images and both combined, adjusted for the number of variants, and below it the unadjusted p; for other metrics the unadjusted p of the t-test over seeds", cell: (v) => [pValue(gap(v).p_holm), known(gap(v).p) ? html("small", {}, `unadjusted ${pValue(gap(v).p)}`) : ""] },
-  { key: "better", label: "P(better)", group: "After the last epoch", value: (v) => gap(v).p_better, title: data.explain.p_better, cell: (v) => [known(gap(v).p_better) ? `${(100 * gap(v).p_better).toFixed(1)} %` : "–"] },
+  { key: "interval", label: () => `${data.level} CI`, group: "After the last epoch", value: (v) => gap(v).interval && gap(v).interval[0], title: "For other seeds and other images together; that of AP is adjusted for the number of variants, others are descriptive", cell: (v) => [range(gap(v).interval), html("small", {}, shares(gap(v)))] },
+  { key: "p", label: "p", group: "After the last epoch", value: (v) => gap(v).p, up: true, title: "Of AP, for seeds and images together, adjusted for the number of variants", cell: (v) => [pValue(gap(v).p)] },
   { key: "best", label: "Best epoch", group: "Selected", value: (v) => (v.best[state.metric] || {}).mean, title: "The epoch of each run that was best in validation: optimistic if it is also measured there", cell: (v) => { const b = v.best[state.metric] || {}; return [points(b.mean), known(b.sd) ? ` ± ${points(b.sd)}` : "", html("small", {}, v.best_epochs ? `epoch ${v.best_epochs}` : "")]; } },
   cost("parameters", "Parameters", "With the study's number of classes", amount),
   cost("gflops", "GFLOPs", "For one image, including the matrix products of attention", (x) => fixed(x, 2)),

@@ -20,9 +20,8 @@ Row = list[str]
 def markdown_table(study: Study, data: ReportData) -> str:
     """The headline, a table of the main metric, a table of all metrics, and notes."""
     variants = data["variants"]
-    intervals = ("95 % CI over seeds", "95 % CI over images")
     main = [
-        ["Variant", "AP", "Difference", *intervals, "p (Holm)", "P(better)", "Verdict", "Parameters", "GFLOPs", "Latency"],
+        ["Variant", "AP", "Difference", "95 % CI", "p", "Verdict", "Parameters", "GFLOPs", "Latency"],
         *(_main(v, markdown) for v in variants),
     ]
     every = [
@@ -42,15 +41,12 @@ def markdown_table(study: Study, data: ReportData) -> str:
 
 def _main(v: ReportData, escape: Callable[[object], str]) -> Row:
     gap = v["differences"].get("ap", {})
-    better = gap.get("p_better", math.nan)
     return [
         escape(v["name"]),
         _spread(v["scores"]["ap"]),
         words.signed(gap.get("mean")),
-        words.ends(gap.get("seeds")),
-        words.ends(gap.get("images")),
-        words.p_value(gap.get("p_holm")),
-        words.NOTHING if math.isnan(better) else f"{100 * better:.1f} %",
+        words.ends(gap.get("interval")),
+        words.p_value(gap.get("p")),
         v["word"],
         _cost(v, "parameters", 1e-6, "{:.2f} M"),
         _cost(v, "gflops", 1, "{:.2f}"),
@@ -78,9 +74,9 @@ def _pipes(rows: Sequence[Row]) -> str:
 
 
 def latex_table(study: Study, data: ReportData) -> str:
-    r"""The table for ``booktabs``: AP, AP50, AP75, difference with its intervals and marks, parameters, GFLOPs, latency."""
+    r"""The table for ``booktabs``: AP, AP50, AP75, difference with its interval and marks, parameters, GFLOPs, latency."""
     scores = ["AP", r"AP\textsubscript{50}", r"AP\textsubscript{75}"]
-    differences = [r"$\Delta$AP", r"95\,\% CI seeds", r"95\,\% CI images"]
+    differences = [r"$\Delta$AP", r"95\,\% CI"]
     head = ["Variant", *scores, *differences, "Params (M)", "GFLOPs", "Latency (ms)"]
     label = "".join(c if c.isascii() and c.isalnum() else "-" for c in study.plan.name)
     lines = [
@@ -104,7 +100,7 @@ def latex_table(study: Study, data: ReportData) -> str:
 
 _MARKS = (
     r"Mean $\pm$ standard deviation over seeds. $\Delta$AP: mean of the paired differences. "
-    r"$^{*}$\,$p<0.05$, $^{**}$\,$p<0.01$, $^{***}$\,$p<0.001$ for both sources of variance, after Holm's correction; "
+    r"$^{*}$\,$p<0.05$, $^{**}$\,$p<0.01$, $^{***}$\,$p<0.001$ for seeds and images together, adjusted for the number of variants; "
     r"$\uparrow$ better, $\downarrow$ worse, unmarked: not distinguishable, $\circ$ no verdict."
 )
 _ARROWS = {"better": r"\uparrow", "worse": r"\downarrow", "no verdict": r"\circ"}
@@ -114,11 +110,11 @@ def _latex_row(v: ReportData) -> Row:
     gap = v["differences"].get("ap", {})
     scores = [_math(v["scores"][key]) for key in ("ap", "ap50", "ap75")]
     costs = [_number(v["cost"]["parameters"] * 1e-6, 2), _number(v["cost"]["gflops"], 2), _number(v["cost"]["latency_ms"], 1)]
-    return [latex(v["name"]), *scores, _gain(v, gap), _pair(gap.get("seeds")), _pair(gap.get("images")), *costs]
+    return [latex(v["name"]), *scores, _gain(v, gap), _pair(gap.get("interval")), *costs]
 
 
 def _gain(v: ReportData, gap: ReportData) -> str:
-    mean, p = gap.get("mean", math.nan), gap.get("p_holm", math.nan)
+    mean, p = gap.get("mean", math.nan), gap.get("p", math.nan)
     if math.isnan(mean):
         return "--" if v["baseline"] else rf"${_ARROWS.get(v['word'], '')}$"
     stars = "" if math.isnan(p) or v["word"] == "no verdict" else "*" * sum(p < limit for limit in (0.05, 0.01, 0.001))

@@ -1,0 +1,102 @@
+"""The runs of a study, measured on its images and on resamples of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.compare.match_store import StoredMatches
+from utils.compare.resampled_ap import RankedDetections, Scores, average_precision, mean_ignoring_nan
+
+RESAMPLED = ("ap", "ap50", "ap75")
+"""The first columns of the resampled figures; the AP of each class follows."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VariantRuns:
+    """The finished runs of one variant.
+
+    Attributes:
+        matches: by seed, a function that loads them.
+        protocol: by seed, what must be the same in all compared runs, by name (such as "data", "code", "torch").
+    """
+
+    name: str
+    matches: Mapping[int, Callable[[], StoredMatches]]
+    protocol: Mapping[int, Mapping[str, str]]
+
+    def measured(self, seeds: Sequence[int]) -> tuple[int, ...]:
+        """The seeds among `seeds` with matches."""
+        return tuple(s for s in seeds if s in self.matches)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class MeasuredRuns:
+    """The figures of a variant's runs.
+
+    Attributes:
+        runs: what was measured.
+        scores: by seed.
+        resampled: by seed, (resamples, 3 + nc) figures of resampled images, see `RESAMPLED`.
+        faults: what forbids a verdict: missing seeds, and runs on other images or annotations, which are left out.
+    """
+
+    runs: VariantRuns
+    scores: Mapping[int, Scores]
+    resampled: Mapping[int, NDArray[np.float64]]
+    faults: tuple[str, ...]
+
+    def figures(self, seed: int) -> NDArray[np.float64]:
+        """The observed figures, in the order of the columns of `resampled`."""
+        scores = self.scores[seed]
+        return np.array([*(getattr(scores, name) for name in RESAMPLED), *scores.per_class])
+
+
+def measure_runs(
+    given: Sequence[VariantRuns], seeds: Sequence[int], *, groups: Sequence[int] = (), resamples: int = 1000, seed: int = 0
+) -> tuple[dict[str, MeasuredRuns], int]:
+    """Measure the runs of all variants, each once.
+
+    Args:
+        groups: for each image the number of its group, such as its video; groups are resampled as a whole. Empty: each image is one.
+        resamples: number of bootstrap resamples of the images, the same for all runs; they depend on `seed`.
+
+    Returns:
+        By variant the measured runs, and the number of groups.
+    """
+    reference = next((runs.matches[s]() for runs in given for s in runs.measured(seeds)), None)
+    unit = np.asarray(groups, np.int64) if len(groups) else np.arange(len(reference.images) if reference else 0)
+    units = int(unit.max(initial=-1)) + 1
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(units, np.full(units, 1 / units), size=resamples) if units else np.zeros((resamples, 0), np.int64)
+    return {runs.name: _measure(runs, seeds, reference, drawn[:, unit]) for runs in given}, units
+
+
+def _measure(runs: VariantRuns, seeds: Sequence[int], reference: StoredMatches | None, weights: NDArray[np.int64]) -> MeasuredRuns:
+    scores, resampled = {}, {}
+    faults = [f"seed {s} of {runs.name} is missing" for s in seeds if s not in runs.matches]
+    for s in runs.measured(seeds):
+        matches = runs.matches[s]()
+        if reference is None or not matches.same_ground_truth(reference):
+            faults.append(f"seed {s} of {runs.name} was measured on other images or annotations")
+            continue
+        scores[s] = average_precision(matches)
+        table = RankedDetections(matches).average_precision(weights)
+        overall = [mean_ignoring_nan(part.reshape(len(table), -1)) for part in (table, table[..., 0], table[..., 5])]
+        resampled[s] = np.column_stack((*overall, table.mean(2)))
+    return MeasuredRuns(runs, scores, resampled, tuple(faults))
+
+
+def protocol_differences(baseline: VariantRuns, variant: VariantRuns, seeds: Sequence[int]) -> Iterator[str]:
+    """Yield what is not the same in all runs of both variants, and where it first differs."""
+    runs = [(f"{v.name}, seed {s}", v.protocol.get(s, {})) for v in (baseline, variant) for s in v.measured(seeds)]
+    for key in sorted({key for _, protocol in runs for key in protocol}):
+        first = runs[0][1].get(key, "unknown")
+        for where, protocol in runs[1:]:
+            if (value := protocol.get(key, "unknown")) != first:
+                what = "the version of Attune's code" if key == "code" else key
+                yield f"{what} differs: {first} ({runs[0][0]}), {value} ({where})"
+                break
