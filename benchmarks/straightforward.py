@@ -5,18 +5,32 @@ Each has the weights of the corresponding module and computes the same output.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.attention.acmix import ACmix
+from models.attention.area import AreaAttentionBlock
+from models.attention.axial import AxialTransformer
 from models.attention.bot import MHSA
-from models.attention.cat import CAB
+from models.attention.cat import CAB, CPSA, IPSA
+from models.attention.convnext import ConvNextBlock
+from models.attention.coord import CoordAtt
 from models.attention.cot import CoT
+from models.attention.deformable import DeformableAttention
+from models.attention.dual import DualAttention
 from models.attention.gnconv import GnConv
+from models.attention.halo import HaloAttention
 from models.attention.involution import Involution
 from models.attention.mixed_local import MLCA
+from models.attention.mobilevit import MobileViTAttention
+from models.attention.non_local import NonLocal
 from models.attention.outlook import OutlookAttention
+from models.attention.routing import BiLevelRoutingAttention
+from models.attention.swin import SwinBlock, SwinV2Block
 from models.necks.carafe import CARAFE
 
 
@@ -90,7 +104,7 @@ class ExplicitCAB(CAB):
         return x
 
 
-def _mixed(block: torch.nn.Module, x: Tensor, attend: object) -> Tensor:
+def _mixed(block: nn.Module, x: Tensor, attend: object) -> Tensor:
     patch, (batch, channels, height, width) = block.patch_size, x.shape
     x = block.norm1(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
     x = F.pad(x, (0, -width % patch, 0, -height % patch))
@@ -100,7 +114,7 @@ def _mixed(block: torch.nn.Module, x: Tensor, attend: object) -> Tensor:
     return F.fold(out.reshape(batch, -1, count), x.shape[2:], patch, stride=patch)[..., :height, :width]
 
 
-def _inner(attn: torch.nn.Module, patches: Tensor) -> Tensor:
+def _inner(attn: nn.Module, patches: Tensor) -> Tensor:
     """Attention between the pixels of a patch: (B, C, P * P, patches) -> the same."""
     batch, channels, pixels, count = patches.shape
     tokens = patches.permute(0, 3, 2, 1).reshape(batch * count, pixels, channels)
@@ -112,7 +126,7 @@ def _inner(attn: torch.nn.Module, patches: Tensor) -> Tensor:
     return attn.proj(out).reshape(batch, count, pixels, channels).permute(0, 3, 2, 1).contiguous()
 
 
-def _across(attn: torch.nn.Module, patches: Tensor) -> Tensor:
+def _across(attn: nn.Module, patches: Tensor) -> Tensor:
     """Attention between the patches of a channel: (B, C, P * P, patches) -> the same."""
     batch, channels, pixels, count = patches.shape
     tokens = patches.permute(0, 1, 3, 2).reshape(batch * channels, count, pixels)
@@ -190,6 +204,45 @@ class PooledMLCA(MLCA):
         return F.adaptive_avg_pool2d(whole * (1 - self.local_weight) + patches * self.local_weight, x.shape[2:])
 
 
+class PooledCoordAtt(CoordAtt):
+    """Adaptive pools, and the gates spread over the map before they are multiplied."""
+
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = x.shape[2:]
+        rows, columns = F.adaptive_avg_pool2d(x, (height, 1)), F.adaptive_avg_pool2d(x, (1, width)).permute(0, 1, 3, 2)
+        joint = F.hardswish(self.bn1(self.conv1(torch.cat((rows, columns), 2))))
+        of_rows, of_columns = joint.split((height, width), 2)
+        return self.conv_h(of_rows).sigmoid().expand_as(x), self.conv_w(of_columns.permute(0, 1, 3, 2)).sigmoid().expand_as(x)
+
+
+class ConvolvedConvNextBlock(ConvNextBlock):
+    """The norm by its formula and the MLP by 1x1 convolutions, without a change of the layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dwconv(x)
+        mean = y.mean(1, keepdim=True)
+        y = (y - mean) / ((y - mean).square().mean(1, keepdim=True) + self.norm.eps).sqrt()
+        y = y * self.norm.weight.view(-1, 1, 1) + self.norm.bias.view(-1, 1, 1)
+        y = F.gelu(F.conv2d(y, self.pwconv1.weight[..., None, None], self.pwconv1.bias))
+        y = F.conv2d(y, self.pwconv2.weight[..., None, None], self.pwconv2.bias)
+        return x + self.gamma.view(-1, 1, 1) * y
+
+
+def explicit(kind: type[nn.Module]) -> type[nn.Module]:
+    """A block whose attention writes out softmax(Q K + mask) V, where its own uses a fused kernel."""
+
+    class Explicit(kind):  # type: ignore[misc, valid-type]
+        def forward(self, x: Tensor) -> Any:
+            with sdpa_kernel(SDPBackend.MATH):
+                return super().forward(x)
+
+    return Explicit
+
+
+FUSED = (
+    *(AreaAttentionBlock, AxialTransformer, BiLevelRoutingAttention, CPSA, DeformableAttention, DualAttention, HaloAttention, IPSA),
+    *(MobileViTAttention, NonLocal, SwinBlock, SwinV2Block),
+)
 STRAIGHTFORWARD = {
     "CoT": UnfoldedCoT,
     "GnConv": UnfoldedGnConv,
@@ -200,4 +253,7 @@ STRAIGHTFORWARD = {
     "ACmix": UnfoldedACmix,
     "OutlookAttention": FoldedOutlook,
     "MLCA": PooledMLCA,
+    "CoordAtt": PooledCoordAtt,
+    "ConvNextBlock": ConvolvedConvNextBlock,
+    **{kind.__name__: explicit(kind) for kind in FUSED},
 }
