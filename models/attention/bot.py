@@ -198,6 +198,8 @@ class BottleneckTransformer(nn.Module):
 class BottleStack(nn.Module):
     """A stage of `BottleneckTransformer` blocks; the first may halve the map, the others see the halved one.
 
+    A stage is several blocks: three take more than 2x a 3x3 convolution's time.
+
     Args:
         channels, dim_out, fmap_size, proj_factor, downsample, heads, dim_head, position: as in the block.
         num_layers: number of blocks.

@@ -139,6 +139,8 @@ class _Block(nn.Module):
 class IPSA(_Block):
     """Inner-patch self-attention block (arXiv:2106.05786, section 3.2).
 
+    Projections and MLP have 12 C^2 weights a pixel, a 3x3 convolution 9: with norms and windows it takes more than 2x its time.
+
     Args:
         channels: width C of input and output.
         heads: number of heads; None is `heads_of(channels)`.
@@ -182,6 +184,8 @@ class CPSA(_Block):
 @register(preserve, example=(2, 3))
 class CAB(nn.Module):
     """Cross attention block: inner-patch, cross-patch, inner-patch, `depth` times each (arXiv:2106.05786, section 3.4).
+
+    Three blocks with an MLP each have 32 C^2 weights a pixel, a 3x3 convolution 9: it takes some 6x its time.
 
     Args:
         channels: width C of input and output.

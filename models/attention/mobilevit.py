@@ -1,4 +1,4 @@
-"""MobileViT blocks (Mehta & Rastegari, ICLR 2022, arXiv:2110.02178; and 2022, arXiv:2206.02680)."""
+"""MobileViT blocks (Mehta & Rastegari, ICLR 2022, arXiv:2110.02178; Mehta & Rastegari, TMLR 2023, arXiv:2206.02680)."""
 
 from __future__ import annotations
 

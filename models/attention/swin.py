@@ -251,7 +251,7 @@ class C3Swin(C3):
 
 @register(stack, example=(48,))
 class C3SwinV2(C3Swin):
-    """`C3` with Swin v2 blocks inside, every second one shifted.
+    """`C3` with Swin v2 blocks (arXiv:2111.09883) inside, every second one shifted.
 
     Args:
         c1, c2, n, shortcut, window_size, e: as in `C3Swin`.

@@ -145,7 +145,7 @@ class SPPCSPC(nn.Module):
 
 @register(project, example=(48, 5))
 class SPPFCSPC(SPPCSPC):
-    """`SPPCSPC` with kernels k, 2k - 1 and 3k - 2, computed faster, as `SPPF`.
+    """`SPPCSPC` (YOLOv7) with kernels k, 2k - 1 and 3k - 2, computed faster, as `SPPF`.
 
     Args:
         c1: input width.
@@ -164,7 +164,7 @@ class SPPFCSPC(SPPCSPC):
 
 @register(project, example=(48,))
 class SPPCSPC_group(SPPCSPC):  # noqa: N801  the name in YAML files
-    """`SPPCSPC` with four groups in all convolutions.
+    """`SPPCSPC` (YOLOv7) with four groups in all convolutions.
 
     Args:
         c1, c2, k, g: as in `SPPCSPC`.
