@@ -1,3 +1,3 @@
 """Necks. Importing this package registers them."""
 
-from models.necks import carafe, dyhead, fusion, horfpn  # noqa: F401  importing them registers their modules
+from models.necks import afpn, bifpn, carafe, dyhead, dysample, fusion, horfpn  # noqa: F401  importing them registers their modules
