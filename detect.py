@@ -7,12 +7,12 @@ python detect.py --weights runs/train/exp/weights/best.pt --source 'photos/*.jpg
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.cli import parse, run
 from utils.config import ROOT, DetectConfig, find_yaml, read_yaml
+from utils.device import has_display
 from utils.errors import UserError
 from utils.files.run_folders import new_run_folder
 from utils.log import LOG, printable, start_log
@@ -49,11 +49,6 @@ def main() -> None:
         report(source, folder, detect(source, predictor, folder, cfg, tracks))
     finally:
         source.close()
-
-
-def has_display() -> bool:
-    """Whether a window can probably be shown."""
-    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def start_tracks(source: Source, conf: float) -> Tracks:

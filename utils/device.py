@@ -46,6 +46,11 @@ def select_device(text: str = "", *, local_rank: int = -1) -> torch.device:
     return torch.device("cuda", index)
 
 
+def has_display() -> bool:
+    """Whether a window can probably be shown."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def cpu_count() -> int:
     """Return the number of cores that this process may use: those of its affinity, at most as many as a container's CPU quota pays for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from utils.device import clock
+from utils.device import clock, has_display
 from utils.errors import UserError
 from utils.files.run_folders import new_run_folder
 from utils.images.writing import write_image
@@ -33,7 +33,7 @@ class HubModel(nn.Module):
 
     Attributes:
         model: the detector.
-        conf, iou, agnostic, classes, max_det: settings of the suppression; may be set at any time.
+        conf, iou, agnostic, multi_label, classes, max_det: settings of the suppression; may be set at any time.
         amp: compute in half precision (fp16 on CUDA, bf16 elsewhere).
     """
 
@@ -44,6 +44,7 @@ class HubModel(nn.Module):
         self.conf = 0.25
         self.iou = 0.45
         self.agnostic = False
+        self.multi_label = False
         self.classes: Sequence[int] | None = None
         self.max_det = 1000
         self.amp = False
@@ -77,7 +78,7 @@ class HubModel(nn.Module):
             ims = ims.to(self.model.device)
             return self.model.augmented(ims) if augment else self.model(ims)
         sides = (size, size) if isinstance(size, int) else tuple(size)
-        settings = {name: getattr(self, name) for name in ("conf", "iou", "agnostic", "classes", "max_det")}
+        settings = {name: getattr(self, name) for name in ("conf", "iou", "agnostic", "multi_label", "classes", "max_det")}
         predictor = Predictor(model=self.model, imgsz=sides, augment=augment, half=self.amp, **settings)
         start = clock(self.model.device)
         images = list(read_sources(_rgb_arrays(ims)))
@@ -191,15 +192,18 @@ class HubResults:
         return self.ims
 
     def show(self, labels: bool = True) -> None:
-        """Show the images with boxes: in a notebook below the cell, otherwise in the system's viewer."""
+        """Show the images with boxes: in a notebook below the cell, otherwise in the system's viewer, where there is a display."""
         for image in self.render(labels):
             picture = Image.fromarray(image)
             try:
                 shell = importlib.import_module("IPython").get_ipython()
             except ImportError:
                 shell = None
-            if shell is None:
+            if shell is None and has_display():
                 picture.show()
+            elif shell is None:
+                LOG.warning("this machine has no display (DISPLAY is not set); results.save() writes the images")
+                return
             else:
                 importlib.import_module("IPython.display").display(picture)
 

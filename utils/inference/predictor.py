@@ -74,6 +74,7 @@ class Predictor:
         iou: IoU above which NMS drops the less confident of two boxes.
         classes: class ids to keep; None keeps all.
         agnostic: boxes of different classes suppress each other too.
+        multi_label: a box yields a detection for each class above `conf`, not for its best class only.
         max_det: maximum number of detections per image.
         augment: test-time augmentation.
         half: fp16 on CUDA, bf16 where the hardware has it.
@@ -86,6 +87,7 @@ class Predictor:
     iou: float = 0.45
     classes: Sequence[int] | None = None
     agnostic: bool = False
+    multi_label: bool = False
     max_det: int = 1000
     augment: bool = False
     half: bool = False
@@ -137,6 +139,7 @@ class Predictor:
             self.iou,
             classes=self.classes,
             agnostic=self.agnostic,
+            multi_label=self.multi_label,
             max_det=self.max_det,
             method=self.nms,
             models=getattr(self.model, "members", 1),
@@ -163,7 +166,7 @@ def predict(
         sources: an image file, a folder, a glob, a .txt list or an http(s) URL of an image; a (H, W, 3) uint8 array in
             BGR order, as OpenCV reads it, or (H, W) in grey; a PIL image; or a list of these.
         imgsz: side of the square, or (height, width) of the rectangle, that an image is fitted into, in pixels.
-        settings: conf, iou, classes, agnostic, max_det, augment, half and nms, as in `Predictor`.
+        settings: conf, iou, classes, agnostic, multi_label, max_det, augment, half and nms, as in `Predictor`.
 
     Returns:
         The results in the order of the sources; a folder, glob or list of files gives one for each readable image.

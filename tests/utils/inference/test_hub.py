@@ -118,6 +118,30 @@ def test_every_kind_of_image_gives_the_same_boxes(model: HubModel, image: NDArra
         model.conf, model.max_det, model.classes = 0.25, 1000, None
 
 
+def test_each_class_of_a_box_is_a_detection_where_asked(model: HubModel, image: NDArray[np.uint8]) -> None:
+    model.conf = 0.0
+    try:
+        best = len(model(image, size=64).xyxy[0])
+        model.multi_label = True
+        assert len(model(image, size=64).xyxy[0]) > best
+    finally:
+        model.conf, model.multi_label = 0.25, False
+
+
+def test_without_a_display_nothing_is_started(
+    results: HubResults, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Image.Image, "show", lambda *_: pytest.fail("a viewer was started"))
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    results.show()
+    assert [record.message for record in caplog.records] == [
+        "this machine has no display (DISPLAY is not set); results.save() writes the images"
+    ]
+
+
 def test_a_tensor_goes_straight_through(model: HubModel) -> None:
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model(x), model.model(x))
