@@ -21,11 +21,12 @@ import yaml
 from tests.faults.tally import Tally
 from tests.utils.compare.studies import make_study
 from utils.compare.checksummed_json import write_json
+from utils.compare.costs import CostMeasurement
 from utils.compare.load import load_study
 from utils.compare.match_store import StoredMatches
 from utils.compare.plan_io import write_plan
 from utils.compare.results_csv import write_results
-from utils.compare.study import CostMeasurement, run_folder
+from utils.compare.study import run_folder
 from utils.errors import UserError
 from utils.files.checksum import write_checksum
 

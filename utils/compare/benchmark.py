@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from utils.compare.checksummed_json import write_json
+from utils.compare.costs import COSTS, CostMeasurement, read_costs
 from utils.compare.executors import end, environment
 from utils.compare.plan_io import write_plan
-from utils.compare.study import COSTS, CostMeasurement, StudyPlan, Variant, read_costs
+from utils.compare.study import StudyPlan, Variant
 from utils.errors import StopError
 from utils.log import LOG
 from utils.signals import StopRequest

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from utils.compare.costs import read_costs
 from utils.compare.plan_io import read_plan
 from utils.compare.run_result import read_run_result
-from utils.compare.study import COMPARISONS, Study, read_costs
+from utils.compare.study import COMPARISONS, Study
 from utils.compare.verdicts import read_comparisons
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.checksummed_json import read_json
 from utils.errors import UserError
-from utils.files.plain_data import typed
 
 if TYPE_CHECKING:
+    from utils.compare.costs import CostMeasurement
     from utils.compare.looks import Look
     from utils.compare.match_store import StoredMatches
     from utils.compare.resampled_ap import Scores
     from utils.compare.statistics import Comparison
 
-PLAN, COSTS, COMPARISONS, RESULTS = "study.yaml", "costs.json", "comparisons.json", "results.csv"
+PLAN, COMPARISONS, RESULTS = "study.yaml", "comparisons.json", "results.csv"
 """Files of a study folder."""
 FIGURES = ("ap", "ap50", "ap75", "small", "medium", "large")
 """The overall figures of `Scores`."""
@@ -115,8 +113,7 @@ class StudyPlan:
         command: the command line that started it.
         variants: the baseline first, then in the order given; controls last.
         seeds: of each variant's runs.
-        planned: the greatest number of seeds, fixed when the study began; more are exploratory.
-        looks: the numbers of seeds after which the study was analysed before seeds were added.
+        planned, looks: the greatest number of seeds, fixed when the study began; and the numbers after which seeds were added.
         weights: start weights of all runs, or "".
         weights_digest: SHA-256 of that file.
         flags: the flags of train.py that affect a run's figures.
@@ -233,36 +230,6 @@ class RunResult:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CostMeasurement:
-    """The cost of a variant on the machine that measured it, while no other process of the study was running.
-
-    Attributes:
-        parameters: their number.
-        gflops: 1e9 floating-point operations for one image of the study's size.
-        latency_ms, latency_p95_ms: median and 95th percentile of the time of one image, network only, normalisation folded.
-        images_per_second: throughput with batches of `batch` images.
-        memory_mb: peak memory of inference with such batches beyond that of the idle process, in 1e6 bytes; on CUDA, of the GPU.
-        train_memory_mb: peak memory of training at the study's batch size, likewise.
-        train_seconds: of the steps of one training: their number times the median step.
-        batch: batch size of the throughput.
-        device: GPU or processor.
-        threads: CPU threads.
-    """
-
-    parameters: int
-    gflops: float
-    latency_ms: float
-    latency_p95_ms: float
-    images_per_second: float
-    memory_mb: float
-    train_memory_mb: float
-    train_seconds: float
-    batch: int
-    device: str
-    threads: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """The content of a study folder.
 
@@ -326,16 +293,6 @@ class Study:
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
     """The folder of a run."""
     return folder / "runs" / variant / f"seed{seed}"
-
-
-def read_costs(folder: Path, names: Collection[str]) -> dict[str, CostMeasurement]:
-    """The costs in costs.json of the variants `names`; without those that are damaged, which are measured again."""
-    costs = {}
-    for name, values in (read_json(folder / COSTS) or {}).items():
-        if name in names:
-            with contextlib.suppress(TypeError):
-                costs[name] = typed(CostMeasurement, values)
-    return costs
 
 
 def model_file(folder: Path, variant: str) -> Path:

@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.compare.costs import CostMeasurement
 from utils.compare.intervals import Difference, Interval
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.resampled_ap import Scores
 from utils.compare.statistics import Comparison, verdict
-from utils.compare.study import FIGURES, CostMeasurement, DataPlan, RunResult, SplitPlan, Study, StudyPlan, Variant
+from utils.compare.study import FIGURES, DataPlan, RunResult, SplitPlan, Study, StudyPlan, Variant
 
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1|`$\\input{x}$&_"
 LONG = "yolov5n-coordinate-attention-after-every-stage-of-the-neck-with-gate-zero-and-reduction-thirty-two"

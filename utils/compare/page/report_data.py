@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from utils.compare.guards import start_of, warnings
 
 if TYPE_CHECKING:
+    from utils.compare.costs import CostMeasurement
     from utils.compare.intervals import Interval
     from utils.compare.statistics import Comparison
-    from utils.compare.study import CostMeasurement, RunResult, StartingPoint, Study, Variant
+    from utils.compare.study import RunResult, StartingPoint, Study, Variant
 
 HEADLINE = "ap"
 LEVEL = "95 %"
