@@ -82,6 +82,39 @@ def test_a_variant_of_a_plan_lies_in_its_own_folder(plan, tmp_path, name):
         read_plan(tmp_path)
 
 
+def test_planned_seeds_make_looks_and_further_ones_are_exploratory(plan):
+    first = dataclasses.replace(plan, seeds=(0, 1, 2), planned=5)
+    then = reconcile_plan(dataclasses.replace(plan, seeds=(0, 1, 2, 3, 4), planned=5), first, "")
+    assert (first.look.number, then.looks, then.look.number, then.look.exploratory) == (1, (3,), 2, False)
+    beyond = reconcile_plan(dataclasses.replace(plan, seeds=tuple(range(7)), planned=7), then, "")
+    assert (beyond.planned, beyond.looks, beyond.look.exploratory) == (5, (3, 5), True)
+    assert reconcile_plan(then, then, "").look == then.look  # the same command again is the same look
+    with pytest.raises(UserError, match="--max-seeds: 5 before, 6 now"):
+        reconcile_plan(dataclasses.replace(plan, seeds=(0, 1, 2), planned=6), first, "")
+
+
+def test_groups_are_part_of_the_plan(cfgs, tiny_dataset, tmp_path):
+    grouped = make_plan(settings(cfgs, tiny_dataset, tmp_path, group=r"0000([01])?"), Hyp(), "python compare.py", 2)
+    assert grouped.data.groups == (0, 1, 2, 2)
+    write_plan(tmp_path, grouped := reconcile_plan(grouped, None, ""))
+    assert read_plan(tmp_path) == grouped
+    with pytest.raises(UserError, match="--group: 0000"):
+        reconcile_plan(dataclasses.replace(grouped, data=dataclasses.replace(grouped.data, group="", groups=())), grouped, "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"seeds": (5,), "max_seeds": 3}, "--max-seeds 3: fewer than the 5"),
+        ({"hours": 3.0}, "--pilot and --hours need --plan"),
+        ({"plan": float("nan")}, "--plan nan"),
+    ],
+)
+def test_flags_of_planning_that_make_no_sense(flags, message):
+    with pytest.raises(UserError, match=message):
+        CompareConfig(cfgs=("a", "b"), **flags)
+
+
 @pytest.mark.parametrize("cfg", ["./-x.yaml", "./.x.yaml", "control-x.yaml", " .yaml"])
 def test_a_name_that_is_no_folder_or_looks_like_a_flag_is_refused(cfg):
     with pytest.raises(UserError, match="invalid variant name"):
