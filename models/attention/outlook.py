@@ -59,8 +59,10 @@ class OutlookAttention(nn.Module):
         logits = self.attn(x).reshape(batch, self.heads, taps, taps, height * width).permute(0, 1, 4, 2, 3)
         weights = (logits * (channels // self.heads) ** -0.5).softmax(4).to(values.dtype)
         mixed = (weights @ values).permute(0, 1, 4, 3, 2).reshape(batch, channels, taps, height, width)
-        # Add each window's outputs at their places; what falls beyond the border is dropped.
-        out = torch.zeros_like(x)
+        # Each window's outputs are added up at their places; what falls beyond the border is dropped.
+        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return self.proj(F.fold(mixed.flatten(3).flatten(1, 2), (height, width), size, padding=edge))
+        out = torch.zeros_like(x)  # ONNX has no fold of free sizes
         for tap, (rows, columns) in enumerate(places):
             moved = F.pad(mixed[:, :, tap], [edge] * 4)
             above, left = size - 1 - rows.start, size - 1 - columns.start
