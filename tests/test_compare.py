@@ -109,14 +109,16 @@ def test_flags_that_make_no_sense(flags, message):
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("utils.compare.benchmark._measure_part", lambda *_, **__: {"step_seconds": 2.0})
+    draft = {"step_seconds": 1.5, "load_seconds": 0.5, "seconds": 0.0}
+    monkeypatch.setattr("utils.compare.benchmark._run_workers", lambda lines, _: [draft] * len(lines))
+    monkeypatch.setattr("utils.compare.benchmark.cpu_count", lambda: 1)
     compare.main([*line(cfgs, tiny_dataset, tmp_path, "--seeds", "2", "--jobs", "1", "--dry-run")[2:]])
     said = capsys.readouterr().out
     assert "study: 2 variants x 2 seeds (0, 1)" in said
-    # 100 epochs of 2 steps, 101 validations of 4 images at 0.4 x 2 s / 4, twice 4 images measured, and a start: 400 + 80.8 + 1.6 + 15 s
+    # 100 epochs of 2 steps, 101 validations of 4 images at 0.4 x 2 s / 4, twice 4 images measured: 400 + 80.8 + 1.6 s
     assert "tiny-se" in said
-    assert said.count("8 min 17 s") == 2
-    assert "all runs: about 33 min 10 s" in said
+    assert said.count("8 min 2 s") == 2
+    assert "all runs: about 32 min 10 s" in said
     assert not (tmp_path / "study").exists()
 
 

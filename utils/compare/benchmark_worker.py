@@ -1,16 +1,18 @@
-"""Cost of a variant on this machine, measured in a separate process: ``python -m utils.compare.benchmark_worker STUDY VARIANT PART``.
+"""Costs of variants on this machine, measured in a separate process: ``python -m utils.compare.benchmark_worker STUDY VARIANT PART``.
 
-Inference and training are measured in separate processes, so that the peak memory of one does not hide that of the other. The process
-prints one line of JSON.
+The times of all variants are measured in one process, in turn; memory in one for each variant and for inference and training, so that no
+peak hides another. The process prints one line of JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import platform
 import statistics
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
 
     from models.detector import Detector
 
-_TIME_LIMIT, _DRAFT_TIME_LIMIT = 12.0, 4.0  # seconds of one measurement
-_INFERENCE_CALLS, _TRAINING_STEPS = 60, 5
+_TIME_LIMIT, _DRAFT_TIME_LIMIT = 8.0, 4.0  # seconds of one kind of measurement, for each variant
+_ROUNDS = {"latency_ms": 60, "images_per_second": 15, "train_seconds": 9}
+_MIN_ROUNDS = 6  # fewer have no median with a 95 % CI
+COPY = " A/A"
+"""The second copy of the baseline; no variant's name begins with a blank."""
+PARTS = ("times", "inference", "training", "draft")
 _OBJECTS = 4  # per image in the measured training steps
 
 
@@ -37,9 +43,8 @@ class CostConfig:
 
     study: str = option("", "study folder", positional=True)
     variant: str = option("", "variant", positional=True)
-    part: str = option("inference", "what to measure", positional=True, choices=("inference", "training"))
+    part: str = option("times", "what to measure; 'times' are those of all variants", positional=True, choices=PARTS)
     device: str = option("", "cpu, mps, 0, ...; '' takes the first GPU, else the CPU")
-    draft: bool = option(False, "a few steps only")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,8 +63,13 @@ def main(argv: list[str] | None = None) -> None:
 
     load_plugins(tuple(plan.plugins))
     device, variant = select_device(config.device), plan.variant(config.variant)
-    measure = measure_inference if config.part == "inference" else measure_training
-    values = measure(plan.of(variant), variant, device, _DRAFT_TIME_LIMIT if config.draft else _TIME_LIMIT)
+    values: dict[str, Any]
+    if config.part == "times":
+        values = {"times": measure_times(plan, device)}
+    elif config.part == "draft":
+        values = measure_draft(plan.of(variant), variant, device)
+    else:
+        values = measure_memory(plan.of(variant), variant, device, training=config.part == "training")
     print(json.dumps({**values, "device": processor_name(device), "threads": plan.threads}))  # noqa: T201 - read by the parent process
 
 
@@ -77,28 +87,96 @@ def processor_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def measure_inference(plan: StudyPlan, variant: Variant, device: torch.device, time_limit: float) -> dict[str, Any]:
-    """Time and memory of the network alone, with folded normalisation, in float32."""
-    import torch
-
+def measure_memory(plan: StudyPlan, variant: Variant, device: torch.device, *, training: bool) -> dict[str, float]:
+    """Peak memory of inference, or of training steps."""
     peak_mb = watch_memory(device)
-    model = _build(plan, variant, device).eval().fuse()
-    side, batch = training_side(plan.flags["imgsz"], model.max_stride), plan.flags["batch_size"]
-    with torch.inference_mode():
-        one, many = (torch.rand(n, 3, side, side, device=device).to(memory_format=torch.channels_last) for n in (1, batch))
-        single = time_calls(lambda: model(one), device, _INFERENCE_CALLS, time_limit)
-        full = time_calls(lambda: model(many), device, _INFERENCE_CALLS // 4, time_limit)
+    call = (
+        prepare_training(plan, variant, device)["train_seconds"]
+        if training
+        else prepare_inference(plan, variant, device)["images_per_second"]
+    )
+    for _ in range(2):  # a first step has no momentum yet
+        call()
+    return {"train_memory_mb" if training else "memory_mb": peak_mb()}
+
+
+def measure_draft(plan: StudyPlan, variant: Variant, device: torch.device) -> dict[str, float]:
+    """Seconds of a training step, of loading one batch, and of all of this measuring, for an estimate."""
+    from utils.device import clock
+
+    first = clock(device)
+    step = prepare_training(plan, variant, device)["train_seconds"]
+    times = time_rounds([step], device, 5, _DRAFT_TIME_LIMIT)[0]
+    loading, begun = _load_batches(plan), clock(device)
+    count = sum(1 for _ in zip(range(4), loading, strict=False))
     return {
-        "latency_ms": statistics.median(single) * 1e3,
-        "latency_p95_ms": sorted(single)[min(round(0.95 * len(single)), len(single) - 1)] * 1e3,
-        "images_per_second": batch / statistics.median(full),
-        "memory_mb": peak_mb(),
-        "batch": batch,
+        "step_seconds": statistics.median(times),
+        "load_seconds": (clock(device) - begun) / max(count, 1),
+        "seconds": clock(device) - first,
     }
 
 
-def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, time_limit: float) -> dict[str, Any]:
-    """Time and memory of training steps on random images, without data loading."""
+def _load_batches(plan: StudyPlan) -> Iterator[object]:
+    from utils.compare.evaluate_run import open_splits
+    from utils.data.loading.loader import train_loader
+
+    flags = plan.flags
+    loader = train_loader(
+        open_splits(plan)["train"],
+        imgsz=flags["imgsz"],
+        batch_size=flags["batch_size"],
+        hyp=Hyp(**plan.hyp),  # type: ignore[arg-type]
+        seed=0,
+        workers=0,
+        rect=flags["rect"],
+    )
+    try:
+        yield from loader.epoch(0, 0)
+    finally:
+        loader.close()
+
+
+def measure_times(plan: StudyPlan, device: torch.device) -> dict[str, Any]:
+    """Times of all variants in turn: in each round one call of each, and of a second copy of the baseline, in an order that rotates.
+
+    What disturbs the machine for longer than a call disturbs all of them alike. A variant that fails is left out.
+    """
+    out: dict[str, Any] = {}
+    for part, prepare in (("inference", prepare_inference), ("training", prepare_training)):
+        calls: dict[str, dict[str, Callable[[], object]]] = {}
+        for name in (plan.baseline.name, COPY, *(v.name for v in plan.variants if not v.baseline and not v.error)):
+            variant = plan.baseline if name == COPY else plan.variant(name)
+            try:
+                calls[name] = prepare(plan.of(variant), variant, device)
+                for call in calls[name].values():
+                    call()  # the first allocates memory and compiles kernels
+            except (RuntimeError, UserError) as error:
+                print(f"{name}: its cost of {part} cannot be measured: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+                calls.pop(name, None)
+        for key in next(iter(calls.values()), {}):
+            times = time_rounds([own[key] for own in calls.values()], device, _ROUNDS[key], _TIME_LIMIT * len(calls))
+            for name, seconds in zip(calls, times, strict=True):
+                out.setdefault(name, {})[key] = seconds
+    return out
+
+
+def prepare_inference(plan: StudyPlan, variant: Variant, device: torch.device) -> dict[str, Callable[[], object]]:
+    """The network alone, with folded normalisation, in float32, on one image and on a batch."""
+    import torch
+
+    model = _build(plan, variant, device, trained=True).eval().fuse()
+    side, batch = training_side(plan.flags["imgsz"], model.max_stride), plan.flags["batch_size"]
+    one, many = (torch.rand(n, 3, side, side, device=device).to(memory_format=torch.channels_last) for n in (1, batch))
+
+    def call(images: torch.Tensor) -> None:
+        with torch.inference_mode():
+            model(images)
+
+    return {"latency_ms": functools.partial(call, one), "images_per_second": functools.partial(call, many)}
+
+
+def prepare_training(plan: StudyPlan, variant: Variant, device: torch.device) -> dict[str, Callable[[], object]]:
+    """Training steps on random images, without data loading."""
     import torch
 
     from utils.training.amp import choose_precision, verified
@@ -106,9 +184,8 @@ def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, ti
     from utils.training.losses.criterion import build_criterion
     from utils.training.optim import build_optimizer
 
-    peak_mb = watch_memory(device)
     flags, hyp = plan.flags, Hyp(**plan.hyp)  # type: ignore[arg-type]
-    model = _build(plan, variant, device).train()
+    model = _build(plan, variant, device, trained=False).train()
     side, batch = training_side(flags["imgsz"], model.max_stride), flags["batch_size"]
     precision = verified(choose_precision(flags["amp"], device), model, side)
     criterion = build_criterion(model, hyp, side, label_smoothing=flags["label_smoothing"])
@@ -127,29 +204,28 @@ def measure_training(plan: StudyPlan, variant: Variant, device: torch.device, ti
         optimizer.zero_grad(set_to_none=True)
         ema.update()
 
-    times = time_calls(step, device, _TRAINING_STEPS, time_limit)
-    steps = -(-plan.data.splits["train"].images // batch) * flags["epochs"]
-    seconds = statistics.median(times)
-    return {"train_memory_mb": peak_mb(), "train_seconds": seconds * steps, "step_seconds": seconds}
+    return {"train_seconds": step}
 
 
-def time_calls(call: Callable[[], object], device: torch.device, maximum: int, time_limit: float) -> list[float]:
-    """Seconds of each of 2 to `maximum` calls, as many as fit into `time_limit` seconds, after one or two warm-up calls."""
+def time_rounds(calls: Sequence[Callable[[], object]], device: torch.device, maximum: int, time_limit: float) -> list[list[float]]:
+    """Seconds of each call in 6 to `maximum` rounds, as many as fit into `time_limit` seconds, after one round of warm-up."""
     from utils.device import clock
 
-    start = clock(device)
-    call()
-    if clock(device) - start < time_limit / 3:
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
         call()
-    times: list[float] = []
-    while len(times) < 2 or (len(times) < maximum and clock(device) - start < time_limit):
-        before = clock(device)
-        call()
-        times.append(clock(device) - before)
+    start, rounds = clock(device), 0
+    while rounds < _MIN_ROUNDS or (rounds < maximum and clock(device) - start < time_limit):
+        for place in range(len(calls)):
+            number = (place + rounds) % len(calls)
+            before = clock(device)
+            calls[number]()
+            times[number].append(clock(device) - before)
+        rounds += 1
     return times
 
 
-def _build(plan: StudyPlan, variant: Variant, device: torch.device) -> Detector:
+def _build(plan: StudyPlan, variant: Variant, device: torch.device, *, trained: bool) -> Detector:
     import torch
 
     from models import build_model
@@ -158,7 +234,8 @@ def _build(plan: StudyPlan, variant: Variant, device: torch.device) -> Detector:
     if variant.error or not variant.spec:
         raise UserError(f"{variant.name}: {variant.error or 'its model in the study folder is damaged'}")
     names = dict(enumerate(plan.data.names))
-    model = build_model(ModelSpec.from_dict(variant.spec, variant.name), len(names), names=names)
+    spec = ModelSpec.from_dict(variant.spec, variant.name)
+    model = build_model(spec.finished() if trained else spec, len(names), names=names)
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

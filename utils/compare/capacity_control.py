@@ -14,6 +14,8 @@ import torch
 from models import build_model
 from models.flops import gflops, parameters
 from models.spec.model_spec import ModelSpec
+from models.weights.load import read_weights
+from utils.compare.start import widened
 from utils.compare.study import Variant
 from utils.compare.variants import CONTROL, with_capacity
 from utils.errors import UserError
@@ -27,12 +29,18 @@ _BISECTIONS = 9
 _SEARCH_FACTOR = 1.3  # capacity grows with about the square of the width; the search covers this factor around that
 
 
-def controls(variants: Sequence[Variant], measure: str, names: dict[int, str], imgsz: int) -> list[Variant]:
+def controls(variants: Sequence[Variant], measure: str, names: dict[int, str], imgsz: int, weights: str = "") -> list[Variant]:
     """Make a control for each variant whose capacity differs from the baseline's by more than `TOLERANCE`.
+
+    With start weights, which a control has in its wider layers, there is none for a variant that is smaller than the baseline.
 
     Args:
         measure: "params" or "gflops".
         names: the data's classes.
+        weights: the start weights, or "".
+
+    Raises:
+        UserError: the weights cannot be read.
     """
     base = next(v for v in variants if v.baseline)
     made = []
@@ -40,7 +48,17 @@ def controls(variants: Sequence[Variant], measure: str, names: dict[int, str], i
         target, own = _capacity(variant, measure), _capacity(base, measure)
         if variant.baseline or variant.error or abs(target / own - 1) <= TOLERANCE:
             continue
-        made.append(_widened(base, variant, measure, names, imgsz))
+        if weights and target < own:
+            LOG.warning("--control %s: %s has less capacity than %s, so none of its gain is capacity's", measure, variant.name, base.name)
+            continue
+        control = _widened(base, variant, measure, names, imgsz)
+        try:
+            if weights:
+                widened(base, control, read_weights(weights))
+        except UserError as error:
+            LOG.warning("--control %s: no control of %s can have the start weights: %s", measure, variant.name, error)
+            continue
+        made.append(control)
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from utils.compare.checksummed_json import read_json
@@ -12,6 +12,15 @@ from utils.files.plain_data import typed
 
 COSTS = "costs.json"
 """In the study folder."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ratio:
+    """A time relative to the baseline's, both measured in turn: the median over the rounds and its 95 % CI."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,8 @@ class CostMeasurement:
         memory_mb: peak memory of inference with such batches beyond that of the idle process, in 1e6 bytes; on CUDA, of the GPU.
         train_memory_mb: peak memory of training at the study's batch size, likewise.
         train_seconds: of the steps of one training: their number times the median step.
+        ratios: of latency_ms, images_per_second and train_seconds to the baseline's. Those of the baseline are of a second copy of
+            it (A/A): how far they are from 1 is how far measuring can be off.
         batch: batch size of the throughput.
         device: GPU or processor.
         threads: CPU threads.
@@ -39,6 +50,7 @@ class CostMeasurement:
     memory_mb: float
     train_memory_mb: float
     train_seconds: float
+    ratios: Mapping[str, Ratio]
     batch: int
     device: str
     threads: int

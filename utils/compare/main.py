@@ -158,7 +158,7 @@ def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -
     LOG.info("%d epochs at %d pixels, batch size %d; %d runs at a time, %d threads each\n", *flags, jobs, plan.threads)
     LOG.info("%-32s%14s%10s%14s", "variant", "parameters", "GFLOPs", "time of a run")
     total = 0.0
-    with contextlib.closing(estimate_run_times(plan, device, request)) as found:
+    with contextlib.closing(estimate_run_times(plan, device, jobs, request)) as found:
         for variant, seconds in found:
             if seconds is None:
                 LOG.info("%-32s cannot be trained: %s", variant.name, variant.error or "its training step fails")

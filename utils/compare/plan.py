@@ -116,7 +116,7 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
     for kind in plan.control:
         have = {v.control_of for v in variants if bool(v.reset) == (kind == "reset")}
         lacking = [v for v in variants if v.baseline or (v.name not in have and not v.control_of)]
-        variants += reset_controls(lacking, plan) if kind == "reset" else controls(lacking, kind, names, plan.flags["imgsz"])
+        variants += reset_controls(lacking, plan) if kind == "reset" else controls(lacking, kind, names, plan.flags["imgsz"], plan.weights)
     if old is not None and len(variants) == len(old.variants) and plan.seeds == old.seeds:
         plan = dataclasses.replace(plan, command=old.command)
     return dataclasses.replace(plan, variants=tuple(variants))

@@ -171,7 +171,7 @@ class Worker:
         made_with |= {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}  # one may be edited meanwhile
         if self.plan.weights and (start := file_digest(Path(self.plan.weights))) != self.plan.weights_digest:
             made_with["start weights"] = f"{start[:16]}, not the planned ones"
-        origin = start_weights(self.plan, self.variant, self.study)
+        origin = start_weights(self.plan, self.variant, self.config.seed, self.study)
         payload = self._trained(origin)
         best_epoch = int(load_checkpoint(self.folder / "weights" / "best.pt")["epoch"])
         (self.folder / RESULT).unlink(missing_ok=True)
@@ -253,11 +253,11 @@ class Worker:
         own |= {"project": str(self.folder.parent), "name": self.folder.name}
         config = TrainConfig(**{**self.plan.flags, **own, **local, "resume": str(self.folder) if resume else ""})
         given = frozenset({"resume", *local}) if resume else frozenset({*self.plan.flags, *own, *local})
-        start = time.monotonic()
+        begun = time.monotonic()
         try:
             train(config, Hyp(**self.plan.hyp), given, {})  # type: ignore[arg-type]
         finally:
-            seconds, memory = earlier["seconds"] + time.monotonic() - start, max(earlier["memory_mb"], peak_memory_mb())
+            seconds, memory = earlier["seconds"] + time.monotonic() - begun, max(earlier["memory_mb"], peak_memory_mb())
             with contextlib.suppress(UserError):
                 write_json(self.folder / USAGE, {**earlier, "seconds": seconds, "memory_mb": memory})
 

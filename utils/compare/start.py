@@ -14,6 +14,7 @@ from models.spec.model_spec import ModelSpec
 from models.weights.load import Weights, read_weights
 from models.weights.transfer import TransferReport, transfer
 from utils.compare.study import StartingPoint, StudyPlan, Variant
+from utils.compare.widen import widened_state
 from utils.data.config import load_data
 from utils.data.loading.loader import val_loader
 from utils.data.scan import load_index
@@ -36,21 +37,39 @@ def transferred(variant: Variant, weights: Weights, names: Mapping[int, str], *,
     return model, transfer(model, weights, keep_anchors=spec.anchors == weights.spec.anchors)
 
 
-def start_weights(plan: StudyPlan, variant: Variant, study: Path) -> str:
-    """The file that the runs of a variant start from, "" for none; that of a reset control is written into the study folder first.
+def start_weights(plan: StudyPlan, variant: Variant, seed: int, study: Path) -> str:
+    """The file that a run starts from, "" for none; that of a control is written into the study folder first.
 
     A reset control starts from the plan's weights without the tensors that its variant loses, so these keep the random values that
-    they have when training from scratch.
+    they have when training from scratch. An equal-capacity control has the plan's weights in its wider layers (`utils.compare.widen`).
 
     Raises:
         UserError: the weights cannot be read, or the file cannot be written.
     """
-    if not variant.reset:
+    if not plan.weights or not variant.control_of:
         return plan.weights
-    weights, path = read_weights(plan.weights), study / "models" / f"{variant.name}.pt"
-    model = {key: tensor for key, tensor in weights.state.items() if key not in variant.reset}
-    save_checkpoint(path, as_checkpoint(weights.spec, weights.names, model))
+    weights = read_weights(plan.weights)
+    if variant.reset:
+        path = study / "models" / f"{variant.name}.pt"
+        spec, state = weights.spec, {key: tensor for key, tensor in weights.state.items() if key not in variant.reset}
+    else:
+        path = study / "models" / f"{variant.name}-seed{seed}.pt"
+        wide = widened(plan.baseline, variant, weights, seed=seed)
+        spec, state = wide.spec, wide.state_dict()
+    save_checkpoint(path, as_checkpoint(spec, weights.names, state))
     return str(path)
+
+
+def widened(base: Variant, control: Variant, weights: Weights, *, seed: int = 0) -> Detector:
+    """The model of an equal-capacity control, for the classes of the weights, which it starts from as the baseline does.
+
+    Raises:
+        UserError: it cannot hold them.
+    """
+    model, _ = transferred(base, weights, weights.names, seed=seed)
+    wide = build_model(ModelSpec.from_dict(control.spec, control.name), weights.nc, names=weights.names, seed=seed)
+    wide.load_state_dict(widened_state(model, wide))
+    return wide
 
 
 def as_checkpoint(spec: ModelSpec, names: Mapping[int, str], state: Mapping[str, torch.Tensor]) -> dict[str, Any]:

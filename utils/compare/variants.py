@@ -123,7 +123,8 @@ def with_capacity(variant: Variant, names: dict[int, str], imgsz: int) -> Varian
     Raises:
         UserError: the model cannot be built.
     """
-    model = build_model(ModelSpec.from_dict(variant.spec, variant.cfg), len(names), names=names)
+    spec = ModelSpec.from_dict(variant.spec, variant.cfg).finished()
+    model = build_model(spec, len(names), names=names)
     operations = gflops(model, training_side(imgsz, model.max_stride))
     return dataclasses.replace(variant, parameters=parameters(model), gflops=operations, digest=digest(variant.spec))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.compare.costs import CostMeasurement
+from utils.compare.costs import CostMeasurement, Ratio
 from utils.compare.intervals import Difference, Interval
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.resampled_ap import Scores
@@ -117,6 +117,11 @@ def _cost(variant: Variant, number: int) -> CostMeasurement:
         memory_mb=310 + 11 * number,
         train_memory_mb=1200 + 80 * number,
         train_seconds=380 + 31.0 * number,
+        ratios={
+            "latency_ms": Ratio(latency / 21.5, latency / 21.6, latency / 21.4),
+            "images_per_second": Ratio(21.5 / latency, 21.4 / latency, 21.6 / latency),
+            "train_seconds": Ratio(1 + 0.08 * number, 0.98 + 0.08 * number, 1.02 + 0.08 * number),
+        },
         batch=16,
         device="CPU, 2 cores",
         threads=2,

@@ -44,7 +44,7 @@ def test_the_control_loses_what_its_variant_loses(plan: StudyPlan, tmp_path: Pat
     assert control.spec == plan.baseline.spec
 
     (tmp_path / "models").mkdir()
-    started, report = transferred(control, read_weights(start_weights(plan, control, tmp_path)), names, seed=3)
+    started, report = transferred(control, read_weights(start_weights(plan, control, 3, tmp_path)), names, seed=3)
     fresh = build_model(plan.baseline.cfg, len(names), seed=3).state_dict()
     head = {k for k in fresh if k.startswith("model.5.m.")}  # of other classes
     for key, tensor in started.state_dict().items():

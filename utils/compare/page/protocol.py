@@ -43,7 +43,7 @@ def plan_rows(study: Study) -> Rows:
     if not study.costs:
         return [*rows, ("Costs", "not measured")]
     first = next(iter(study.costs.values()))
-    return [*rows, ("Costs measured on", f"{first.device}, {first.threads} threads, batch size {first.batch}; one variant after another")]
+    return [*rows, ("Costs measured on", f"{first.device}, {first.threads} threads, batch size {first.batch}; all variants in turn")]
 
 
 def tables(study: Study) -> dict[str, Rows]:

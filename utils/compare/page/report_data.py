@@ -82,6 +82,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     comparison = study.comparisons.get(variant.name)
     word = "baseline" if variant.baseline else comparison.verdict if comparison else "no verdict"
     measured = study.costs.get(variant.name, variant)  # without a measurement the variant knows two of them
+    ratios = study.costs[variant.name].ratios if variant.name in study.costs else {}
     cost = {key: float(getattr(measured, key, 0.0)) or math.nan for key in COSTS}
     scores = [run.last for run in done if run.last]
     direct = study.control_tests.get(variant.name)
@@ -110,7 +111,9 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "classes": [i.mean if i else math.nan for i in comparison.classes] if comparison else [],
         "class_intervals": [_ends(i) for i in comparison.classes] if comparison else [],
         "cost": cost,
-        "ratio": {k: v / b if base and (b := getattr(base, k)) else math.nan for k, v in cost.items()},
+        "ratio": {k: v / b if base and (b := getattr(base, k)) else math.nan for k, v in cost.items()}
+        | {k: r.value for k, r in ratios.items() if not variant.baseline},
+        "ratio_ends": {k: [r.low, r.high] for k, r in ratios.items()},
     }
 
 

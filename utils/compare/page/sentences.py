@@ -88,8 +88,22 @@ def finding(variant: ReportData, data: ReportData) -> str:
 def cost_ratios(variant: ReportData) -> str:
     """The cost of a variant, as ratios to the baseline."""
     named = (("parameters", "parameters"), ("gflops", "GFLOPs"), ("latency_ms", "latency"), ("train_seconds", "training time"))
-    parts = [f"{name} × {variant['ratio'][key]:.2f}" for key, name in named if not math.isnan(variant["ratio"][key])]
-    return " · ".join(parts)
+    known = [(key, name) for key, name in named if not math.isnan(variant["ratio"][key])]
+    return " · ".join(f"{name} × {variant['ratio'][key]:.2f}{ratio_ends(variant, key)}" for key, name in known)
+
+
+def ratio_ends(variant: ReportData, key: str) -> str:
+    """The 95 % CI of a measured ratio, in brackets."""
+    low, high = variant["ratio_ends"].get(key, (math.nan, math.nan))
+    return "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"
+
+
+def second_copy(data: ReportData) -> str:
+    """What measuring a second copy of the baseline gave (A/A): ratios no further from 1 than these say nothing."""
+    ends = next(v for v in data["variants"] if v["baseline"])["ratio_ends"]
+    named = (("latency_ms", "latency"), ("images_per_second", "FPS"), ("train_seconds", "training time"))
+    parts = [f"{name} × {ends[key][0]:.2f} to {ends[key][1]:.2f}" for key, name in named if key in ends]
+    return f" The baseline against a second copy of itself (A/A): {', '.join(parts)}." if parts else ""
 
 
 def _control(variant: ReportData, control: ReportData) -> str:
@@ -131,5 +145,5 @@ def legend(data: ReportData) -> str:
         "The verdict is based on the 95 % CI of AP alone: it is for other seeds and other images together and adjusted for the number "
         "of variants, as is p. Intervals of other metrics and of classes are descriptive, not adjusted. "
         "× is the ratio to the baseline. Best epoch: optimistic if the epoch was selected on the "
-        f"measured images.{effect}"
+        f"measured images.{effect}{second_copy(data)}"
     )
