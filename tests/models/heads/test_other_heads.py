@@ -14,6 +14,7 @@ from models.heads.decoupled import Decoupled_Detect
 from models.heads.dfl import DetectDFL
 from models.heads.implicit import IAuxDetect, IDetect
 from models.heads.yolox import DetectX, EffDecHead
+from models.spec.model_spec import ModelSpec
 from models.weights.load import read_weights
 from models.weights.transfer import transfer
 
@@ -115,6 +116,15 @@ def test_fused_levels_are_means_with_weights_that_add_up_to_one() -> None:
         fuse.resize[i] = nn.Sequential(nn.AdaptiveAvgPool2d(size), conv)
     out = fuse([torch.randn(2, 4, 8, 8), torch.ones(2, 8, 4, 4), torch.randn(2, 8, 2, 2)])
     torch.testing.assert_close(out, torch.ones(2, 8, 4, 4))
+
+
+@pytest.mark.parametrize("letter", "nsmlx")
+def test_every_size_of_the_shipped_variants(letter: str) -> None:
+    heads = {"dfl": "DetectDFL", "x": "DetectX", "decoupled": "Decoupled_Detect", "asff": "ASFF_Detect"}
+    for name, head in heads.items():
+        spec, base = ModelSpec.from_yaml(f"yolov5{letter}-{name}.yaml"), ModelSpec.from_yaml(f"yolov5{letter}")
+        assert (spec.rows[-1].name, spec.scale) == (head, base.scale)
+        assert spec.rows[:-1] == base.rows[:-1]
 
 
 def test_a_head_is_exchanged_by_an_edit_and_the_rest_keeps_its_weights(shared: object) -> None:

@@ -28,11 +28,12 @@ HEADS: dict[str, list[Any]] = {
     "EffDecHead": [1, "EffDecHead", ["nc"]],
     "DetectDFL": [1, "DetectDFL", ["nc"]],
 }
-BLOCKS = ("plain", "ca", "cot", "gnconv")
+BLOCKS = ("plain", "ca", "cot", "gnconv", "dyhead")
 PAIRS = [
     pytest.param(head, block, marks=() if (head, block) in {("DetectDFL", "ca"), ("IAuxDetect", "plain")} else pytest.mark.slow)
     for head in HEADS
     for block in BLOCKS
+    if (head, block) != ("IAuxDetect", "dyhead")  # a dynamic head hands over one pyramid, and no maps of the backbone beside it
 ]
 
 
