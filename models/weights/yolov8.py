@@ -28,7 +28,7 @@ def anchor_free(content: dict[str, Any], where: str) -> dict[str, Any]:
     rows = [row for part in ("backbone", "head") for row in content.get(part) or ()]
     light = any(isinstance(row, list) and "C3k2" in row[2:3] for row in rows)
     own = {part: [_row(row, largest, scale in _LARGE, light) for row in content.get(part) or ()] for part in ("backbone", "head")}
-    kept = {key: content[key] for key in ("nc", "activation", "ch") if key in content}
+    kept: dict[str, Any] = {key: content[key] for key in ("nc", "activation", "ch") if key in content}
     return {**kept, "depth_multiple": depth, "width_multiple": width, **own}
 
 
