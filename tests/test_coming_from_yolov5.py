@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import re
+import runpy
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import export
 from utils.cli import parse, parse_with
 from utils.config import DetectConfig, Hyp, TrainConfig, ValConfig
 from utils.errors import UserError
@@ -73,3 +80,78 @@ def test_a_command_that_is_refused(command: str, reason: str) -> None:
     if has_script(command):
         with pytest.raises(UserError, match=r"is not supported: |invalid choice: 'val'"):
             settings(command)
+
+
+ELSEWHERE = re.compile(r"--source (0|screen|'rtsp)|--view-img|--device 0|torchrun|torch\.distributed|--task study")
+"""Needs a camera, a screen, a network, GPUs, more processes; or evaluates eleven sizes."""
+EXTRAS = {"onnx": "onnxruntime", "openvino": "openvino", "simplify": "onnxslim", "coreml": "coremltools", "tflite": "litert_torch"}
+PARTS = {"train.py": "--imgsz 64 --epochs 1 --batch-size 4 --workers 0 --noplots", "val.py": "--imgsz 64 --batch-size 4 --workers 0"}
+
+
+@pytest.fixture(scope="module")
+def checkout(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the commands name: weights (YOLOv5n's under every name), 8 images in four layouts, a video, YOLOAir's files."""
+    import cv2
+
+    from models.spec.find_yaml import find_model
+    from utils.config import read_yaml
+
+    if not (shared / "yolov5n.pt").is_file():
+        pytest.skip("no weights")
+    root = tmp_path_factory.mktemp("checkout")
+    names = read_yaml(ROOT / "data" / "coco128.yaml")["names"]
+    pictures = sorted((shared / "coco128/images/train2017").glob("*.jpg"))[:8]
+    for layout in ("my", "coco", "coco128", "VOC"):
+        for split in ("train", "val", "test"):
+            for kind in ("images", "labels"):
+                (root / layout / kind / split).mkdir(parents=True)
+            for picture in pictures:
+                label = shared / "coco128/labels/train2017" / f"{picture.stem}.txt"
+                shutil.copy(picture, root / layout / "images" / split)
+                shutil.copy(label, root / layout / "labels" / split)
+        content = {"path": layout, **{split: f"images/{split}" for split in ("train", "val", "test")}, "names": names}
+        for folder in (root, root / "data"):
+            folder.mkdir(exist_ok=True)
+            (folder / f"{layout}.yaml").write_text(yaml.safe_dump(content))
+    for folder in ("path", "data/images"):
+        (root / folder).mkdir(parents=True)
+        shutil.copy(pictures[0], root / folder / "img.jpg")
+    shutil.copy(pictures[0], root / "img.jpg")
+    (root / "list.txt").write_text("path/img.jpg\n")
+    video = cv2.VideoWriter(str(root / "vid.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
+    for picture in pictures:
+        video.write(cv2.resize(cv2.imread(str(picture)), (64, 64)))
+    video.release()
+    for name in (*(f"yolov5{size}" for size in "nsmlx"), "yolov5s6", "yolov5l6", "best", "a", "b"):
+        shutil.copy(shared / "yolov5n.pt", root / f"{name}.pt")
+    (root / "runs/train/exp/weights").mkdir(parents=True)
+    shutil.copy(shared / "yolov5n.pt", root / "runs/train/exp/weights/last.pt")
+    for name, model in (("yolov5/yolov5s", "yolov5n"), ("attention/yolov5s_CA", "yolov5n-ca")):
+        (root / "configs" / name).parent.mkdir(parents=True)
+        file = find_model(Path(model))[0]
+        base = find_model(Path("yolov5n"))[0]
+        (root / "configs" / f"{name}.yaml").write_text(file.read_text().replace("base: yolov5s.yaml", f"base: {base}"))
+    return root
+
+
+def can_run(command: str) -> bool:
+    missing = [word for word, package in EXTRAS.items() if word in command and importlib.util.find_spec(package) is None]
+    return not (missing or ELSEWHERE.search(command) or "--resume" in command or ".streams" in command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in (*(c for c, _ in WORKING), *(ours.strip("`") for _, ours in OTHERWISE)) if can_run(c)])
+def test_a_command_runs(command: str, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch at 64 pixels, where the command says more."""
+    words = shlex.split(command)
+    module = words[1] == "-m"
+    script, rest = (words[2], words[3:]) if module else (words[1], words[2:])
+    for suffix in {".onnx", ".torchscript"} & {Path(word).suffix for word in rest}:
+        if not (checkout / f"yolov5s{suffix}").exists():
+            export.main(["--weights", str(checkout / "yolov5s.pt"), "--include", suffix[1:], "--img", "64"])
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(sys, "argv", [script, *rest, *PARTS.get(script, "" if module else "--imgsz 64").split()])
+    start = functools.partial(runpy.run_module, script, alter_sys=True) if module else functools.partial(runpy.run_path, str(ROOT / script))
+    with pytest.raises(SystemExit) as left:
+        start(run_name="__main__")
+    assert left.value.code == 0
