@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.join import join
-from models.layers.norm import factor_and_shift
+from models.layers.norm import PooledBatchNorm, factor_and_shift
 from models.registry import LayerPlan, Row, Scale, Width, project, register
 
 Size = int | tuple[int, int]
@@ -21,7 +21,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
     YOLO's own layers use it; plug-ins keep the settings of their own ``nn.BatchNorm2d(...)``.
     """
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
+    return PooledBatchNorm(channels, eps=1e-3, momentum=0.03)  # at 64 pixels, a map of stride 64 has one
 
 
 def same_padding(kernel: Size, dilation: int = 1) -> Size:
