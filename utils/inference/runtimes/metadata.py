@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.errors import UserError
 
-_MAX_TEXT = 4 << 20
+_MAX_TEXT = 1 << 20
 _MAX_CLASSES = 50_000
 _MAX_STRIDE = 1024
 
@@ -56,9 +56,18 @@ def _literal(value: Any, where: str) -> Any:
     if len(value) > _MAX_TEXT:
         raise UserError(f"{where}: its metadata holds a text of {len(value)} characters")
     try:
-        return ast.literal_eval(value)
+        tree = ast.parse(value.strip(), mode="eval")
+        return ast.literal_eval(tree) if all(map(_hashes_well, ast.walk(tree))) else value
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return value
+
+
+def _hashes_well(node: ast.AST) -> bool:
+    """Whether a part of a literal holds no keys but texts and class numbers: large numbers and tuples can all have one hash."""
+    if not isinstance(node, ast.Dict):
+        return not isinstance(node, ast.Set)
+    keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+    return all(isinstance(key, str) or (isinstance(key, int) and key < _MAX_CLASSES) for key in keys)
 
 
 def _flag(value: Any) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import re
 import warnings
 import zipfile
@@ -43,6 +44,7 @@ class Pt2Session(ProgramSession):
         extra = {METADATA: ""}
         with one_error(f"{path}: PyTorch cannot load it"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            logging.getLogger("torch.export").setLevel(logging.ERROR)  # it logs the traceback of what it raises
             module = torch.export.load(str(path), extra_files=extra).module().to(device)
         super().__init__(path, device, module, extra, METADATA)
 

@@ -91,7 +91,7 @@ def free_unless_fixed(shape: Any, dynamic: bool | None, where: str) -> Shape:
     """
     if dynamic or shape is None:
         return (None, 3, None, None)
-    if not isinstance(shape, list | tuple) or len(shape) != 4 or not all(isinstance(side, int) and side > 0 for side in shape):
+    if not isinstance(shape, list | tuple) or len(shape) != 4 or not all(type(side) is int and side > 0 for side in shape):
         raise UserError(f"{where}: its metadata gives the shape {str(shape)[:80]}; expected batch, channels, height, width")
     b, c, h, w = shape
     return (b, c, h, w)

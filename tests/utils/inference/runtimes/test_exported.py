@@ -13,6 +13,7 @@ import torch
 
 from models import load_model
 from utils.errors import UserError
+from utils.inference.runtimes.metadata import parse_metadata
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -180,3 +181,27 @@ def test_a_program_that_holds_more_than_a_graph_is_refused(file: str, content: o
             archive.writestr(f"a/{name}", json.dumps(value))
     with pytest.raises(UserError, match=message):
         load_model(tmp_path / "a.pt2")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "{" + ", ".join(f"{1 + number * ((1 << 61) - 1)}: 'x'" for number in range(99)) + "}",  # all keys have one hash
+        "{(0.5, 1.0): 'x'}",
+        "{1, 2}",
+        "-" * 100_000 + "1",
+        "__import__('os').system('x')",
+    ],
+)
+def test_names_that_are_no_plain_list(names: str) -> None:
+    with pytest.raises(UserError, match=r"a\.onnx: its metadata lists no class names"):
+        parse_metadata({"names": names}, "a.onnx")
+
+
+def test_sides_are_whole_numbers(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(torch.nn.Identity(), torch.zeros(1, 3, 64, 64))
+        torch.jit.save(traced, str(tmp_path / "a.torchscript"), _extra_files={"config.txt": json.dumps({"shape": [True, 3, 64, 64]})})
+    with pytest.raises(UserError, match="gives the shape"):
+        load_model(tmp_path / "a.torchscript")
