@@ -2,6 +2,7 @@
 
 python -m benchmarks.modules                          every module, three shapes, forward and forward+backward
 python -m benchmarks.modules --modules CoT MHSA       some of them
+python -m benchmarks.modules --table                  measure all for the table in docs/mechanisms; with --modules, some of them
 
 Columns: wall time in ms, CPU time in ms, CPU time relative to the convolution's, additional peak memory, and the fraction of
 the roofline: the module's operations per CPU second, relative to those of a large matrix product. (A 3x3
@@ -145,11 +146,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="batch size [4]")
     parser.add_argument("--rounds", type=int, default=9, help="measured rounds [9]")
     parser.add_argument("--threads", type=int, default=1, help="number of threads [1]")
+    parser.add_argument("--table", action="store_true", help="write docs/mechanisms/table.md")
     args = parser.parse_args()
     import torch
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    if args.table:
+        from benchmarks.mechanism_table import classes, write
+
+        write(args.modules or [names[0] for every in classes().values() for names in every], args.rounds)
+        return
     names = args.modules or attention_modules()
     for channels, side in SHAPES:
         for backward in (False, True):
