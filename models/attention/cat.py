@@ -223,7 +223,7 @@ class CAB(nn.Module):
 
 @register(stack, example=(48,))
 class C3CAT(C3):
-    """`C3` with cross attention blocks inside.
+    """`C3` with cross attention blocks inside, whose cost is that of `CAB` at half the width.
 
     Args:
         c1, c2, n, e: as in `C3`.

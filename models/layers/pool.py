@@ -184,6 +184,8 @@ class SPPCSPC_group(SPPCSPC):  # noqa: N801  the name in YAML files
 class SPPCSP(nn.Module):
     """`SPPCSPC` with one batch norm and Mish for both branches (Scaled-YOLOv4, Wang et al., CVPR 2021, arXiv:2011.08036).
 
+    Its convolutions and pools, and so its cost, are those of `SPPCSPC`.
+
     Args:
         c1, c2, k: as in `SPPCSPC`.
 

@@ -106,6 +106,8 @@ def _actual_or_nominal(row: Row, inputs: Sequence[Width], scale: Scale) -> Layer
 class PPConvBlock(nn.Module):
     """A 3x3 to twice the width, DropBlock, a 1x1 back: two of them stand in each level of PP-YOLO's neck (arXiv:2007.12099, section 3.2).
 
+    The wide 3x3 has twice the weights of one that keeps the width, and takes more than 2x its time.
+
     Args:
         channels: width C of input and output.
         drop: DropBlock in between.
@@ -145,6 +147,9 @@ class RepRes(nn.Module):
 @register(project_or_pair, example=(48, 2))
 class ResSPP(nn.Module):
     """The branch of PP-YOLOE's deepest stage of the neck that has the pyramid pooling: 1x1, n blocks, pools after the middle one.
+
+    Each block has two 3x3 convolutions of the full width, beside a 1x1 from four times the width after the pools: several times a 3x3
+    convolution's time.
 
     Args:
         c1: input width.
