@@ -71,10 +71,10 @@ def test_studies_are_estimated_together() -> None:
 
 
 def test_both_sources_add_and_a_small_estimate_does_not_gain_degrees_of_freedom() -> None:
-    """Variances 1 and 1, of 2 and 100 df: Satterthwaite has 4 / (1 / 2 + 0.01); with 1 + 2 / 2 times the first 9 / (4 / 2 + 0.01)."""
+    """Variances 1 and 1, of 2 and 100 df: Satterthwaite has 2^2 / (1 / 2 + 0.01); 1.5^3 is 3.375: 4.375^2 / (3.375^2 / 2 + 0.01)."""
     seeds = SeedVariance(np.array([2.0]), np.array([2.0]), np.array([1.0]), np.zeros(2, bool))
     got = joint_error(seeds, 2, np.array([1.0]), np.array([0.25]), 101)
-    assert (got.variance[0], got.df[0], got.correlation[0]) == pytest.approx((2.0, 9 / 2.01, 0.75 / 2))
+    assert (got.variance[0], got.df[0], got.correlation[0]) == pytest.approx((2.0, 4.375**2 / (3.375**2 / 2 + 0.01), 0.75 / 2))
 
 
 def test_nothing_that_varies() -> None:
