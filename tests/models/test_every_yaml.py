@@ -1,7 +1,8 @@
 """Every shipped YAML at every size letter: it builds, runs, trains, folds, is saved, exports, and counts its cost; its arguments fit.
 
 By default one file of each kind is tried whole at its smallest size, and the rows of all are built at the smallest, and of those
-outside zoo/ at the largest; the slow tests try all files and sizes. (Every file is built, run and counted without memory in ``test_figures.py``.)
+outside zoo/ at the largest; the slow tests try all files and sizes. (Every file is built, run and counted without memory in
+``test_figures.py``.)
 """
 
 from __future__ import annotations
