@@ -20,6 +20,7 @@ from tests.faults.hostile_names import traps
 from tests.faults.hostile_pickles import pickles
 from tests.faults.hostile_reports import reports
 from tests.faults.hostile_texts import texts
+from tests.faults.hostile_work import work
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from utils.errors import UserError
 
@@ -38,7 +39,7 @@ class Attack(NamedTuple):
 
 def attacks(folder: Path, canary: Path) -> Iterator[Attack]:
     """Lay out every hostile file below `folder`."""
-    for kind in (pickles, texts, archives, reports, traps):
+    for kind in (pickles, texts, archives, reports, traps, work):
         place = folder / kind.__name__
         place.mkdir()
         for entry in kind(place, canary):
@@ -48,15 +49,15 @@ def attacks(folder: Path, canary: Path) -> Iterator[Attack]:
 def run(folder: Path, *, short: bool) -> Tally:
     """Try every attack, or every fifth."""
     tally = Tally("hostile")
-    canary, work, precious = folder / "canary", folder / "work", folder / "precious"
-    for place in (work, precious):
+    canary, here, precious = folder / "canary", folder / "work", folder / "precious"
+    for place in (here, precious):
         place.mkdir()
     (precious / "file").write_bytes(b"untouched")
     os.environ["ATTUNE_CANARY"] = str(canary)
-    os.chdir(work)
+    os.chdir(here)
     before = snapshot(precious)
     warm_up(folder)
-    for number, attack in enumerate(attacks(work, canary)):
+    for number, attack in enumerate(attacks(here, canary)):
         if short and number % 5:
             continue
         tally.fault(*_tried(attack))
