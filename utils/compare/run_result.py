@@ -12,7 +12,6 @@ from utils.compare.checksummed_json import file_digest, read_json, write_json
 from utils.compare.study import FIGURES, RunResult, StartingPoint, run_folder
 from utils.errors import UserError
 from utils.files.plain_data import typed
-from utils.training.history import read_curve
 
 if TYPE_CHECKING:
     from utils.compare.resampled_ap import Scores
@@ -41,6 +40,8 @@ def write_run_result(folder: Path, result: RunResult) -> None:
 
 def read_run_result(study: Path, variant: str, seed: int) -> RunResult:
     """Read the result of a run; a damaged or absent one has the state "missing"."""
+    from utils.training.history import read_curve  # imports torch
+
     folder = run_folder(study, variant, seed)
     missing = RunResult(variant=variant, seed=seed, state="missing", folder=folder, curve=read_curve(folder))
     content = read_json(folder / RESULT)

@@ -14,7 +14,7 @@ from utils.training.fade import set_fade
 from utils.training.freeze import train_mode
 from utils.training.losses.loss import Terms
 from utils.training.nonfinite import AccumulatedBatches, NonFiniteGuard, Verdict
-from utils.training.optim import apply_setting
+from utils.training.optim import Setting, apply_setting
 from utils.training.out_of_memory import OutOfMemoryRetry
 from utils.training.state import START, TERMS, OnStep, Position, Report, TrainState, noop
 
@@ -45,10 +45,7 @@ def train_one_epoch(
     sums = torch.tensor(start.sums, dtype=torch.float32, device=state.precision.device)
     interval = 10 if sums.is_cuda else 1
     for number, batch in enumerate(loader.epoch(epoch, start.batch), start.batch):
-        seed_step(state, epoch, number)
-        setting = state.schedule.at(epoch * steps + number, epoch)
-        apply_setting(state.optimizer, setting)
-        set_fade(state.gates, state.schedule.fade(epoch * steps + number))
+        setting = _begin_batch(state, epoch, number, steps)
         last = number + 1 == steps
         due = last or len(accumulated) + 1 >= setting.accumulate
         if not accumulated:
@@ -83,6 +80,15 @@ def train_one_epoch(
         if due:
             on_step(number + 1, sums)
     return dict(zip(TERMS, sum_over_ranks((sums / steps).tolist(), sums.device, state.ranks), strict=True))
+
+
+def _begin_batch(state: TrainState, epoch: int, number: int, steps: int) -> Setting:
+    """Bring everything that is a function of the batch's number to it."""
+    seed_step(state, epoch, number)
+    setting = state.schedule.at(epoch * steps + number, epoch)
+    apply_setting(state.optimizer, setting)
+    set_fade(state.gates, state.schedule.fade(epoch * steps + number))
+    return setting
 
 
 def seed_step(state: TrainState, epoch: int, number: int) -> None:

@@ -16,7 +16,6 @@ from torch import nn
 
 from models import build_model
 from models.detector import Detector
-from models.gate import fading
 from models.heads.detect import Detect
 from models.spec.model_spec import ModelSpec
 from models.spec.rows import unread
@@ -168,7 +167,6 @@ def open_run(
     loader = _train_loader(config, hyp, splits, model, ranks)
     if config.sync_bn:
         model = _synchronised(model, device, ranks)
-    ema = ModelEMA(model)
     state = TrainState(
         model=model,
         layers=list(model.model),
@@ -176,8 +174,7 @@ def open_run(
         criterion=build_criterion(model, hyp, config.imgsz, label_smoothing=config.label_smoothing, ranks=ranks),
         optimizer=build_optimizer(model, config.optimizer, hyp, config.batch_size),
         schedule=Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr),
-        ema=ema,
-        gates=[*fading(model), *fading(ema.module)],
+        ema=ModelEMA(model),
         precision=precision,
         scaler=torch.amp.GradScaler(device.type, enabled=precision.scaled),
         seed=config.seed,

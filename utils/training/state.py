@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.gate import Replacement
+from models.gate import Replacement, fading
 from utils.data.loading.loader import Batch
 from utils.distributed import SINGLE, Ranks
 from utils.training.amp import Precision
@@ -75,12 +75,15 @@ class TrainState:
     seed: int
     imgsz: int
     stride: int
-    gates: Sequence[Replacement] = ()
+    gates: Sequence[Replacement] = dataclasses.field(init=False)
     frozen: frozenset[int] = frozenset()
     multi_scale: bool = False
     recompute: bool = False
     ranks: Ranks = SINGLE
     events: Events = dataclasses.field(default_factory=Events)
+
+    def __post_init__(self) -> None:
+        self.gates = [*fading(self.model), *fading(self.ema.module)]
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer changes."""
