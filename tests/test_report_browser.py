@@ -229,9 +229,9 @@ def test_another_metric_changes_table_forest_and_charts(opened: Opened) -> None:
 
 def test_columns_are_chosen(wide: Opened) -> None:
     heads = wide.page.locator("#grid thead tr:last-child th")
-    assert heads.count() == 12
+    assert heads.count() == 10
     choose(wide.page, "columns", "All")
-    assert heads.count() == 17
+    assert heads.count() == 15
     assert wide.column("Training time")[1].split("\n") == ["7 min", "× 1.08"]
 
 

@@ -143,8 +143,8 @@ def test_a_row_of_exactly_the_output_width_is_not_scaled() -> None:
             r"called with \(3, 64, 'three'\)",
         ),
         (
-            [-1, 1, "Conv", [64, {"k": 3}]],
-            r"row 0 \(Conv\): k must be .*, not \{'k': 3\}; it is Conv\(.*, called with \(3, 64, \{'k': 3\}\)",
+            [-1, 1, "Conv", [64, {"k": 3}, 1]],  # only the last argument may be a mapping, of keywords
+            r"row 0 \(Conv\): k must be .*, not \{'k': 3\}; it is Conv\(.*, called with \(3, 64, \{'k': 3\}, 1\)",
         ),
         ([-1, 1, "Conv", []], r"row 0 \(Conv\): its first argument, the output width, is missing; it is Conv\(c1, c2, k=1"),
         ([-1, 1, "C3", [64, 2]], r"row 0 \(C3\): shortcut must be true or false, not 2; it is C3\(c1, c2, n=1, shortcut=True, "),

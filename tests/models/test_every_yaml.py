@@ -125,11 +125,11 @@ def train_step(model: Detector, precision: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-@torch.no_grad()
 def test_it_folds_whole_and_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
     folds_and_is_saved(copy.deepcopy(small(name)), tmp_path / "a.pt")
 
 
+@torch.no_grad()
 def folds_and_is_saved(model: Detector, path: Path) -> None:
     """A checkpoint gives the same model, and so does folding, after which no batch norm is left."""
     x = image(model, 64, 96)

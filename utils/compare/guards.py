@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
-
 from utils.compare.study import RunResult, StartingPoint, Study, StudyPlan, Variant
 from utils.log import abbreviated
-from utils.training.curve_checks import AP, still_rising
 
 _FAR_BELOW = 0.5
 """Share of the baseline's starting AP below which an arm starts far below it."""
@@ -56,11 +54,13 @@ def _done(study: Study, variant: str) -> Sequence[RunResult]:
 
 def _rising(study: Study) -> list[str]:
     """The arms whose AP, mean over the seeds, still rises in the last tenth of the epochs."""
+    from utils.training.curve_checks import AP, still_rising  # scipy, which --help does without
+
     slopes = {}
     for variant in study.variants:
-        curves = [[row.get(AP, np.nan) for row in run.curve] for run in _done(study, variant.name)]
-        length = min(map(len, curves), default=0)
-        if length and (slope := still_rising(np.array([curve[:length] for curve in curves]).mean(0))):
+        curves = [[row.get(AP, math.nan) for row in run.curve] for run in _done(study, variant.name)]
+        means = [statistics.fmean(epoch) for epoch in zip(*curves, strict=False)]  # a run may have fewer epochs
+        if means and (slope := still_rising(means)):
             slopes[variant.name] = slope
     if not slopes:
         return []

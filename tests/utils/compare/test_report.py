@@ -281,7 +281,7 @@ def _trained(folder: Path, data: Path, build_model: object) -> Study:
 
     names = tuple(load_data(data).names.values())
     study = make_study(folder, hostile=False, names=names)
-    flags = {"imgsz": 64, "batch_size": 4, "epochs": 1, "single_cls": False, "classes": None}
+    flags = {"imgsz": 64, "batch_size": 4, "epochs": 1, "single_cls": False, "classes": None, "nms": "hard"}
     splits = {"val": SplitPlan(images=4, objects=0, digest=data_digest(load_index(load_data(data), "val")))}
     plan_data = dataclasses.replace(study.plan.data, source=str(data), names=names, splits=splits)
     plan = dataclasses.replace(study.plan, data=plan_data, flags=flags, variants=study.plan.variants[:2], seeds=(0,))
