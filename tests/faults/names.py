@@ -46,7 +46,21 @@ def run(folder: Path, *, short: bool) -> Tally:
         sys.argv[1:] = ["--weights", str(best), *images, *files, *common, "--project", str(runs / "detect")]
         detect.main()
 
-    start = ["--cfg", str(training.cfg), "--data", str(data), "--epochs", "1", "--batch-size", "4", "--amp", "off", "--workers", "0"]
+    start = [
+        "--cfg",
+        str(training.cfg),
+        "--data",
+        str(data),
+        "--epochs",
+        "1",
+        "--keep-resume",
+        "--batch-size",
+        "4",
+        "--amp",
+        "off",
+        "--workers",
+        "0",
+    ]
     scripts: dict[str, Callable[[], None]] = {
         "train": lambda: train.main([*start, *common, "--project", str(runs)]),
         "resume": lambda: train.main(["--resume", str(runs / "exp"), "--epochs", "2"]),
