@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
-from models.attention.position_sensitive import heads_of
+from models.attention.heads import heads_for
 from models.layers.conv import Conv
 from models.registry import preserve, register, stack
 
@@ -70,10 +68,8 @@ class AreaAttentionBlock(nn.Module):
 
     def __init__(self, channels: int, areas: int = 4, heads: int | None = None, ratio: float = 2.0) -> None:
         super().__init__()
-        positive(self, areas=areas, heads=heads)
-        heads = heads_of(channels, 32) if heads is None else heads
-        if channels % heads:
-            raise ValueError(f"AreaAttentionBlock: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
+        positive(self, areas=areas)
+        heads = heads_for(self, channels, heads)
         hidden = max(int(channels * ratio), 1)
         self.attn = _AreaAttention(channels, heads, areas)
         self.mlp = nn.Sequential(Conv(channels, hidden, 1), Conv(hidden, channels, 1, act=False))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from models.arguments import positive
 from models.attention.tokens import DropPath, Mlp
+from models.attention.windows import offset_index
 from models.layers.csp import C3
 from models.layers.residual import init_transformer_weights
 from models.layers.transformer import attention_weights
@@ -39,11 +40,7 @@ class _InnerPatchAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * patch - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        index = torch.arange(patch)
-        rows, columns = (t.flatten() for t in torch.meshgrid(index, index, indexing="ij"))
-        offset_rows = rows[:, None] - rows[None] + patch - 1
-        offset_columns = columns[:, None] - columns[None] + patch - 1
-        self.register_buffer("relative_position_index", offset_rows * (2 * patch - 1) + offset_columns)
+        self.register_buffer("relative_position_index", offset_index(patch, patch))
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values of the windows, (windows, heads, P^2, d), and the position bias, (1, heads, P^2, P^2)."""

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention.muse import attend, heads_for
+from models.attention.heads import attend, heads_for
 from models.attention.position import pair
+from models.attention.windows import offset_index
 from models.layers.norm import ChannelNorm
 from models.registry import preserve, register
 
@@ -47,10 +48,7 @@ class CoAtNetBlock(nn.Module):
         """(heads, H W, H W): of each query and key."""
         sides = (2 * height - 1, 2 * width - 1)
         table = F.interpolate(self.rel_table[None], sides, mode="bilinear", align_corners=True)[0]
-        rows, columns = (torch.arange(n, device=table.device) for n in (height, width))
-        y, x = rows[:, None].expand(height, width).flatten(), columns.expand(height, width).flatten()
-        index = (y[:, None] - y + height - 1) * sides[1] + x[:, None] - x + width - 1
-        return table.flatten(1)[:, index]
+        return table.flatten(1)[:, offset_index(height, width, table.device)]
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm1(x)).chunk(3, 1)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
-from models.attention.muse import heads_for
+from models.attention.heads import heads_for
 from models.attention.tokens import Mlp
-from models.attention.windows import unwindowed, windows
+from models.attention.windows import offset_index, unwindowed, windows
 from models.layers.fuse import pad_to_multiple
 from models.registry import preserve, register
 
@@ -33,14 +33,11 @@ class DynamicPositionBias(nn.Module):
 
     def forward(self, rows: int, columns: int) -> Tensor:
         like = self.mlp[0].get_parameter("weight")
-        high, wide = (torch.arange(n, device=like.device) for n in (rows, columns))
         up, across = (torch.arange(2 * n - 1, device=like.device) - (n - 1) for n in (rows, columns))
         sides = (2 * rows - 1, 2 * columns - 1)
         offsets = torch.stack((up[:, None].expand(sides), across.expand(sides)), 2).to(like.dtype)
         table = self.mlp(offsets).permute(2, 0, 1).flatten(1)  # (heads, offsets)
-        y, x = high[:, None].expand(rows, columns).flatten(), wide.expand(rows, columns).flatten()
-        index = (y[:, None] - y + rows - 1) * (2 * columns - 1) + x[:, None] - x + columns - 1
-        return table[:, index]
+        return table[:, offset_index(rows, columns, like.device)]
 
 
 class _GroupAttention(nn.Module):

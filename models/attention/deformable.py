@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import odd, positive
+from models.attention.heads import heads_for
 from models.attention.position import pair
 from models.layers.norm import ChannelNorm
 from models.registry import preserve, register
@@ -55,11 +56,9 @@ class DeformableAttention(nn.Module):
         fmap_size: tuple[int, int] | int = (20, 20),
     ) -> None:
         super().__init__()
-        positive(self, heads=heads, groups=groups, stride=stride)
+        positive(self, groups=groups, stride=stride)
         odd(self, kernel_size=kernel_size)
-        heads = math.gcd(channels, max(channels // 32, 1)) if heads is None else heads
-        if channels % heads:
-            raise ValueError(f"DeformableAttention: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
+        heads = heads_for(self, channels, heads)
         self.heads, self.reach = heads, reach
         self.groups = math.gcd(heads, max(heads // 2, 1) if groups is None else groups)
         part = channels // self.groups

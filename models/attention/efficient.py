@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 
 from models.arguments import positive
+from models.attention.heads import heads_for
 from models.layers.norm import ChannelNorm
 from models.registry import preserve, register
 
@@ -32,10 +31,8 @@ class EMSA(nn.Module):
 
     def __init__(self, channels: int, heads: int | None = None, shrink: int = 2) -> None:
         super().__init__()
-        positive(self, heads=heads, shrink=shrink)
-        heads = math.gcd(channels, max(channels // 64, 1)) if heads is None else heads
-        if channels % heads:
-            raise ValueError(f"EMSA: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
+        positive(self, shrink=shrink)
+        heads = heads_for(self, channels, heads, 64)
         self.heads = heads
         self.norm = ChannelNorm(channels)
         self.q = nn.Conv2d(channels, channels, 1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
+from models.attention.heads import heads_for
 from models.registry import preserve, register
 
 
@@ -45,10 +44,8 @@ class HaloAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int | None = None, block_size: int = 8, halo: int = 3) -> None:
         super().__init__()
-        positive(self, heads=heads, block_size=block_size, halo=halo)
-        heads = math.gcd(channels, max(channels // 16, 1)) if heads is None else heads
-        if channels % heads:
-            raise ValueError(f"HaloAttention: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
+        positive(self, block_size=block_size, halo=halo)
+        heads = heads_for(self, channels, heads, 16)
         self.heads, self.block_size, self.halo = heads, block_size, halo
         width, offsets = channels // heads, 2 * (block_size + halo) - 1
         self.to_qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import odd, positive
-from models.attention.muse import heads_for
+from models.attention.heads import heads_for
 from models.attention.windows import unwindowed, windows
 from models.layers.conv import batch_norm
 from models.layers.norm import ChannelNorm

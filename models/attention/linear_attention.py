@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import odd
-from models.attention.muse import heads_for
+from models.attention.heads import heads_for
 from models.registry import preserve, register
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.arguments import odd, positive
+from models.attention.heads import attend, heads_for
 from models.layers.norm import ChannelNorm
 from models.registry import preserve, register
 
@@ -52,23 +51,3 @@ class MUSE(nn.Module):
         attended = attend(q, k, v, self.heads)
         convolved = torch.stack([conv(v) * share for conv, share in zip(self.depthwise, self.kernel_gate.softmax(0), strict=True)]).sum(0)
         return x + self.proj_attention(attended) + self.proj_conv(convolved) + self.feed_forward(n)
-
-
-def heads_for(owner: object, channels: int, heads: int | None) -> int:
-    """The number of heads: as given, or as many as give each 32 channels and divide the width.
-
-    Raises:
-        ValueError: heads that do not divide the width.
-    """
-    positive(owner, heads=heads)
-    heads = math.gcd(channels, max(channels // 32, 1)) if heads is None else heads
-    if channels % heads:
-        raise ValueError(f"{type(owner).__name__}: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
-    return heads
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
-    """Multi-head attention of maps (B, C, H, W), with a bias (heads, H W, H W) on the logits."""
-    a, b, c = (t.flatten(2).unflatten(1, (heads, -1)).transpose(2, 3) for t in (q, k, v))
-    mask = None if bias is None else bias.to(a.dtype)
-    return F.scaled_dot_product_attention(a, b, c, attn_mask=mask).transpose(2, 3).reshape(q.shape)

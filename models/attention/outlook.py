@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.arguments import odd, positive
+from models.arguments import odd
+from models.attention.heads import heads_for
 from models.registry import preserve, register
 
 
@@ -34,11 +33,8 @@ class OutlookAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int | None = None, kernel_size: int = 3) -> None:
         super().__init__()
-        positive(self, heads=heads)
         odd(self, kernel_size=kernel_size)
-        heads = math.gcd(channels, max(channels // 32, 1)) if heads is None else heads
-        if channels % heads:
-            raise ValueError(f"OutlookAttention: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
+        heads = heads_for(self, channels, heads)
         self.heads, self.kernel_size = heads, kernel_size
         self.v = nn.Conv2d(channels, channels, 1, bias=False)
         self.attn = nn.Conv2d(channels, heads * kernel_size**4, 1)

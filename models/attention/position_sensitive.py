@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.arguments import positive
+from models.attention.heads import heads_for
 from models.layers.conv import Conv
 from models.registry import preserve, register, stack
-
-
-def heads_of(channels: int, wanted: int) -> int:
-    """The number of heads of about `wanted` channels each that divides the width; at least one."""
-    return math.gcd(channels, max(channels // wanted, 1))
 
 
 class _Attention(nn.Module):
@@ -55,11 +48,7 @@ class PSABlock(nn.Module):
 
     def __init__(self, channels: int, heads: int | None = None) -> None:
         super().__init__()
-        positive(self, heads=heads)
-        heads = heads_of(channels, 64) if heads is None else heads
-        if channels % heads:
-            raise ValueError(f"PSABlock: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
-        self.attn = _Attention(channels, heads, 3)
+        self.attn = _Attention(channels, heads_for(self, channels, heads, 64), 3)
         self.ffn = nn.Sequential(Conv(channels, 2 * channels, 1), Conv(2 * channels, channels, 1, act=False))
 
     def forward(self, x: Tensor) -> Tensor:

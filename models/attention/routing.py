@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import odd, positive
+from models.attention.heads import heads_for
 from models.registry import preserve, register
 
 
@@ -35,11 +34,9 @@ class BiLevelRoutingAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int | None = None, regions: int = 7, topk: int = 4, local: int = 5) -> None:
         super().__init__()
-        positive(self, heads=heads, regions=regions, topk=topk)
+        positive(self, regions=regions, topk=topk)
         odd(self, local=local)
-        heads = math.gcd(channels, max(channels // 32, 1)) if heads is None else heads
-        if channels % heads:
-            raise ValueError(f"BiLevelRoutingAttention: {heads} heads do not divide {channels} channels; {math.gcd(channels, heads)} would")
+        heads = heads_for(self, channels, heads)
         if topk > regions**2:
             raise ValueError(f"BiLevelRoutingAttention: topk is at most the number of regions, {regions**2}, not {topk}")
         self.heads, self.regions, self.topk = heads, regions, topk

@@ -11,21 +11,9 @@ from torch.nn import functional as F
 from models.arguments import positive
 from models.attention.cat import heads_of
 from models.attention.tokens import DropPath, Mlp
+from models.attention.windows import cut, joined, offset_index
 from models.layers.csp import C3
 from models.registry import preserve, register, stack
-
-
-def _windows(x: Tensor, size: int) -> Tensor:
-    """(B, H, W, C) -> (B, windows, size^2, C); H and W are multiples of the size."""
-    batch, height, width, channels = x.shape
-    parts = x.reshape(batch, height // size, size, width // size, size, channels).transpose(2, 3)
-    return parts.reshape(batch, -1, size * size, channels)
-
-
-def _joined(windows: Tensor, size: int, height: int, width: int) -> Tensor:
-    """Undo `_windows`: (B, windows, size^2, C) -> (B, height, width, C)."""
-    parts = windows.reshape(len(windows), height // size, width // size, size, size, -1).transpose(2, 3)
-    return parts.reshape(len(windows), height, width, -1)
 
 
 def _part(length: int, size: int, shift: int, device: torch.device) -> Tensor:
@@ -37,16 +25,9 @@ def _part(length: int, size: int, shift: int, device: torch.device) -> Tensor:
 def _shift_mask(height: int, width: int, size: int, shift: int, device: torch.device) -> Tensor:
     """0 where two pixels of a window of the rolled map are neighbours on the map itself, else -inf: (windows, size^2, size^2)."""
     part = 3 * _part(height, size, shift, device)[:, None] + _part(width, size, shift, device)
-    inside = _windows(part[None, :, :, None], size)[0, :, :, 0]
+    inside = cut(part[None, :, :, None], size)[0, :, :, 0]
     apart = inside[:, :, None] != inside[:, None]
     return torch.zeros_like(apart, dtype=torch.float32).masked_fill(apart, float("-inf"))
-
-
-def _offset_index(size: int) -> Tensor:
-    """Row of the table of offsets for each pair of a window's pixels, query minus key: (size^2, size^2)."""
-    index = torch.arange(size)
-    rows, columns = (t.flatten() for t in torch.meshgrid(index, index, indexing="ij"))
-    return (rows[:, None] - rows + size - 1) * (2 * size - 1) + columns[:, None] - columns + size - 1
 
 
 class _WindowAttention(nn.Module):
@@ -59,7 +40,7 @@ class _WindowAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
-        self.register_buffer("relative_position_index", _offset_index(size))
+        self.register_buffer("relative_position_index", offset_index(size, size))
         self.add_bias(size)
 
     def add_bias(self, size: int) -> None:
@@ -141,10 +122,10 @@ class _Block(nn.Module):
         rows, columns = x.shape[1:3]
         if shift:
             mask = _shift_mask(rows, columns, size, shift, x.device)
-            tokens = self.attn(_windows(x.roll((-shift, -shift), (1, 2)), size), mask)
-            return _joined(tokens, size, rows, columns).roll((shift, shift), (1, 2))[:, :height, :width]
-        tokens = self.attn(_windows(x, size), x.new_zeros(1, size * size, size * size))
-        return _joined(tokens, size, rows, columns)[:, :height, :width]
+            tokens = self.attn(cut(x.roll((-shift, -shift), (1, 2)), size), mask)
+            return joined(tokens, size, rows, columns).roll((shift, shift), (1, 2))[:, :height, :width]
+        tokens = self.attn(cut(x, size), x.new_zeros(1, size * size, size * size))
+        return joined(tokens, size, rows, columns)[:, :height, :width]
 
     def mix(self, x: Tensor) -> Tensor:
         """The block on (B, H, W, C)."""

@@ -1,23 +1,40 @@
-"""Cutting a map of any size into square windows, and joining them again."""
+"""Cutting a map of any size into square windows, joining them again, and the offsets of the pixels inside."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from models.layers.fuse import pad_to_multiple
 
 
+def cut(x: Tensor, size: int) -> Tensor:
+    """(B, H, W, C) -> (B, windows, size^2, C), windows and pixels row-major; H and W are multiples of the size."""
+    batch, height, width, channels = x.shape
+    parts = x.reshape(batch, height // size, size, width // size, size, channels).transpose(2, 3)
+    return parts.reshape(batch, -1, size * size, channels)
+
+
+def joined(windows: Tensor, size: int, height: int, width: int) -> Tensor:
+    """Undo `cut`: (B, windows, size^2, C) -> (B, height, width, C)."""
+    parts = windows.reshape(len(windows), height // size, width // size, size, size, -1).transpose(2, 3)
+    return parts.reshape(len(windows), height, width, -1)
+
+
 def windows(x: Tensor, size: int) -> Tensor:
-    """(B, C, H, W), padded with zeros right and bottom -> (B, windows, size^2, C), windows and pixels row-major."""
-    x = pad_to_multiple(x, size)
-    B, C, H, W = x.shape
-    return x.reshape(B, C, H // size, size, W // size, size).permute(0, 2, 4, 3, 5, 1).reshape(B, -1, size * size, C)
+    """(B, C, H, W), padded with zeros right and bottom -> (B, windows, size^2, C)."""
+    return cut(pad_to_multiple(x, size).permute(0, 2, 3, 1), size)
 
 
-def unwindowed(cut: Tensor, size: int, like: Tensor) -> Tensor:
+def unwindowed(parts: Tensor, size: int, like: Tensor) -> Tensor:
     """Undo `windows`: (B, windows, size^2, C) -> (B, C, H, W), of the height and width of the map `like`."""
     height, width = like.shape[2:]
-    rows, columns = (height + size - 1) // size, (width + size - 1) // size
-    B, _, _, C = cut.shape
-    maps = cut.reshape(B, rows, columns, size, size, C).permute(0, 5, 1, 3, 2, 4)
-    return maps.reshape(B, C, rows * size, columns * size)[:, :, :height, :width]
+    whole = joined(parts, size, (height + size - 1) // size * size, (width + size - 1) // size * size)
+    return whole[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def offset_index(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
+    """Row of a table of (2 rows - 1)(2 columns - 1) offsets for each pair of pixels, query minus key: (rows columns, rows columns)."""
+    down, across = (torch.arange(n, device=device) for n in (rows, columns))
+    y, x = down[:, None].expand(rows, columns).flatten(), across.expand(rows, columns).flatten()
+    return (y[:, None] - y + rows - 1) * (2 * columns - 1) + x[:, None] - x + columns - 1

@@ -10,7 +10,6 @@ from models.backbones import (  # noqa: F401  importing them registers their mod
     cotnet,
     cotnetd,
     cspresnet,
-    deformable,
     densenet,
     fasternet,
     hornet,

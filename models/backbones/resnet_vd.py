@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from models.arguments import multiple, positive
-from models.backbones.deformable import ModulatedDeformConv
 from models.backbones.stage_rows import stage_plan
+from models.layers.deformable import ModulatedDeformConv, TapMoves
 from models.layers.residual import ResidualBottleneck, init_resnet_weights
 from models.registry import LayerPlan, Row, Rule, Scale, Width, register
 from utils.errors import UserError
@@ -78,8 +78,8 @@ class ResNetVdStage(nn.Sequential):
             super().__init__(*(_VdBottleneck(out if i else channels, out, 1 if i else first, deform) for i in range(depth)))
         init_resnet_weights(self)
         for layer in self.modules():
-            if isinstance(layer, ModulatedDeformConv):
-                layer.zero_offsets()
+            if isinstance(layer, TapMoves):
+                layer.start_still()
 
 
 class Res2Conv(nn.Module):

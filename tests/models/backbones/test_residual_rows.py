@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
 from models.backbones.cspresnet import CSPResNet, CSPResNet_CBS
-from models.backbones.deformable import ModulatedDeformConv
 from models.backbones.replknet import LargeKernelBlock, RepLKNetStage
 from models.backbones.resnet_vd import Res2Conv, Res2NetStage, ResNetVdStage
 from models.folding import fold_norms
+from models.layers.deformable import ModulatedDeformConv
 from models.layers.residual import ResidualBottleneck
 from models.registry import Row, Scale, lookup
 from utils.errors import UserError
