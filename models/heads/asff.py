@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.heads.detect import Detect
 from models.heads.head import as_levels
+from models.layers.adaptive_fusion import AdaptiveFusion
 from models.layers.conv import Conv
 from models.registry import levels, register
 
 _COMPRESSED = 16
 
 
-class ASFF(nn.Module):
-    """Adaptively spatial feature fusion of one level (Liu et al., arXiv:1911.09516): every level is brought to its width and size, and
-    each pixel is their mean by weights that are learned, a softmax over the levels.
+class ASFF(AdaptiveFusion):
+    """Adaptively spatial feature fusion of one level (arXiv:1911.09516): finer levels by max-pooling and a convolution of stride 2, coarser
+    ones by a 1x1 and nearest-neighbour upsampling.
 
     Args:
         channels: width of each level, finest first.
@@ -29,23 +29,16 @@ class ASFF(nn.Module):
     """
 
     def __init__(self, channels: Sequence[int], level: int) -> None:
-        super().__init__()
-        self.level, width = level, channels[level]
-        self.resize = nn.ModuleList()
+        width, resize = channels[level], list[nn.Module]()
         for i, c in enumerate(channels):
             pools = [nn.MaxPool2d(3, 2, 1) for _ in range(level - i - 1)]
             own: nn.Module = nn.Identity() if i == level else Conv(c, width, 3, 2) if i < level else Conv(c, width)
-            self.resize.append(nn.Sequential(*pools, own))
-        self.weights = nn.ModuleList(Conv(width, _COMPRESSED) for _ in channels)
-        self.weight_levels = nn.Conv2d(_COMPRESSED * len(channels), len(channels), 1)
-        self.expand = Conv(width, width, 3)
+            resize.append(nn.Sequential(*pools, own))
+        super().__init__(level, resize, width, _COMPRESSED)
 
-    def forward(self, x: Sequence[Tensor]) -> Tensor:
+    def resized(self, x: Sequence[Tensor]) -> list[Tensor]:
         size = x[self.level].shape[2:]
-        same = [F.interpolate(resize(y), size, mode="nearest") for y, resize in zip(x, self.resize, strict=True)]
-        logits = self.weight_levels(torch.cat([conv(y) for y, conv in zip(same, self.weights, strict=True)], 1))
-        shares = logits.softmax(1).split(1, 1)
-        return self.expand(torch.stack([y * share for y, share in zip(same, shares, strict=True)]).sum(0))
+        return [F.interpolate(resize(y), size, mode="nearest") for y, resize in zip(x, self.resize, strict=True)]
 
 
 @register(levels, example=(3, ((10, 13, 16, 30), (30, 61, 62, 45))), inputs=(16, 32))

@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.arguments import odd, positive
-from models.layers.conv import batch_norm, fold, fold_members
+from models.layers.conv import batch_norm, fold
+from models.layers.merged import Mergeable, padded_kernel
 from models.layers.norm import factor_and_shift
 from models.registry import project, register
 
 
-class _Mergeable(nn.Module):
-    """Branches whose sum is one k x k convolution, then SiLU."""
-
-    def __init__(self, c1: int, c2: int, k: int, s: int) -> None:
-        super().__init__()
-        odd(self, k=k)
-        positive(self, s=s)
-        self.shape = (c1, c2, k, s)
-        self.merged: nn.Conv2d | None = None
-        self.act = nn.SiLU()
-
-    def branches(self, x: Tensor) -> Tensor:
-        """Their sum."""
-        raise NotImplementedError
-
-    def kernels(self) -> list[tuple[Tensor, Tensor]]:
-        """The kernel, (c2, c1, k, k), and bias of each branch in evaluation mode; frees the branches."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.branches(x) if self.merged is None else self.merged(x))
-
-    @torch.no_grad()
-    def fuse(self) -> None:
-        """Add all branches up to one convolution."""
-        if self.merged is None:
-            first, (c1, c2, k, s) = next(self.parameters()), self.shape
-            merged = nn.Conv2d(c1, c2, k, s, k // 2).to(first.device, first.dtype)
-            weights, biases = zip(*self.kernels(), strict=True)
-            merged.weight.copy_(torch.stack(weights).sum(0))
-            assert merged.bias is not None
-            merged.bias.copy_(torch.stack(biases).sum(0))
-            self.merged = merged.train(self.training).requires_grad_(first.requires_grad)
-
-
 @register(project, aliases=("ACNet",), example=(48, 3, 2))
-class ACBlock(_Mergeable):
+class ACBlock(Mergeable):
     """Asymmetric convolution block (Ding et al., ICCV 2019, arXiv:1908.03930, section 3): k x k, 1 x k and k x 1, each with batch norm.
 
     Their sum is one k x k convolution after fusing, whose skeleton the strips strengthen.
@@ -65,24 +32,22 @@ class ACBlock(_Mergeable):
 
     def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1) -> None:
         super().__init__(c1, c2, k, s)
+        self.act = nn.SiLU()
         sizes = ((k, k), (1, k), (k, 1))
         self.parts = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c1, c2, size, s, (size[0] // 2, size[1] // 2), bias=False), batch_norm(c2)) for size in sizes
         )
 
-    def branches(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+    def total(self, x: Tensor) -> Tensor:
         square, row, column = self.parts
         return square(x) + row(x) + column(x)
 
-    def kernels(self) -> list[tuple[Tensor, Tensor]]:
-        found, k = list[tuple[Tensor, Tensor]](), self.shape[2]
-        for part in self.parts:
-            fold_members(part, ("0", "1"))
-            weight, bias = (part.get_submodule("0").get_parameter(name) for name in ("weight", "bias"))
-            high, wide = ((k - side) // 2 for side in weight.shape[2:])
-            found.append((F.pad(weight, (wide, wide, high, high)), bias))
+    def take_kernels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from (padded_kernel(part, self.shape[2]) for part in self.parts)
         self.parts = nn.ModuleList()
-        return found
 
 
 class _Bordered(nn.Module):
@@ -104,7 +69,7 @@ class _Bordered(nn.Module):
 
 
 @register(project, aliases=("DDB", "DBB"), example=(48, 3, 2))
-class DiverseBranchBlock(_Mergeable):
+class DiverseBranchBlock(Mergeable):
     """Diverse branch block (Ding et al., CVPR 2021, arXiv:2103.13425, figure 2): four branches, one convolution after fusing.
 
     A k x k; a 1x1; a 1x1 and a k x k; a 1x1 and a mean over k x k. Every convolution, and the mean, has a batch norm.
@@ -121,6 +86,7 @@ class DiverseBranchBlock(_Mergeable):
 
     def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1) -> None:
         super().__init__(c1, c2, k, s)
+        self.act = nn.SiLU()
         self.square, self.point = nn.Conv2d(c1, c2, k, s, k // 2, bias=False), nn.Conv2d(c1, c2, 1, bias=False)
         self.square_bn, self.point_bn, self.deep_bn, self.mean_bn = (batch_norm(c2) for _ in range(4))
         # The first 1x1 of the deep branch starts as the identity, as in the authors' code.
@@ -129,28 +95,25 @@ class DiverseBranchBlock(_Mergeable):
         self.deep_border = _Bordered(c1, k // 2)
         self.mean_point, self.mean_border = nn.Conv2d(c1, c2, 1, bias=False), _Bordered(c2, k // 2)
 
-    def branches(self, x: Tensor) -> Tensor:
-        _, _, k, s = self.shape
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+    def total(self, x: Tensor) -> Tensor:
+        _, _, k, s, _ = self.shape
         thinned = x[..., ::s, ::s]
         y = self.square_bn(self.square(x)) + self.point_bn(self.point(thinned))
         y = y + self.deep_bn(self.deep(self.deep_border(self.deep_point(x))))
         return y + self.mean_bn(F.avg_pool2d(self.mean_border(self.mean_point(x)), k, s))
 
-    def kernels(self) -> list[tuple[Tensor, Tensor]]:
-        _, c2, k, _ = self.shape
-        mean = (
-            torch.eye(c2, device=self.mean_point.weight.device, dtype=self.mean_point.weight.dtype)[..., None, None].expand(-1, -1, k, k)
-            / k**2
-        )
-        found = [
-            _after(self.square.weight, None, self.square_bn),
-            _after(F.pad(self.point.weight, [k // 2] * 4), None, self.point_bn),
-            _chain(self.deep_point, self.deep_border.bn, self.deep.weight, self.deep_bn),
-            _chain(self.mean_point, self.mean_border.bn, mean, self.mean_bn),
-        ]
-        for name in [name for name, _ in self.named_children() if name != "act"]:
+    def take_kernels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        _, c2, k, _, _ = self.shape
+        mean = torch.eye(c2, out=self.mean_point.weight.new_empty(c2, c2))[..., None, None].expand(-1, -1, k, k) / k**2
+        yield _after(self.square.weight, None, self.square_bn)
+        yield _after(F.pad(self.point.weight, [k // 2] * 4), None, self.point_bn)
+        yield _chain(self.deep_point, self.deep_border.bn, self.deep.weight, self.deep_bn)
+        yield _chain(self.mean_point, self.mean_border.bn, mean, self.mean_bn)
+        for name in [name for name, _ in self.named_children() if name not in ("act", "merged")]:
             setattr(self, name, None)
-        return found
 
 
 def _after(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.arguments import multiple
 from models.layers.conv import Conv
-from models.layers.csp import Bottleneck
+from models.layers.csp import C3, Bottleneck
 from models.layers.merged import RepConv
 from models.registry import LayerPlan, Row, Scale, Width, register, stack
 from utils.errors import UserError
@@ -23,8 +23,8 @@ class _RepBottleneck(Bottleneck):
         self.cv1 = RepConv(width, width)  # type: ignore[assignment]
 
 
-class RepCSP(nn.Module):
-    """A cross-stage-partial block whose inner bottlenecks begin with a re-parameterised convolution.
+class RepCSP(C3):
+    """`C3` whose inner bottlenecks begin with a re-parameterised convolution.
 
     Args:
         c1: input width.
@@ -36,13 +36,11 @@ class RepCSP(nn.Module):
     """
 
     def __init__(self, c1: int, c2: int, n: int) -> None:
-        super().__init__()
         multiple(self, 2, c2=c2)
-        self.cv1, self.cv2, self.cv3 = Conv(c1, c2 // 2), Conv(c1, c2 // 2), Conv(c2, c2)
-        self.m = nn.Sequential(*(_RepBottleneck(c2 // 2) for _ in range(n)))
+        super().__init__(c1, c2, n)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+    def inside(self, width: int, n: int, shortcut: bool, g: int) -> nn.Module:  # noqa: ARG002
+        return nn.Sequential(*(_RepBottleneck(width) for _ in range(n)))
 
 
 def _two_widths(row: Row, inputs: Sequence[Width], scale: Scale) -> LayerPlan:

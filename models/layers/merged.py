@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,68 @@ from models.layers.norm import factor_and_shift
 from models.registry import project, register, stack
 
 
-class BranchedConv(nn.Module):
+class Mergeable(nn.Module):
+    """Branches whose sum is one convolution.
+
+    Args:
+        c1: input width.
+        c2: output width.
+        k: side of the kernel, odd.
+        s: stride.
+        g: groups.
+
+    Shape:
+        (B, c1, H, W) -> (B, c2, ceil(H / s), ceil(W / s))
+
+    Raises:
+        ValueError: an even kernel, or groups that do not divide the widths.
+    """
+
+    def __init__(self, c1: int, c2: int, k: int, s: int, g: int = 1) -> None:
+        super().__init__()
+        positive(self, s=s, g=g)
+        multiple(self, g, c1=c1, c2=c2)
+        odd(self, k=k)
+        self.shape = (c1, c2, k, s, g)
+        self.merged: nn.Conv2d | None = None
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of the branches."""
+        raise NotImplementedError
+
+    def take_kernels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The kernel, (c2, c1 / g, k, k), and bias of each branch in evaluation mode; frees the branches."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.total(x) if self.merged is None else self.merged(x)
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Add all branches up to one convolution: each is linear, its kernel padded to the largest (RepVGG, section 3.3)."""
+        if self.merged is not None:
+            return
+        c1, c2, k, s, g = self.shape
+        first = next(self.parameters())
+        merged = nn.Conv2d(c1, c2, k, s, k // 2, groups=g).to(first.device, first.dtype)
+        merged.weight.zero_()
+        assert merged.bias is not None
+        merged.bias.zero_()
+        for weight, bias in self.take_kernels():
+            merged.weight += weight
+            merged.bias += bias
+        self.merged = merged.train(self.training).requires_grad_(first.requires_grad)
+
+
+def padded_kernel(branch: nn.Module, k: int) -> tuple[Tensor, Tensor]:
+    """Kernel, padded to k x k, and bias of a convolution "0" with a batch norm "1"."""
+    fold_members(branch, ("0", "1"))
+    weight, bias = (branch.get_submodule("0").get_parameter(name) for name in ("weight", "bias"))
+    high, wide = ((k - side) // 2 for side in weight.shape[2:])
+    return F.pad(weight, (wide, wide, high, high)), bias
+
+
+class BranchedConv(Mergeable):
     """The sum of convolutions, each with a batch norm, and of a batch norm of the input where the shape allows it.
 
     Args:
@@ -34,22 +95,17 @@ class BranchedConv(nn.Module):
     """
 
     def __init__(self, c1: int, c2: int, kernels: Sequence[int], s: int = 1, g: int = 1, identity: bool = True) -> None:
-        super().__init__()
-        positive(self, s=s, g=g)
-        multiple(self, g, c1=c1, c2=c2)
+        super().__init__(c1, c2, max(kernels), s, g)
         for kernel in kernels:
             odd(self, k=kernel)
-        self.shape, self.kernels = (c1, c2, max(kernels), s, g), tuple(kernels)
+        self.kernels = tuple(kernels)
         # A 1x1 reads every s-th pixel at stride 1: the backward pass of a strided one of an image in channels_last crashes oneDNN.
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c1, c2, k, s if k > 1 else 1, k // 2, groups=g, bias=False), batch_norm(c2)) for k in kernels
         )
         self.identity = batch_norm(c1) if identity and c1 == c2 and s == 1 else None
-        self.merged: nn.Conv2d | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.merged is not None:
-            return self.merged(x)
+    def total(self, x: Tensor) -> Tensor:
         step = self.shape[3]
         thinned = x[..., ::step, ::step]
         maps = [branch(thinned if k == 1 else x) for branch, k in zip(self.branches, self.kernels, strict=True)]
@@ -58,29 +114,14 @@ class BranchedConv(nn.Module):
             y = y + other
         return y
 
-    @torch.no_grad()
-    def fuse(self) -> None:
-        """Add all branches up to one convolution: each is linear, its kernel padded to the largest (RepVGG, section 3.3)."""
-        if self.merged is not None:
-            return
-        c1, c2, k, s, g = self.shape
-        first = next(self.parameters())
-        merged = nn.Conv2d(c1, c2, k, s, k // 2, groups=g).to(first.device, first.dtype)
-        merged.weight.zero_()
-        assert merged.bias is not None
-        merged.bias.zero_()
-        for branch in self.branches:
-            fold_members(branch, ("0", "1"))
-            conv = branch.get_submodule("0")
-            assert isinstance(conv, nn.Conv2d)
-            assert conv.bias is not None
-            merged.weight += F.pad(conv.weight, [(k - conv.weight.shape[2]) // 2] * 4)
-            merged.bias += conv.bias
+    def take_kernels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        c1, c2, k, _, g = self.shape
+        yield from (padded_kernel(branch, k) for branch in self.branches)
         if self.identity is not None:
             factor, shift = factor_and_shift(self.identity)
-            merged.weight += nn.init.dirac_(torch.empty_like(merged.weight), g) * factor.view(-1, 1, 1, 1)
-            merged.bias += shift
-        self.merged, self.branches, self.identity = merged.train(self.training), nn.ModuleList(), None
+            unit = nn.init.dirac_(factor.new_empty(c2, c1 // g, k, k), g)
+            yield unit * factor.view(-1, 1, 1, 1), shift
+        self.branches, self.identity = nn.ModuleList(), None
 
 
 @register(project, aliases=("RepVGGBlockv6",), example=(48, 3, 2))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
+from models.layers.adaptive_fusion import AdaptiveFusion
 from models.layers.conv import Conv
+from models.layers.fuse import pad_to_multiple
 from models.necks.horfpn import level_widths
 from models.registry import register
 
 _COMPRESSED = 8
 
 
-class AdaptiveFusion(nn.Module):
-    """One level as the mean of several, with weights of each pixel, a softmax over the levels (arXiv:2306.15988, eq. 1).
-
-    A finer level comes by a convolution of stride 2^d and kernel 2^d, a coarser one by a 1x1 and bilinear upsampling.
+class LevelFusion(AdaptiveFusion):
+    """`AdaptiveFusion` of AFPN: a finer level comes by a convolution of stride 2^d and kernel 2^d, a coarser one by a 1x1 and bilinearly.
 
     Args:
         channels: width of each level, finest first.
@@ -30,26 +29,20 @@ class AdaptiveFusion(nn.Module):
     """
 
     def __init__(self, channels: Sequence[int], level: int) -> None:
-        super().__init__()
-        self.level, width = level, channels[level]
-        self.resize = nn.ModuleList(
+        width = channels[level]
+        resize = [
             nn.Identity() if i == level else Conv(c, width, 2 ** (level - i), 2 ** (level - i), 0) if i < level else Conv(c, width)
             for i, c in enumerate(channels)
-        )
-        self.compress = nn.ModuleList(Conv(width, _COMPRESSED) for _ in channels)
-        self.weights = nn.Conv2d(_COMPRESSED * len(channels), len(channels), 1)
-        self.mix = Conv(width, width, 3)
+        ]
+        super().__init__(level, resize, width, _COMPRESSED)
 
-    def forward(self, x: Sequence[Tensor]) -> Tensor:
-        height, width = x[self.level].shape[2:]
-        same = []
+    def resized(self, x: Sequence[Tensor]) -> list[Tensor]:
+        size, same = x[self.level].shape[2:], []
         for i, (level, resize) in enumerate(zip(x, self.resize, strict=True)):
-            step = 2 ** (self.level - i) if i < self.level else 1
             # Sides that the stride does not divide are padded, so that the sizes agree.
-            level = F.pad(level, (0, -level.shape[3] % step, 0, -level.shape[2] % step))
-            same.append(F.interpolate(resize(level), (height, width), mode="bilinear", align_corners=False))
-        logits = self.weights(torch.cat([conv(y) for y, conv in zip(same, self.compress, strict=True)], 1))
-        return self.mix(torch.stack([y * share for y, share in zip(same, logits.softmax(1).split(1, 1), strict=True)]).sum(0))
+            level = pad_to_multiple(level, 2 ** max(self.level - i, 0))
+            same.append(F.interpolate(resize(level), size, mode="bilinear", align_corners=False))
+        return same
 
 
 class _Residual(nn.Module):
@@ -68,7 +61,7 @@ class _Stage(nn.Module):
 
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
-        self.fuse_levels = nn.ModuleList(AdaptiveFusion(widths, i) for i in range(len(widths)))
+        self.fuse_levels = nn.ModuleList(LevelFusion(widths, i) for i in range(len(widths)))
         self.blocks = nn.ModuleList(nn.Sequential(*(_Residual(width) for _ in range(blocks))) for width in widths)
 
     def forward(self, x: Sequence[Tensor]) -> list[Tensor]:

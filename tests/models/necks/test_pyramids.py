@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import build_model
-from models.necks.afpn import AFPN, AdaptiveFusion
+from models.necks.afpn import AFPN, LevelFusion
 from models.necks.bifpn import BiFPN
 from models.necks.dysample import DySample
 
@@ -72,13 +72,13 @@ def test_bifpn_goes_down_and_up() -> None:
 @torch.no_grad()
 def test_afpn_fuses_by_weights_of_each_pixel() -> None:
     torch.manual_seed(0)
-    block = AdaptiveFusion([4, 6, 8], 1).double().eval()
+    block = LevelFusion([4, 6, 8], 1).double().eval()
     x = [torch.randn(1, c, s, s, dtype=torch.float64) for c, s in ((4, 8), (6, 4), (8, 2))]
     finer, _, coarser = block.resize
     same = [finer(x[0]), x[1], F.interpolate(coarser(x[2]), scale_factor=2.0, mode="bilinear")]
-    logits = block.weights(torch.cat([conv(y) for conv, y in zip(block.compress, same, strict=True)], 1))
+    logits = block.weight_levels(torch.cat([conv(y) for conv, y in zip(block.weights, same, strict=True)], 1))
     e = logits.exp() / logits.exp().sum(1, keepdim=True)
-    torch.testing.assert_close(block(x), block.mix(sum(e[:, i : i + 1] * y for i, y in enumerate(same))))
+    torch.testing.assert_close(block(x), block.expand(sum(e[:, i : i + 1] * y for i, y in enumerate(same))))
 
 
 @torch.no_grad()
