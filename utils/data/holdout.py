@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ from utils.log import LOG, start_log
 
 if TYPE_CHECKING:
     from utils.data.config import DataConfig
+
+Kept = Mapping[str, Collection[Path]]
+"""The images of each split."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +80,11 @@ def write_holdout(config: HoldoutConfig) -> Path:
         reason = "already exists; name another folder, or remove it first" if exists else f"cannot be created ({error.strerror})"
         raise UserError(f"--out {out}: {reason}") from error
     try:
-        for split, kept in (("train", frozenset(paths) - chosen), ("val", chosen)):
-            for number, entry in enumerate(trained):
-                write = _write_coco if entry.suffix.lower() == ".json" else _write_list
-                content[split].append(write(out / f"{split}{number or ''}", data, entry, kept))
+        kept = {"train": frozenset(paths) - chosen, "val": chosen}
+        for number, entry in enumerate(trained):
+            write = _write_coco if entry.suffix.lower() == ".json" else _write_lists
+            for split, part in write(out, str(number or ""), data, entry, kept):
+                content[split].append(part)
         if data.splits.get("test", trained) != trained:
             content["test"] = [_entry(entry.resolve(), data.partners.get(entry)) for entry in data.splits["test"]]
         content["names"] = data.names
@@ -96,31 +100,33 @@ def write_holdout(config: HoldoutConfig) -> Path:
     return out / "data.yaml"
 
 
-def _write_list(stem: Path, data: DataConfig, entry: Path, kept: Collection[Path]) -> str | dict[str, str]:
-    """Write those of an entry's images that are kept as a list, and return the entry for it."""
+def _write_lists(out: Path, number: str, data: DataConfig, entry: Path, kept: Kept) -> Iterator[tuple[str, str | dict[str, str]]]:
+    """Write those of an entry's images that are `kept` in each split as a list, and yield split and entry."""
     from utils.data.labels.find_files import entry_images
 
-    file = stem.with_suffix(".txt")
-    write_text(file, "".join(f"{path.resolve()}\n" for path in entry_images(entry)[0] if path in kept))
-    return _entry(Path(file.name), data.partners.get(entry))
+    images = entry_images(entry)[0]
+    for split, some in kept.items():
+        file = out / f"{split}{number}.txt"
+        write_text(file, "".join(f"{path.resolve()}\n" for path in images if path in some))
+        yield split, _entry(Path(file.name), data.partners.get(entry))
 
 
-def _write_coco(stem: Path, data: DataConfig, entry: Path, kept: Collection[Path]) -> str | dict[str, str]:
-    """Write those of a COCO file's images that are kept, under their full paths, with their annotations, and return the entry for it."""
+def _write_coco(out: Path, number: str, data: DataConfig, entry: Path, kept: Kept) -> Iterator[tuple[str, str]]:
+    """Write those of a COCO file's images that are `kept` in each split, with full paths and annotations; yield split and file."""
     from utils.data.labels.coco import read_coco
     from utils.data.labels.image_lists import read_source
     from utils.data.sources import MAX_JSON_BYTES
 
     coco = read_coco(entry, read_source(entry, MAX_JSON_BYTES), data.partners.get(entry), data.root)
-    images = [image for image in coco.images if image.path in kept]
-    content = {
-        "images": [{"id": i.image_id, "file_name": str(i.path.resolve()), "height": i.size[0], "width": i.size[1]} for i in images],
-        "annotations": [annotation | {"image_id": i.image_id} for i in images for annotation in i.annotations],
-        "categories": [{"id": key, "name": name} for key, name in coco.categories.items()],
-    }
-    file = stem.with_suffix(".json")
-    write_text(file, json.dumps(content))
-    return file.name
+    for split, some in kept.items():
+        images = [image for image in coco.images if image.path in some]
+        content = {
+            "images": [{"id": i.image_id, "file_name": str(i.path.resolve()), "height": i.size[0], "width": i.size[1]} for i in images],
+            "annotations": [annotation | {"image_id": i.image_id} for i in images for annotation in i.annotations],
+            "categories": [{"id": key, "name": name} for key, name in coco.categories.items()],
+        }
+        write_text(out / f"{split}{number}.json", json.dumps(content))
+        yield split, f"{split}{number}.json"
 
 
 def _entry(path: Path, partner: Path | None) -> str | dict[str, str]:
