@@ -32,7 +32,7 @@ def read_arms(config: CompareConfig) -> tuple[list[Variant], str]:
     arms, baseline = _from_file(Path(config.arms)) if config.arms else ([], "")
     arms += [_from_line(line) for line in config.arm]
     if config.control and any(arm.weights for arm in arms):
-        raise UserError("--control widens the baseline, and pretrained weights do not fit a wider model; omit it, or the arms' weights")
+        raise UserError("--control makes controls that start from the study's --weights; omit it, or the arms' own weights")
     return arms, baseline
 
 

@@ -93,11 +93,13 @@ def measure_start(plan: StudyPlan, variant: Variant, start: str, seed: int, devi
     """
     if not start:
         return None
-    weights, original = read_weights(start), read_weights(plan.weights)
+    weights = read_weights(start)
+    original = weights if start == plan.weights else read_weights(plan.weights)
     names = dict(enumerate(plan.data.names))
-    _, report = transferred(variant, weights, names, seed=seed)
+    model, report = transferred(variant, weights, names, seed=seed)
     same = list(weights.names.values()) == list(plan.data.names)
-    model, _ = transferred(variant, weights, names if same else weights.names, seed=seed)
+    if not same:
+        model, _ = transferred(variant, weights, weights.names, seed=seed)
     single_cls, classes = plan.flags["single_cls"] or not same, plan.flags["classes"]
     index = load_index(load_data(plan.data.source), plan.data.measured, single_cls=single_cls, classes=classes)
     side, batch = training_side(plan.flags["imgsz"], model.max_stride), max(plan.flags["batch_size"] * 2, 1)

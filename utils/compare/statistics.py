@@ -138,14 +138,6 @@ class Analysis:
         )
 
 
-def compare_variants(
-    baseline: VariantRuns, variants: Sequence[VariantRuns], seeds: Sequence[int], *, resamples: int = 1000, seed: int = 0
-) -> tuple[Comparison, ...]:
-    """Compare each variant with the baseline, as one family at the only look; see `Analysis`."""
-    analysis = Analysis((baseline, *variants), seeds, resamples=resamples, seed=seed)
-    return analysis.compare(baseline.name, [v.name for v in variants])
-
-
 def verdict(tested: Difference | None, unequal: Sequence[str] = (), faults: Sequence[str] = ()) -> tuple[str, str]:
     """Decide the verdict by the interval, and say why. With `faults` there is no verdict.
 

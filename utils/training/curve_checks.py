@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 AP = "metrics/mAP_0.5:0.95"
 """Column of results.csv."""
@@ -63,11 +62,15 @@ def best_above_last(ap: NDArray[np.float64]) -> float:
     around, last = ap[max(best - _WINDOW // 2, 0) : best + _WINDOW // 2 + 1], ap[-_WINDOW:]
     if best + _WINDOW // 2 >= len(ap) - _WINDOW or np.ptp(around) == np.ptp(last) == 0:
         return 0.0
+    from scipy import stats  # a second of imports, which no training waits for at its start
+
     p = stats.ttest_ind(around, last, equal_var=False, alternative="greater").pvalue
     return float(around.mean() - last.mean()) if p < _LEVEL else 0.0
 
 
 def _slope(values: NDArray[np.float64]) -> float:
     """Of the least-squares line if it is certainly positive, else 0."""
+    from scipy import stats
+
     fit = stats.linregress(np.arange(len(values)), values, alternative="greater")
     return float(fit.slope) if fit.pvalue < _LEVEL else 0.0

@@ -1,6 +1,7 @@
 """What may be claimed of a study: verdicts, what forbids them, families of controls, groups of images and looks."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -12,10 +13,18 @@ from utils.compare.looks import look_at
 from utils.compare.match_store import StoredMatches
 from utils.compare.measured_runs import VariantRuns
 from utils.compare.resampled_ap import average_precision
-from utils.compare.statistics import Analysis, Comparison, compare_variants, verdict
+from utils.compare.statistics import Analysis, Comparison, verdict
 
 SEEDS = (0, 1, 2)
 SAME = {"data": "d1", "torch": "2.10"}
+
+
+def compare_variants(
+    baseline: VariantRuns, variants: Sequence[VariantRuns], seeds: Sequence[int], *, resamples: int = 1000, seed: int = 0
+) -> tuple[Comparison, ...]:
+    """Compare each variant with the baseline, as one family at the only look; see `Analysis`."""
+    analysis = Analysis((baseline, *variants), seeds, resamples=resamples, seed=seed)
+    return analysis.compare(baseline.name, [v.name for v in variants])
 
 
 def arm(name: str, skill: float, scenes: Scenes, *, seeds: tuple[int, ...] = SEEDS, jitter: float = 0.03, start: int = 0) -> VariantRuns:
