@@ -95,7 +95,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "control_of": variant.control_of,
         "reset": bool(variant.reset),
         "start": _start(start_of(study, variant.name)),
-        "subtitle": f"same capacity as {variant.control_of}, without its change" if variant.control_of else "",
+        "subtitle": _subtitle(variant),
         "edits": [*variant.edits, *study.plan.other_settings(variant)],
         "word": word,
         "tone": TONES.get(word, "open"),
@@ -115,6 +115,14 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         | {k: r.value for k, r in ratios.items() if not variant.baseline},
         "ratio_ends": {k: [r.low, r.high] for k, r in ratios.items()},
     }
+
+
+def _subtitle(variant: Variant) -> str:
+    """What a control shares with the variant it belongs to."""
+    name = variant.control_of
+    if not name:
+        return ""
+    return f"loses the start weights that {name} loses" if variant.reset else f"same capacity as {name}, without its change"
 
 
 def _start(start: StartingPoint | None) -> ReportData:

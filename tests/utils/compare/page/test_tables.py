@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import statistics
@@ -95,3 +96,18 @@ def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
     assert set(cells(line)[1:5]) == {"–"}
     assert "nan" not in markdown_table(study, build_report_data(study))
     assert "nan" not in latex_table(study, build_report_data(study))
+
+
+@pytest.mark.parametrize(
+    ("reset", "expected"),
+    [
+        ((), "same capacity as yolov5n-ca, without its change"),
+        (("model.6.w",), "loses the start weights that yolov5n-ca loses"),
+    ],
+)
+def test_a_control_says_what_it_shares_with_its_variant(reset: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    variants = tuple(dataclasses.replace(v, reset=reset) if v.control_of else v for v in study.variants)
+    data = build_report_data(dataclasses.replace(study, plan=dataclasses.replace(study.plan, variants=variants)))
+    assert [v["subtitle"] for v in data["variants"] if v["control_of"]] == [expected]
+    assert {v["subtitle"] for v in data["variants"] if not v["control_of"]} == {""}
