@@ -6,6 +6,7 @@ its number (``inner1.2-eiou``); or several with weights, ``nwd:0.5+ciou:0.5``.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from utils.boxes import ciou
 from utils.distributed import SINGLE, Ranks, sum_over_ranks
 from utils.errors import UserError, nearest
 from utils.training.losses.box_pairs import EPS, Pairs
@@ -122,7 +122,7 @@ class BoxLoss:
 
     def __call__(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         if self.name == "ciou":
-            value = ciou(pairs.pred, pairs.target)
+            value = functools.reduce(torch.sub, PENALTIES["ciou"](pairs), pairs.iou)
             return 1 - value, value.detach().clamp(min=0)
         loss = torch.stack([weight * loss(pairs) for weight, loss in self.terms]).sum(0)
         return loss, pairs.iou.detach().clamp(0, 1)

@@ -34,11 +34,11 @@ def diou(pairs: Pairs) -> tuple[Tensor, ...]:
 
 def ciou(pairs: Pairs) -> tuple[Tensor, ...]:
     """`diou`, and the difference of the aspect ratios (Zheng et al., AAAI 2020); the weight of the latter has no gradient."""
+    iou, distance = pairs.iou, diou(pairs)
     angles = [torch.atan(boxes[:, 2] / (boxes[:, 3] + EPS)) for boxes in (pairs.target, pairs.pred)]
     v = 4 / math.pi**2 * (angles[0] - angles[1]).square()
-    with torch.no_grad():
-        weight = v / (1 - pairs.iou + v + EPS)
-    return (*diou(pairs), weight * v)
+    weight = v / (v - iou + 1 + EPS)
+    return (*distance, weight.detach() * v)
 
 
 def eiou(pairs: Pairs) -> tuple[Tensor, ...]:

@@ -149,6 +149,12 @@ def test_gradcheck(name: str) -> None:
     assert torch.autograd.gradcheck(lambda p: loss(Pairs(p, target, PIXELS, IMAGE))[0], pred.requires_grad_())
 
 
+@pytest.mark.parametrize("name", ["alpha1-ciou", "inner1-ciou", "ciou:0.5+ciou:0.5"])
+def test_ciou_has_one_gradient_however_it_is_written(name: str) -> None:
+    pred, target = scenes()
+    torch.testing.assert_close(value_and_gradient(name, pred, target), value_and_gradient("ciou", pred, target))
+
+
 @pytest.mark.parametrize("name", ["ciou", *PLAIN, "alpha0.5-ciou", "alpha-siou"])
 def test_equal_boxes_cost_nothing_and_every_gradient_is_finite(name: str) -> None:
     target = torch.tensor([[5.0, 5, 2, 3], [5, 5, 2, 3], [5, 5, 2, 3], [5, 5, 1e-4, 1e-4]])
