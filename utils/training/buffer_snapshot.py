@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from utils.training.tensor_lists import apply_each
-
 
 class BufferSnapshot:
     """A copy of all buffers of a model, batch-norm statistics above all. It keeps its memory from one copy to the next."""
@@ -20,12 +18,12 @@ class BufferSnapshot:
     def save(self) -> None:
         """Copy the buffers as they are now."""
         for saved, live in zip(self._saved, self._live, strict=True):
-            apply_each("copy_", saved, live)
+            torch._foreach_copy_(saved, live)
 
     def restore(self) -> None:
         """Overwrite the buffers with the copy."""
         for saved, live in zip(self._saved, self._live, strict=True):
-            apply_each("copy_", live, saved)
+            torch._foreach_copy_(live, saved)
 
     def live(self) -> list[Tensor]:
         """The buffers themselves, not copies."""

@@ -8,8 +8,6 @@ import math
 import torch
 from torch import nn
 
-from utils.training.tensor_lists import apply_each
-
 
 class ModelEMA:
     """Exponential moving average of everything floating in a model's state, batch-norm statistics included.
@@ -38,6 +36,6 @@ class ModelEMA:
     def update(self) -> None:
         """Average in the present weights of the model."""
         self.updates += 1
-        apply_each("lerp_", [a for a, _ in self._floating], [b for _, b in self._floating], 1 - self.decay())
+        torch._foreach_lerp_([a for a, _ in self._floating], [b for _, b in self._floating], 1 - self.decay())
         for a, b in self._counts:
             a.copy_(b)

@@ -18,7 +18,6 @@ from utils.errors import UserError
 from utils.training.buffer_snapshot import BufferSnapshot
 from utils.training.losses.loss import Terms
 from utils.training.state import TrainState
-from utils.training.tensor_lists import apply_each
 
 ForwardBackward = Callable[[Tensor, Tensor], tuple[Tensor, Terms]]
 """Adds the gradients of a batch (images, targets) to those accumulated; returns the loss and its terms."""
@@ -85,7 +84,7 @@ class OutOfMemoryRetry:
         """Add the new gradients to those `accumulated`, in the order in which autograd would."""
         both = [(old, p.grad) for p, old in zip(self._parameters, accumulated, strict=True) if old is not None and p.grad is not None]
         if both:
-            apply_each("add_", [old for old, _ in both], [new for _, new in both])
+            torch._foreach_add_([old for old, _ in both], [new for _, new in both])
         for p, old in zip(self._parameters, accumulated, strict=True):
             if old is not None:
                 p.grad = old
