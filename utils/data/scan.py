@@ -19,6 +19,7 @@ from utils.data.config import DataConfig
 from utils.data.index import Index
 from utils.data.labels.coco import class_map, coco_annotations, read_coco
 from utils.data.labels.find_files import ListedImage
+from utils.data.labels.frames import turn_stored
 from utils.data.labels.label_report import DataFinding, FileFindings, ImageAnnotations, LabelReport
 from utils.data.labels.voc import read_voc
 from utils.data.labels.yolo import read_yolo
@@ -26,7 +27,7 @@ from utils.data.scan_cache import ScanResult, cache_file, load_scan, save_scan
 from utils.data.sources import SplitSources, gather, sources_digest
 from utils.errors import UserError
 from utils.files.cache_folder import cache_folder
-from utils.images.reading import ImageError, check_image
+from utils.images.reading import ImageError, read_header
 from utils.log import LOG
 
 MIN_SIDE = 10
@@ -131,17 +132,19 @@ def _scan(split: str, sources: SplitSources, digest: str, data: DataConfig, know
     frames, faults = _read_headers(files, stamps, known)
     usable = [i for i, file in enumerate(files) if file not in faults]
     classes = {name: number for number, name in sorted(data.names.items(), reverse=True)}
-    annotations = [_read_annotations(images[i], (int(frames[i, 0]), int(frames[i, 1])), classes, data) for i in usable]
+    annotations = [_read_annotations(images[i], frames[i], classes, data) for i in usable]
+    turned = turn_stored([_tool(images[i]) for i in usable], annotations, frames[usable, 2].tolist())
     absent = {file for file, stamp in zip(files, stamps, strict=True) if stamp[0] < 0}
-    report = sources.complete(_report(split, annotations, faults, absent, coco_findings), split)
+    report = sources.complete(_report(split, annotations, faults, absent, [*coco_findings, *turned]), split)
     counts = [len(found.annotations) for found in annotations]
     boxes = _stack([found.annotations for found in annotations], 5)
     polygons = [polygon for found in annotations for polygon in found.polygons]
-    pixels = np.repeat(frames[usable].astype(np.float64).prod(1), counts)
+    sizes = frames[usable, :2]
+    pixels = np.repeat(sizes.astype(np.float64).prod(1), counts)
     areas = _stack([found.area[:, None] for found in annotations], 1)[:, 0]
     index = Index(
         paths=tuple(Path(files[i]) for i in usable),
-        sizes=frames[usable],
+        sizes=sizes,
         image_ids=tuple(_image_id(images[i]) for i in usable),
         names=dict(data.names),
         annotations=boxes.astype(np.float32),
@@ -171,9 +174,9 @@ def _image_id(image: ListedImage) -> int | str:
 
 
 def _read_headers(files: list[str], stamps: NDArray[np.int64], known: ScanResult | None) -> tuple[NDArray[np.int32], dict[str, str]]:
-    """(f, 2) heights and widths, (0, 0) where the image is left out, and why; unchanged files are not opened again."""
+    """(f, 3) heights, widths and EXIF orientations, zeros where the image is left out, and why; unchanged files are not opened again."""
     old = {file: i for i, file in enumerate(known.files)} if known else {}
-    frames = np.zeros((len(files), 2), np.int32)
+    frames = np.zeros((len(files), 3), np.int32)
     faults: dict[str, str] = {}
     fresh = []
     for i, file in enumerate(files):
@@ -188,34 +191,43 @@ def _read_headers(files: list[str], stamps: NDArray[np.int64], known: ScanResult
         if file in known.faults:
             faults[file] = known.faults[file]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for i, (size, fault) in zip(fresh, pool.map(_read_header, (files[i] for i in fresh)), strict=True):
-            frames[i] = size
+        for i, (frame, fault) in zip(fresh, pool.map(_read_header, (files[i] for i in fresh)), strict=True):
+            frames[i] = frame
             if fault:
                 faults[files[i]] = fault
     return frames, faults
 
 
-def _read_header(file: str) -> tuple[tuple[int, int], str]:
+def _read_header(file: str) -> tuple[tuple[int, int, int], str]:
     try:
-        size = check_image(file)
+        height, width, orientation = read_header(file)
     except ImageError as error:
-        return (0, 0), str(error).removeprefix(f"{file}: ")
-    if min(size) < MIN_SIDE:
-        return (0, 0), f"{size[1]} x {size[0]} pixels; the shorter side must be >= {MIN_SIDE}"
-    return size, ""
+        return (0, 0, 0), str(error).removeprefix(f"{file}: ")
+    if min(height, width) < MIN_SIDE:
+        return (0, 0, 0), f"{width} x {height} pixels; the shorter side must be >= {MIN_SIDE}"
+    return (height, width, orientation), ""
 
 
-def _read_annotations(image: ListedImage, size: tuple[int, int], classes: dict[str, int], data: DataConfig) -> ImageAnnotations:
+def _tool(image: ListedImage) -> Path | None:
+    """Return the JSON of an image, or the folder of its XML file: what one labelling tool wrote, in pixels."""
+    if image.coco or image.label is None:
+        return image.label
+    return image.label.parent if image.label.suffix.lower() == ".xml" else None
+
+
+def _read_annotations(image: ListedImage, frame: NDArray[np.int32], classes: dict[str, int], data: DataConfig) -> ImageAnnotations:
+    """Read an image's annotations; those in pixels may be of the stored image. `frame` is its height, width and orientation."""
+    height, width, orientation = frame.tolist()
     if image.label is None:
         return ImageAnnotations(FileFindings(image.path))
     if image.coco:
-        return coco_annotations(image.coco, image.label, image.coco_classes or {}, size)
+        return coco_annotations(image.coco, image.label, image.coco_classes or {}, (height, width), orientation)
     if not isinstance(image.content, bytes):
         findings = FileFindings(image.label)
         findings.drop("file", f"cannot be read ({image.content.strerror if image.content else ''})")
         return ImageAnnotations(findings)
     if image.label.suffix.lower() == ".xml":
-        return read_voc(image.label, image.content, classes, size)
+        return read_voc(image.label, image.content, classes, (height, width), orientation)
     return read_yolo(image.label, image.content, data.nc, data.keypoints)
 
 

@@ -22,7 +22,7 @@ from utils.data.labels.label_report import DataFinding, LabelReport
 from utils.files.atomic import atomic_write
 from utils.log import LOG
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ScanResult:
     Attributes:
         digest: of everything the annotations depend on but the image files: lists, label contents, class names.
         files: every image, usable or not, as text; `stamps` (f, 2) int64 are their sizes in bytes and times, (-1, -1) if absent.
-        frames: (f, 2) int32 height and width; (0, 0) for those left out, whose `faults` say why.
+        frames: (f, 3) int32 height, width and EXIF orientation; zeros for those left out, whose `faults` say why.
         index: the usable images.
     """
 
@@ -118,7 +118,8 @@ def _is_consistent(result: ScanResult) -> bool:
     index = result.index
     images, count = len(index.paths), len(index.annotations)
     checks = (
-        result.stamps.shape == result.frames.shape == (len(result.files), 2),
+        result.stamps.shape == (len(result.files), 2),
+        result.frames.shape == (len(result.files), 3) and bool((result.frames[:, 2] <= 8).all()),
         index.sizes.shape == (images, 2) and len(index.image_ids) == images,
         index.annotations.shape == (count, 5) and index.areas.shape == index.crowds.shape == (count,),
         index.points.ndim == 2 and index.points.shape[1] == 2,

@@ -84,7 +84,12 @@ def _flags(data: bytes, frame: tuple[int, int], min_size: tuple[int, int] | None
 
 
 def check_image(path: str | Path) -> tuple[int, int]:
-    """Return the (height, width) of an image after checking, as fast as its format allows, that it is complete.
+    """Return the (height, width) of an image, upright, as `read_header` does."""
+    return read_header(path)[:2]
+
+
+def read_header(path: str | Path) -> tuple[int, int, int]:
+    """Return the height and width of an image, upright, and its EXIF orientation (1 to 8), after checking that it is complete.
 
     JPEG, PNG and WebP show it at their end; every other format is decoded.
 
@@ -101,14 +106,31 @@ def check_image(path: str | Path) -> tuple[int, int]:
                 with Image.open(file) as image:
                     width, height = image.size
                     _check_pixels((height, width), path)
-                    turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-                    return (width, height) if turned else (height, width)
+                    orientation = _orientation(image)
+                    return (width, height, orientation) if orientation > 4 else (height, width, orientation)
     except ImageError:
         raise
     except _BROKEN:
         pass  # the full decoder decides, with the better message
     height, width, _ = read_image(path).shape
-    return height, width
+    try:
+        with Image.open(path) as image:
+            return height, width, _orientation(image)
+    except _BROKEN:  # a format that only OpenCV knows
+        return height, width, 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation that EXIF gives, 1 to 8.
+
+    That of XMP and of ImageMagick's text in a PNG is forgotten, as neither browsers nor OpenCV turn by it.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # metadata may follow the pixels
+    for key in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+        image.info.pop(key, None)
+    value = image.getexif().get(_ORIENTATION)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
@@ -118,7 +140,7 @@ def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            turned = _orientation(image) > 1
             frames = getattr(image, "n_frames", 1)
             kind, mode, clear = str(image.format), image.mode, "transparency" in image.info
     except _BROKEN:
@@ -196,6 +218,7 @@ def _decode_slowly(data: bytes, name: str | Path) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data)) as image:
             _check_pixels(image.size[::-1], name)
             image.load()
+            _orientation(image)
             upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith(("I", "F")):
             return np.repeat(_to_8_bit(np.asarray(upright))[..., None], 3, axis=2)

@@ -46,13 +46,13 @@ def data(tmp_path: Path) -> DataConfig:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images whose headers are read, in order."""
     names: list[str] = []
-    check = scan_module.check_image
+    read = scan_module.read_header
 
-    def counting(path: str) -> tuple[int, int]:
+    def counting(path: str) -> tuple[int, int, int]:
         names.append(Path(path).name)
-        return check(path)
+        return read(path)
 
-    monkeypatch.setattr(scan_module, "check_image", counting)
+    monkeypatch.setattr(scan_module, "read_header", counting)
     return names
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from utils.images.reading import IMAGE_SUFFIXES, ImageError, check_image, decode_image, read_image
 
@@ -52,6 +53,22 @@ def test_exif_rotation(tmp_path: Path, suffix: str, orientation: int) -> None:
     turns |= {7: BGR[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(BGR)}
     assert close(read_image(path), turns[orientation])
     assert check_image(path) == turns[orientation].shape[:2]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+def test_an_orientation_outside_exif_turns_nothing(tmp_path: Path, suffix: str) -> None:
+    """XMP's, and that of the text that ImageMagick writes into a PNG: OpenCV and browsers show such images as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    text = PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n")
+    written = {"pnginfo": text} if suffix == "png" else {"xmp": b'<x:xmpmeta tiff:Orientation="6"/>'}
+    path = save(tmp_path / f"a.{suffix}", quality=95, **written)
+    with Image.open(path) as image:
+        image.load()
+        assert image.getexif()[0x0112] == 6  # Pillow does turn by it
+    assert close(read_image(path), BGR)
+    assert check_image(path) == (32, 64)
 
 
 @pytest.mark.parametrize(

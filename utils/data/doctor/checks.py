@@ -27,8 +27,9 @@ _ADVICE = {
     "range": "these boxes are left out; coordinates are fractions of the width and height, from 0 to 1",
     "repetition": "the first one counts",
     "frame": "was the image replaced or rotated after labelling?",
+    "turned": "look at them in train_batch0.jpg; images that are saved upright, without EXIF, leave no doubt",
 }
-_MILD = {"difficult": "note", "repetition": "warning", "frame": "warning"}
+_MILD = {"difficult": "note", "repetition": "warning", "frame": "warning", "turned": "warning"}
 
 
 def run_checks(data: DataConfig, splits: Sequence[ScannedSplit], imgsz: int) -> list[FindingGroup]:

@@ -16,10 +16,10 @@ import numpy as np
 from utils.data.labels.coco_ids import Id, Ids, read_id, read_number, sort_key
 from utils.data.labels.coco_outlines import outline, outline_box
 from utils.data.labels.find_files import CocoImage, is_image_name
+from utils.data.labels.frames import choose_frame
 from utils.data.labels.image_lists import tails
 from utils.data.labels.label_report import FileFindings, ImageAnnotations
 from utils.data.labels.match_names import FolderListings
-from utils.data.labels.voc import choose_frame
 from utils.errors import UserError, nearest
 from utils.files.encodings import decode_text
 
@@ -65,10 +65,12 @@ def read_coco(path: Path, content: bytes, images: Path | None, root: Path) -> Co
     listings = FolderListings()
     searched = [images] if images else [base / sub for base in near for sub in below]
     places = [place for place in dict.fromkeys(searched) if listings.names(str(place))] or searched[:1]
+    info = document.get("info")
+    by_header = isinstance(info, dict) and info.get("contributor") == "Label Studio"
     found = []
     for key, entry in entries.items():
         height, width = (int(read_number(entry.get(side)) or 0) for side in ("height", "width"))
-        found.append(CocoImage(_locate(entry["file_name"], places, listings), key, (height, width), grouped.get(key, [])))
+        found.append(CocoImage(_locate(entry["file_name"], places, listings), key, (height, width), grouped.get(key, []), by_header))
     return CocoFile(path, found, categories, findings)
 
 
@@ -111,8 +113,10 @@ def class_map(file: CocoFile, names: Mapping[int, str]) -> dict[Id, int]:
     return {key: numbers[name] for key, name in file.categories.items() if name in numbers}
 
 
-def coco_annotations(image: CocoImage, file: Path, classes: Mapping[Id, int], size: tuple[int, int]) -> ImageAnnotations:
-    """Convert an image's annotations; `size` is the (height, width) of the image file."""
+def coco_annotations(
+    image: CocoImage, file: Path, classes: Mapping[Id, int], size: tuple[int, int], orientation: int = 1
+) -> ImageAnnotations:
+    """Convert an image's annotations; `size` is the (height, width) of the upright image, `orientation` EXIF's."""
     findings = FileFindings(file)
     kept: list[tuple[dict[str, Any], list[float]]] = []
     for annotation in image.annotations:
@@ -124,7 +128,9 @@ def coco_annotations(image: CocoImage, file: Path, classes: Mapping[Id, int], si
     if not kept:
         return ImageAnnotations(findings)
     xywh = np.array([box for _, box in kept])
-    frame = choose_frame(image.size, size, (float((xywh[:, 1] + xywh[:, 3]).max()), float((xywh[:, 0] + xywh[:, 2]).max())), findings)
+    declared = image.size[::-1] if image.by_header and orientation > 4 else image.size
+    x, y = (xywh[:, :2] + xywh[:, 2:]).max(0).tolist()
+    frame, stored = choose_frame(declared, size, orientation, (y, x), findings)
     scale = np.array([frame[1], frame[0]], np.float64)
     low = np.clip(xywh[:, :2] / scale, 0, 1)
     high = np.clip((xywh[:, :2] + xywh[:, 2:]) / scale, 0, 1)
@@ -137,7 +143,7 @@ def coco_annotations(image: CocoImage, file: Path, classes: Mapping[Id, int], si
     area = np.array([value if value and value > 0 else math.nan for value in stated]) * (size[0] * size[1] / (frame[0] * frame[1]))
     crowd = np.array([a.get("iscrowd") is True or read_number(a.get("iscrowd")) == 1 for a, _ in kept])
     polygons = [outline(a.get("segmentation"), scale) for (a, _), good in zip(kept, inside, strict=True) if good]
-    return ImageAnnotations(findings, boxes[inside], polygons, area[inside], crowd[inside])
+    return ImageAnnotations(findings, boxes[inside], polygons, area[inside], crowd[inside], stored)
 
 
 def category_names(path: Path, document: Mapping[str, Any]) -> dict[Id, str]:

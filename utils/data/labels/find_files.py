@@ -29,12 +29,16 @@ _TASKS = {"train", "val", "detect", "compare"}
 
 
 class CocoImage(NamedTuple):
-    """An image of a COCO JSON: its file, id, declared (height, width), and annotations as they stand there."""
+    """An image of a COCO JSON: its file, id, declared (height, width), and annotations as they stand there.
+
+    `by_header`: the size is that of the stored image though the boxes are those of the upright one, as Label Studio writes it.
+    """
 
     path: Path
     image_id: int | str
     size: tuple[int, int]
     annotations: list[dict[str, Any]]
+    by_header: bool = False
 
 
 class ListedImage(NamedTuple):

@@ -30,6 +30,7 @@ KINDS = {
     "repetition": "repeated boxes",
     "difficult": "objects marked difficult, which are left out",
     "frame": "label files that state another size than that of their image",
+    "turned": "boxes of images that EXIF turns",
 }
 """The kinds of findings, and their titles."""
 
@@ -82,6 +83,7 @@ class ImageAnnotations:
         area: (k,) float64 area in pixels of the original image; NaN, the default, where it is the box's.
         crowd: (k,) bool: groups of objects that only the metrics use; none by default.
         polygons: k arrays (m, 2) float32 in 0..1; m is 0 for a box without polygon.
+        stored: whether they are those of the image before EXIF turns it; None where that is not known.
         findings: what was wrong.
     """
 
@@ -92,8 +94,10 @@ class ImageAnnotations:
         polygons: list[NDArray[np.float32]] | None = None,
         area: NDArray[np.float64] | None = None,
         crowd: NDArray[np.bool_] | None = None,
+        stored: bool | None = None,
     ) -> None:
         self.findings = findings
+        self.stored = stored
         self.annotations = np.zeros((0, 5)) if annotations is None else annotations.reshape(-1, 5)
         count = len(self.annotations)
         self.area = np.full(count, np.nan) if area is None else area

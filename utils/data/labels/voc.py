@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from utils.data.labels.frames import choose_frame
 from utils.data.labels.label_report import FileFindings, ImageAnnotations
 from utils.errors import nearest
 from utils.files.encodings import decode_text
@@ -21,12 +22,13 @@ from utils.files.encodings import decode_text
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(path: Path, content: bytes, classes: Mapping[str, int], size: tuple[int, int]) -> ImageAnnotations:
+def read_voc(path: Path, content: bytes, classes: Mapping[str, int], size: tuple[int, int], orientation: int = 1) -> ImageAnnotations:
     """Read the `content` of the XML file `path`.
 
     Args:
         classes: class id of each name.
-        size: (height, width) of the image file, used where the XML's own is missing, 0, or does not fit the boxes.
+        size: (height, width) of the upright image, used where the XML's own is missing, 0, or does not fit the boxes.
+        orientation: EXIF's, 1 to 8.
     """
     findings = FileFindings(path)
     root = _parse(content, findings)
@@ -47,7 +49,7 @@ def read_voc(path: Path, content: bytes, classes: Mapping[str, int], size: tuple
         declared = int(float(root.findtext("size/height") or 0)), int(float(root.findtext("size/width") or 0))
     except (ValueError, OverflowError):
         declared = 0, 0
-    frame = choose_frame(declared, size, (float(xyxy[:, 3].max()), float(xyxy[:, 2].max())), findings)
+    frame, stored = choose_frame(declared, size, orientation, (float(xyxy[:, 3].max()), float(xyxy[:, 2].max())), findings)
     clipped = np.clip(xyxy / np.array([frame[1], frame[0]] * 2), 0, 1)
     low, high = clipped[:, :2], clipped[:, 2:]
     annotations = np.column_stack((np.array(numbers, np.float64), (low + high) / 2, high - low))
@@ -61,26 +63,13 @@ def read_voc(path: Path, content: bytes, classes: Mapping[str, int], size: tuple
         else:
             seen.add(annotation)
             keep.append(i)
-    return ImageAnnotations(findings, annotations[keep])
+    return ImageAnnotations(findings, annotations[keep], stored=stored)
 
 
 def class_names(content: bytes) -> set[str]:
     """Return the class names of the objects of an XML label file; none when it cannot be read."""
     root = _parse(content, FileFindings(""))
     return set() if root is None else {name for item in root.findall("object") if (name := (item.findtext("name") or "").strip())}
-
-
-def choose_frame(declared: tuple[int, int], actual: tuple[int, int], reach: tuple[float, float], findings: FileFindings) -> tuple[int, int]:
-    """Return the (height, width) that pixel boxes refer to, when a label file and its image disagree.
-
-    It is the declared one where the image was scaled after labelling: same aspect ratio, and the boxes are inside. `reach` is the
-    largest y and x of the boxes.
-    """
-    if declared == actual or min(declared) <= 0:
-        return actual
-    findings.note("frame", f"the label file says {declared[1]} x {declared[0]} pixels, the image has {actual[1]} x {actual[0]}")
-    scaled = abs(declared[0] / declared[1] / (actual[0] / actual[1]) - 1) < 0.02
-    return declared if scaled and reach[0] <= declared[0] + 1 and reach[1] <= declared[1] + 1 else actual
 
 
 def _parse(content: bytes, findings: FileFindings) -> ElementTree.Element | None:
