@@ -10,12 +10,12 @@ from typing import Any
 
 from models.weights.load import read_weights
 from utils.cli import parse_with
-from utils.compare.checksummed_json import file_digest
 from utils.compare.config import CompareConfig, arm_flags
 from utils.compare.study import Variant
 from utils.compare.variants import folder_name
 from utils.config import Hyp, TrainConfig, read_yaml
 from utils.errors import UserError, nearest
+from utils.versions import file_digest
 
 _KEYS = ("cfg", "weights", "hyp", "flags")
 
@@ -97,7 +97,7 @@ def _arm(where: str, name: str, cfg: str, weights: str | None, settings: Mapping
             hyp=hyp,
             flags={key: getattr(config, key) for key in settings if key in given} | off,
             weights=weights,
-            weights_digest=file_digest(Path(weights)) if weights else "",
+            weights_digest=file_digest(weights) if weights else "",
         )
     except UserError as error:
         raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from error

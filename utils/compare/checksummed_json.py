@@ -11,7 +11,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.files import atomic
-from utils.files.safe_open import open_regular, read_regular
+from utils.files.safe_open import read_regular
 
 MAX_BYTES = 1 << 26
 """Of a JSON or CSV file of a study."""
@@ -67,16 +67,3 @@ def write_text(path: Path, text: str) -> None:
         atomic.write_text(path, text)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); the earlier file is unchanged") from error
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

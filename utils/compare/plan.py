@@ -10,7 +10,6 @@ from typing import Any
 from models import load_plugins
 from models.weights.load import read_weights
 from utils.compare.capacity_control import controls
-from utils.compare.checksummed_json import file_digest
 from utils.compare.config import CompareConfig, parse_seeds, result_flags
 from utils.compare.groups import image_groups
 from utils.compare.provenance import data_digest, versions
@@ -25,6 +24,7 @@ from utils.data.scan import load_index
 from utils.device import cpu_count
 from utils.errors import UserError
 from utils.log import LOG, abbreviated
+from utils.versions import file_digest
 
 METRIC = "COCO AP: IoU 0.50 to 0.95, 101 recall points, 100 detections per class and image; EMA weights"
 
@@ -47,10 +47,10 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         planned=config.max_seeds or len(parse_seeds(config.seeds)),
         data=data,
         weights=weights,
-        weights_digest=file_digest(Path(weights)) if weights else "",
+        weights_digest=file_digest(weights) if weights else "",
         flags=result_flags(config),
         hyp=dataclasses.asdict(hyp),
-        plugins={str(Path(p).resolve()): file_digest(Path(p)) for p in config.plugins},
+        plugins={str(Path(p).resolve()): file_digest(p) for p in config.plugins},
         metric=METRIC,
         threads=max(cpu_count() // jobs, 1),
         control=config.control,

@@ -45,7 +45,7 @@ def data_digest(index: Index) -> str:
     """
     total = hashlib.sha256(json.dumps(data_fingerprint(index), sort_keys=True).encode())
     for digest in file_digests(index.paths):
-        total.update(digest)
+        total.update(bytes.fromhex(digest))
     return total.hexdigest()[:16]
 
 

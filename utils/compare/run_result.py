@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.compare.checksummed_json import file_digest, read_json, write_json
+from utils.compare.checksummed_json import read_json, write_json
 from utils.compare.study import FIGURES, RunResult, StartingPoint, run_folder
 from utils.errors import UserError
 from utils.files.plain_data import typed
+from utils.versions import file_digest
 
 if TYPE_CHECKING:
     from utils.compare.resampled_ap import Scores

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.cli import option, parse, run
-from utils.compare.checksummed_json import MAX_BYTES, digest, file_digest, read_json, write_json
+from utils.compare.checksummed_json import MAX_BYTES, digest, read_json, write_json
 from utils.compare.config import local_flags
 from utils.compare.plan_io import read_plan
 from utils.compare.run_result import RESULT, read_run_result, write_run_result
@@ -30,6 +30,7 @@ from utils.files.lock import folder_lock
 from utils.files.run_folders import refuse_links
 from utils.files.safe_open import read_regular
 from utils.log import LOG, start_log
+from utils.versions import file_digest
 
 USAGE = "parts.json"
 """File with the time and memory of the processes that trained a run, and the version of the code they began with."""
@@ -168,8 +169,8 @@ class Worker:
         splits = open_splits(self.plan)
         found = {split: data_digest(index) for split, index in splits.items()}
         made_with = {**versions(), "data": digest(found)[:16], "device": device_name(device), "threads": str(self.plan.threads)}
-        made_with |= {f"plug-in {path}": file_digest(Path(path))[:16] for path in self.plan.plugins}  # one may be edited meanwhile
-        if self.plan.weights and (start := file_digest(Path(self.plan.weights))) != self.plan.weights_digest:
+        made_with |= {f"plug-in {path}": file_digest(path)[:16] for path in self.plan.plugins}  # one may be edited meanwhile
+        if self.plan.weights and (start := file_digest(self.plan.weights)) != self.plan.weights_digest:
             made_with["start weights"] = f"{start[:16]}, not the planned ones"
         origin = start_weights(self.plan, self.variant, self.config.seed, self.study)
         payload = self._trained(origin)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
 from utils.files.checksum import has_valid_checksum
 from utils.files.plain_data import typed
-from utils.files.safe_open import open_regular
 from utils.log import LOG
 from utils.training.checkpoint import LAST, PREVIOUS, is_checkpoint, load_checkpoint
 from utils.training.early_stopping import EarlyStopping
+from utils.versions import file_digest
 
 CHANGEABLE = frozenset(
     {
@@ -165,7 +164,7 @@ def read_stopped(place: Path, config: TrainConfig, hyp: Hyp, given: frozenset[st
     new = {k: getattr(config, k) for k in given - kept if (k, getattr(config, k)) != ("batch_size", -1)}
     new_hyp = {k: getattr(hyp, k) for k in names}
     changes = [*_changes(old, {k: v for k, v in new.items() if k not in CHANGEABLE}), *_changes(old_hyp, new_hyp)]
-    before, now = payload["resume"].get("plugins", {}), plugin_digests(programs(old))
+    before, now = payload["resume"].get("plugins", {}), program_digests(old)
     changes += [f"plug-in {plugin} was edited" for plugin in now if before.get(plugin, now[plugin]) != now[plugin]]
     fixed = [k for k in new if k in FIXED and new[k] != getattr(old, k)]
     if changes and (fixed or not config.resume_anyway):
@@ -195,25 +194,13 @@ def _place(config: TrainConfig, given: frozenset[str], origin: Path | None) -> d
     return {"project": project, "name": name, "exist_ok": config.exist_ok}
 
 
-def programs(config: TrainConfig) -> tuple[str, ...]:
-    """The files of a user's own that a run executes."""
-    return *config.plugins, *([config.augment.rpartition(":")[0]] if config.augment else [])
-
-
-def plugin_digests(plugins: Sequence[str]) -> dict[str, str]:
-    """The SHA-256 of each plug-in, by its path.
+def program_digests(config: TrainConfig) -> dict[str, str]:
+    """The SHA-256 of each file of a user's own that a run executes, by its path.
 
     Raises:
         UserError: one cannot be read.
     """
-    digests = {}
-    for plugin in plugins:
-        try:
-            with open_regular(plugin) as file:
-                digests[plugin] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"plug-in {plugin}: cannot be read ({error.strerror or error})") from error
-    return digests
+    return {path: file_digest(path) for path in (*config.plugins, *([config.augment.rpartition(":")[0]] if config.augment else []))}
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:

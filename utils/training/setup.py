@@ -45,7 +45,7 @@ from utils.training.losses.criterion import build_criterion
 from utils.training.nonfinite import NonFiniteGuard
 from utils.training.optim import Schedule, build_optimizer
 from utils.training.restore import refusing_unfit, restore_newest, restore_run
-from utils.training.resume import StoppedRun, plugin_digests, programs
+from utils.training.resume import StoppedRun, program_digests
 from utils.training.run_state import Run
 from utils.training.splits import Splits
 from utils.training.state import TrainState
@@ -208,7 +208,7 @@ def _origin(config: TrainConfig, splits: Splits, device: torch.device, precision
     machine = {"threads": torch.get_num_threads(), "processor": torch.backends.cpu.get_cpu_capability(), "device": device.type}
     found = versions() | {name: str(value) for name, value in machine.items()} | {"precision": str(precision.dtype or torch.float32)}
     data = {"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)}
-    return {"data": data, "versions": found, "plugins": plugin_digests(programs(config))}
+    return {"data": data, "versions": found, "plugins": program_digests(config)}
 
 
 def _batch_size(config: TrainConfig, hyp: Hyp, model: Detector, precision: Precision, ranks: Ranks) -> int:

@@ -78,6 +78,6 @@ def test_files_that_differ_in_their_middle_only(tmp_path):
         (tmp_path / name).write_bytes(data)
     a, b, c = file_digests([tmp_path / name for name in "abc"])
     assert a == b != c
-    assert a == hashlib.sha256(content).digest()
+    assert a == hashlib.sha256(content).hexdigest()
     with pytest.raises(UserError, match="none: cannot be read"):
         file_digests([tmp_path / "none"])

@@ -12,7 +12,8 @@ import pytest
 from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
 from utils.training.checkpoint import load_checkpoint, save_checkpoint
-from utils.training.resume import StoppedRun, locate, plugin_digests, read_stopped
+from utils.training.resume import StoppedRun, locate, read_stopped
+from utils.versions import file_digest
 
 
 def checkpoint(folder: Path, **settings: Any) -> Path:
@@ -60,7 +61,7 @@ def test_an_edited_plug_in_is_refused(tmp_path: Path) -> None:
     plugin.write_text("a = 1\n")
     path = checkpoint(tmp_path, plugins=[str(plugin)])
     payload = load_checkpoint(path)
-    save_checkpoint(path, payload | {"resume": payload["resume"] | {"plugins": plugin_digests([str(plugin)])}})
+    save_checkpoint(path, payload | {"resume": payload["resume"] | {"plugins": {str(plugin): file_digest(plugin)}}})
 
     def read(**more: Any) -> StoppedRun:
         config = TrainConfig(resume=str(path), plugins=(str(plugin),), **more)
