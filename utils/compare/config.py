@@ -10,20 +10,15 @@ from utils.cli import option
 from utils.config import TrainConfig
 from utils.errors import UserError
 
-_REFUSED = {
-    "cfg": "not available here: --cfgs names all models, the baseline first",
-    "seed": "not available here: --seeds gives the number of runs of each variant, or their seeds",
-    "resume": "not available here: repeating the command continues a study",
-    "exist_ok": "not available here: repeating the command continues a study, another --name begins one",
-    "resume_anyway": "not available here: a study with changed data or settings is another study, with another --name",
-    "nosave": "not available here: a killed run resumes from its checkpoints",
-    "sync_bn": "not available here: each run of a study uses one GPU; --jobs runs several at a time",
-    "augment": "not available here: plug-ins are the only programs that a study's plan names",
-    "local_rank": "not available here: each run of a study is one process",
-}
+_NOT_HERE = "not available here: "
 CONTROLS = ("params", "gflops", "reset")
 _LOCAL = frozenset({"project", "name", "device", "workers", "cache", "noplots", "save_period", "save_interval"})
 _OWN = frozenset({"weights", "data", "hyp", "plugins"})
+
+
+def _refused(default: Any, reason: str, **argument: Any) -> Any:
+    """Declare a flag of train.py that does not apply to a study."""
+    return option(default, _NOT_HERE + reason, **argument)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +52,15 @@ class CompareConfig(TrainConfig):
     pilot: str = option("", "folder of an earlier study on such data, for the variances of --plan and --dry-run")
     hours: float = option(0.0, "budget of --plan and --dry-run: what so many hours can detect")
 
-    cfg: str = option("", _REFUSED["cfg"])
-    seed: int = option(0, _REFUSED["seed"])
-    resume: str = option("", _REFUSED["resume"], nargs="?", const="newest")
-    resume_anyway: bool = option(False, _REFUSED["resume_anyway"])
-    exist_ok: bool = option(False, _REFUSED["exist_ok"])
-    nosave: bool = option(False, _REFUSED["nosave"])
-    sync_bn: bool = option(False, _REFUSED["sync_bn"])
-    local_rank: int = option(-1, _REFUSED["local_rank"])
-    augment: str = option("", _REFUSED["augment"])
+    cfg: str = _refused("", "--cfgs names all models, the baseline first")
+    seed: int = _refused(0, "--seeds gives the number of runs of each variant, or their seeds")
+    resume: str = _refused("", "repeating the command continues a study", nargs="?", const="newest")
+    resume_anyway: bool = _refused(False, "a study with changed data or settings is another study, with another --name")
+    exist_ok: bool = _refused(False, "repeating the command continues a study, another --name begins one")
+    nosave: bool = _refused(False, "a killed run resumes from its checkpoints")
+    sync_bn: bool = _refused(False, "each run of a study uses one GPU; --jobs runs several at a time")
+    local_rank: int = _refused(-1, "each run of a study is one process")
+    augment: str = _refused("", "plug-ins are the only programs that a study's plan names")
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
@@ -89,6 +84,9 @@ class CompareConfig(TrainConfig):
         if {"params", "gflops"} <= {*self.control}:
             raise UserError("--control params gflops: a control has a variant's parameters or its GFLOPs; choose one")
         parse_seeds(self.seeds)
+
+
+_REFUSED = {f.name: f.metadata["help"] for f in dataclasses.fields(CompareConfig) if f.metadata["help"].startswith(_NOT_HERE)}
 
 
 def check_given(given: frozenset[str]) -> None:
