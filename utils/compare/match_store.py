@@ -67,26 +67,6 @@ class StoredMatches:
         columns = ("images", "object_image", "object_cls", "object_area")
         return self.names == other.names and all(np.array_equal(getattr(self, c), getattr(other, c)) for c in columns)
 
-    def resampled(self, times: NDArray[np.integer]) -> StoredMatches:
-        """The matches if the dataset had image i ``times[i]`` times, its copies next to each other."""
-        each = np.asarray(times, np.int64)
-        rows, image = _copies(self.image, each)
-        order = np.lexsort((rows, image, -self.score[rows], self.cls[rows]))
-        rows, image = rows[order], image[order]
-        objects, object_image = _copies(self.object_image, each)
-        return StoredMatches(
-            names=self.names,
-            images=np.repeat(self.images, each),
-            image=image.astype(np.int32),
-            cls=self.cls[rows],
-            score=self.score[rows],
-            matched=self.matched[rows],
-            ignored=self.ignored[rows],
-            object_image=object_image.astype(np.int32),
-            object_cls=self.object_cls[objects],
-            object_area=self.object_area[objects],
-        )
-
     def save(self, path: Path) -> None:
         """Write to `path` (.npz) atomically; equal matches give equal bytes.
 
@@ -189,13 +169,6 @@ def match_detections(evaluator: Evaluator) -> StoredMatches:
         object_cls=labels.astype(np.int32),
         object_area=_inside(area),
     )
-
-
-def _copies(image: NDArray[np.int32], times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Repeat the items of images: the index of the original of each copy, and the index of its image among the copied images."""
-    first, each = times.cumsum() - times, times[image]
-    rows = np.repeat(np.arange(len(image)), each)
-    return rows, first[image[rows]] + np.arange(len(rows)) - np.repeat(each.cumsum() - each, each)
 
 
 def _inside(area: NDArray[np.float64]) -> NDArray[np.bool_]:

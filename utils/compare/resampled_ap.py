@@ -45,14 +45,8 @@ class Scores:
     per_class: NDArray[np.float64]
 
 
-def average_precision(matches: StoredMatches, weights: NDArray[np.integer] | None = None) -> Scores:
-    """Compute the figures of a run.
-
-    Args:
-        weights: (n,) multiplicity of each image; None counts each once.
-    """
-    if weights is not None:
-        matches = matches.resampled(weights)
+def average_precision(matches: StoredMatches) -> Scores:
+    """Compute the figures of a run."""
     once = np.ones((1, len(matches.images)), np.int64)
     tables = [RankedDetections(matches, area).average_precision(once)[0] for area in range(len(AREAS))]
     ap, small, medium, large = (float(mean_ignoring_nan(table.ravel())) for table in tables)

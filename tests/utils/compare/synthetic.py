@@ -61,3 +61,31 @@ def detect(random: np.random.Generator, scenes: Scenes, skill: float, strays: fl
         object_cls=scenes.cls.astype(np.int32),
         object_area=area,
     )
+
+
+def resampled(matches: StoredMatches, times: NDArray[np.integer]) -> StoredMatches:
+    """The matches if the data set had image i ``times[i]`` times, copies next to each other, as the weights of a resample mean."""
+    each = np.asarray(times, np.int64)
+    rows, image = copies(matches.image, each)
+    order = np.lexsort((rows, image, -matches.score[rows], matches.cls[rows]))
+    rows, image = rows[order], image[order]
+    objects, object_image = copies(matches.object_image, each)
+    return StoredMatches(
+        names=matches.names,
+        images=np.repeat(matches.images, each),
+        image=image.astype(np.int32),
+        cls=matches.cls[rows],
+        score=matches.score[rows],
+        matched=matches.matched[rows],
+        ignored=matches.ignored[rows],
+        object_image=object_image.astype(np.int32),
+        object_cls=matches.object_cls[objects],
+        object_area=matches.object_area[objects],
+    )
+
+
+def copies(image: NDArray[np.int32], times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Repeat the items of images: the index of the original of each copy, and the index of its image among the copied images."""
+    first, each = times.cumsum() - times, times[image]
+    rows = np.repeat(np.arange(len(image)), each)
+    return rows, first[image[rows]] + np.arange(len(rows)) - np.repeat(each.cumsum() - each, each)

@@ -118,18 +118,6 @@ def test_nothing_measured_matches_nothing() -> None:
     assert (got.score.shape, got.matched.shape, got.object_area.shape) == ((0,), (0, 10, 4), (0, 4))
 
 
-def test_a_repeated_image_comes_copy_by_copy() -> None:
-    got = match_detections(fill(0))
-    times = np.array([2, 0, 1, 3, *[1] * 8])
-    twice = got.resampled(times)
-    assert len(twice.images) == times.sum() == 14
-    assert (twice.image[:, None] == [0, 1, 3, 4, 5]).sum(0).tolist() == [(got.image == i).sum() for i in (0, 0, 3, 3, 3)]
-    assert (twice.object_image[:, None] == [0, 1, 3, 4, 5]).sum(0).tolist() == [(got.object_image == i).sum() for i in (0, 0, 3, 3, 3)]
-    assert (np.diff(twice.cls) >= 0).all()
-    same = got.resampled(np.ones(12, int))
-    assert all(np.array_equal(getattr(same, name), getattr(got, name)) for name in StoredMatches.__slots__)
-
-
 def test_a_file_holds_all_of_it_and_is_the_same_each_time(tmp_path: Path) -> None:
     for seed in (0, 1):
         got = match_detections(fill(seed))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.utils.compare.synthetic import resampled
 from utils.compare.match_store import StoredMatches, match_detections
 from utils.compare.resampled_ap import RankedDetections, average_precision, mean_ignoring_nan
 from utils.data.index import GroundTruth
@@ -89,7 +90,7 @@ def overall(ranking: RankedDetections, weights: NDArray[np.int64]) -> NDArray[np
 def test_all_figures_are_those_of_pycocotools(seed: int, weighted: bool) -> None:
     images = random_images(seed, 25)
     weights = resample(seed, 25) if weighted else None
-    got = average_precision(match(images), weights)
+    got = average_precision(match(images) if weights is None else resampled(match(images), weights))
     figures, per_class = oracle(images if weights is None else [image for image, n in zip(images, weights, strict=True) for _ in range(n)])
     np.testing.assert_allclose([got.ap, got.ap50, got.ap75, got.small, got.medium, got.large], figures, rtol=0, atol=1e-9)
     np.testing.assert_allclose(got.per_class, per_class, rtol=0, atol=1e-9)
@@ -110,7 +111,7 @@ def test_weights_count_as_copies_do_in_every_area(area: int) -> None:
     matches = match(random_images(6, 30, decimals=7))
     weights = np.stack([resample(k, 30) for k in range(5)])
     names = ("ap", "small", "medium", "large")
-    want = [getattr(average_precision(matches, row), names[area]) for row in weights]
+    want = [getattr(average_precision(resampled(matches, row)), names[area]) for row in weights]
     np.testing.assert_allclose(overall(RankedDetections(matches, area), weights), want, rtol=0, atol=1e-12)
 
 
@@ -141,7 +142,7 @@ def test_without_objects_or_detections() -> None:
     assert (blind.ap, blind.ap50) == (0, 0)
     empty = average_precision(match([(rows, none) for rows, _ in some]))
     assert np.isnan([empty.ap, empty.small, *empty.per_class]).all()
-    nothing = average_precision(match(some), np.zeros(10, int))
+    nothing = average_precision(resampled(match(some), np.zeros(10, int)))
     assert np.isnan(dataclasses.astuple(nothing)[0])
     assert np.isnan(average_precision(match([])).ap)
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
+from tests.utils.compare.synthetic import Scenes, detect, draw_scenes, resampled
 from utils.compare.intervals import Difference, Interval, family_intervals
 from utils.compare.looks import look_at
 from utils.compare.match_store import StoredMatches
@@ -68,7 +68,8 @@ def test_the_numbers_are_those_of_copied_images(baseline: VariantRuns, scenes: S
     weights = np.random.default_rng(5).multinomial(150, np.full(150, 1 / 150), size=20)
 
     def figures(runs: VariantRuns, s: int, times: np.ndarray | None = None) -> list[float]:
-        scores = average_precision(runs.matches[s](), times)
+        matches = runs.matches[s]()
+        scores = average_precision(matches if times is None else resampled(matches, times))
         return [scores.ap, scores.ap50, *scores.per_class[:1]]
 
     values = np.array([[figures(runs, s) for s in SEEDS] for runs in (baseline, *variants)])
@@ -219,7 +220,7 @@ def test_images_in_groups_count_as_one(scenes: Scenes) -> None:
     few = draw_scenes(random, 60, 2.0)
 
     def repeated(name: str, skill: float) -> VariantRuns:
-        runs = {s: detect(random, few, skill).resampled(copies) for s in SEEDS}
+        runs = {s: resampled(detect(random, few, skill), copies) for s in SEEDS}
         unique = {s: dataclasses.replace(m, images=np.arange(240)) for s, m in runs.items()}
         return VariantRuns(name, {s: partial(unique.__getitem__, s) for s in SEEDS}, dict.fromkeys(SEEDS, SAME))
 
