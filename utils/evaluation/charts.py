@@ -6,7 +6,6 @@ Drawn on their own matplotlib figures, never through pyplot, whose state belongs
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
-from utils.errors import UserError
 from utils.evaluation.metrics import Metrics
 from utils.files.atomic import atomic_write
 from utils.images.drawing import colour
@@ -148,56 +147,24 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) 
 
 
 @own_settings()
-def plot_results(csv_file: Path) -> Path:
-    """Draw results.png next to a results.csv: losses and metrics over the epochs, with smoothed curves dotted.
-
-    Raises:
-        UserError: the file does not exist or is not a results.csv.
-    """
-    table = read_results(csv_file)
-    epochs = table["epoch"]
+def plot_results(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Draw losses and metrics over the epochs, with smoothed curves dotted; `rows` are those of results.csv."""
+    epochs = [row["epoch"] for row in rows]
     figure = new_figure(14, 6)
     panels = figure.subplots(2, 5)
     for row, columns in zip(panels, _ROUNDS, strict=True):
         for ax, name in zip(row, columns, strict=True):
-            values = table[name]
+            values = np.array([row[name] for row in rows])
             ax.plot(epochs, values, marker="." if len(epochs) < 50 else None, color=_BLUE, linewidth=1.6, label="each epoch")
             if len(epochs) > 2:
-                ax.plot(epochs, _gaussian(values, 3), ":", color=_ORANGE, linewidth=2, label="smoothed")
+                ax.plot(epochs, gaussian_filter1d(values, 3), ":", color=_ORANGE, linewidth=2, label="smoothed")
             ax.set_title(name, fontsize=11)
             _plain_frame(ax)
             ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in panels[1]:
         ax.set_xlabel("epoch")
     panels[0, 1].legend(frameon=False, fontsize=9)
-    path = csv_file.with_name("results.png")
     save(figure, path)
-    return path
-
-
-def read_results(csv_file: Path) -> dict[str, NDArray[np.float64]]:
-    """Read a results.csv as columns by name.
-
-    Raises:
-        UserError: the file cannot be read, or lacks a column that is drawn.
-    """
-    try:
-        with csv_file.open(newline="", encoding="utf-8") as file:
-            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-        table = {name: np.array([float(row[i]) for row in rows]) for i, name in enumerate(header)}
-    except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{csv_file}: cannot be read as training results ({error})") from error
-    for name in ("epoch", *_ROUNDS[0], *_ROUNDS[1]):
-        if name not in table:
-            raise UserError(f"{csv_file}: not training results: no column {name!r}")
-    return table
-
-
-def _gaussian(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Smooth by a Gaussian, with weights renormalized at the ends."""
-    offset = np.arange(len(values))
-    weight = np.exp(-((offset[:, None] - offset[None]) ** 2) / (2 * sigma**2))
-    return np.asarray(weight @ values / weight.sum(1), np.float64)
 
 
 @own_settings()

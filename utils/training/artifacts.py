@@ -12,6 +12,7 @@ from utils.evaluation.confusion import write_confusion
 from utils.evaluation.metrics import write_per_class
 from utils.files.atomic import write_text
 from utils.images.writing import optional_output
+from utils.training.history import read_curve
 
 if TYPE_CHECKING:
     from utils.data.index import Index
@@ -51,6 +52,6 @@ def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
     with optional_output():
         from utils.evaluation.charts import plot_confusion, plot_curves, plot_results
 
-        plot_results(folder / "results.csv")
+        plot_results(folder / "results.png", read_curve(folder))
         plot_curves(folder, metrics)
         plot_confusion(folder / "confusion_matrix.png", metrics.confusion, list(names.values()))

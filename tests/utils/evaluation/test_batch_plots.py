@@ -12,9 +12,8 @@ import torch
 from utils.config import ROOT
 from utils.data.index import GroundTruth
 from utils.data.loading.loader import Batch
-from utils.errors import UserError
 from utils.evaluation.batch_plots import grid, plot_batch
-from utils.evaluation.charts import plot_confusion, plot_curves, plot_labels, plot_results, plot_study, read_results
+from utils.evaluation.charts import plot_confusion, plot_curves, plot_labels, plot_results, plot_study
 from utils.evaluation.metrics import Evaluator
 from utils.images.drawing import colour
 from utils.images.letterbox import fit
@@ -57,24 +56,10 @@ def test_grid_has_few_gaps(tiles: int, shape: tuple[int, int]) -> None:
     assert tiles == 16 or out.shape[:2] == shape
 
 
-def results(path: Path, epochs: int) -> Path:
-    rows = [",".join(f"{c:>20s}" for c in COLUMNS), *(",".join(f"{v:>20.5g}" for v in [e] + [0.5] * 13) for e in range(epochs))]
-    (path / "results.csv").write_text("\n".join([*rows, ""]))
-    return path / "results.csv"
-
-
 @pytest.mark.parametrize("epochs", [0, 1, 5])
 def test_results(tmp_path: Path, epochs: int) -> None:
-    assert plot_results(results(tmp_path, epochs)).stat().st_size > 10_000
-    assert len(read_results(tmp_path / "results.csv")["train/box_loss"]) == epochs
-
-
-@pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n", "epoch\nx\n", "\0"])
-def test_other_files_are_refused(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "r.csv").write_text(content)
-    with pytest.raises(UserError, match=r"r\.csv"):
-        plot_results(tmp_path / "r.csv")
+    plot_results(tmp_path / "results.png", [dict.fromkeys(COLUMNS, 0.5) | {"epoch": epoch} for epoch in range(epochs)])
+    assert (tmp_path / "results.png").stat().st_size > 10_000
 
 
 def test_charts_of_any_names_and_of_nothing(tmp_path: Path) -> None:
