@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -148,7 +149,7 @@ def polygon_boxes(polygons: Sequence[Array], size: tuple[int, int]) -> Boxes:
     some = np.isfinite(low[:, 0])
     out[some] = clip_boxes(np.concatenate((low[some], high[some]), 1), size)
     for i in np.flatnonzero(~some).tolist():
-        if _contains(polygons[i], size[1] / 2, size[0] / 2):
+        if cv2.pointPolygonTest(polygons[i].astype(np.float32), (size[1] / 2, size[0] / 2), measureDist=False) > 0:
             out[i, 2:] = size[1], size[0]
     return out
 
@@ -178,15 +179,6 @@ def _inside(start: Matrix, delta: Matrix, size: tuple[int, int]) -> tuple[Matrix
     first = np.where(still, np.where(beside, np.inf, -np.inf), np.minimum(a, b)).max(1)
     last = np.where(still, np.where(beside, -np.inf, np.inf), np.maximum(a, b)).min(1)
     return np.clip(first, 0, np.inf).clip(max=2), np.clip(last, -1, 1)
-
-
-def _contains(polygon: Array, x: float, y: float) -> bool:
-    """Whether a point is inside a polygon (even-odd rule)."""
-    ax, ay = polygon[:, 0], polygon[:, 1]
-    bx, by = np.roll(ax, -1), np.roll(ay, -1)
-    rises = (ay > y) != (by > y)
-    cross = ax[rises] + (y - ay[rises]) / (by[rises] - ay[rises]) * (bx[rises] - ax[rises])
-    return bool((cross > x).sum() % 2)
 
 
 def candidates(before: Array, after: Array, *, min_share: float | Array = 0.1) -> NDArray[np.bool_]:
