@@ -13,7 +13,6 @@ from utils.compare.study import COMPARISONS, RunResult, Study, StudyPlan
 from utils.files.plain_data import typed
 
 if TYPE_CHECKING:
-    from utils.compare.measured_runs import VariantRuns
     from utils.compare.statistics import Comparison
 
 
@@ -26,12 +25,17 @@ def compare(study: Study, resamples: int) -> Study:
     Raises:
         UserError: damaged matches, or the file cannot be written.
     """
+    from utils.compare.measured_runs import VariantRuns
     from utils.compare.statistics import Analysis
 
     plan, base = study.plan, study.plan.baseline.name
     controls = {v.name: v.control_of for v in study.variants if v.control_of}
     variants = [v.name for v in study.variants if not v.baseline and not v.control_of]
-    runs = [_runs(study, v.name) for v in study.variants]
+    runs = []
+    for name in (v.name for v in study.variants):
+        done = [r for r in study.runs_of(name) if r.state == "done"]
+        matches = {r.seed: functools.partial(study.matches, name, r.seed) for r in done}
+        runs.append(VariantRuns(name, matches, {r.seed: r.made_with for r in done}))
     analysis = Analysis(runs, plan.seeds, look=plan.look, groups=plan.data.groups, resamples=resamples)
     found = {c.name: c for names in (variants, [*controls]) for c in analysis.compare(base, names)}
     direct = {name: analysis.compare(name, [variant], tests=len(controls))[0] for name, variant in controls.items()}
@@ -44,14 +48,6 @@ def compare(study: Study, resamples: int) -> Study:
         content[key] = {name: dataclasses.asdict(c) for name, c in each.items()}
     write_json(study.folder / COMPARISONS, content)
     return dataclasses.replace(study, comparisons=found, control_tests=direct)
-
-
-def _runs(study: Study, variant: str) -> VariantRuns:
-    from utils.compare.measured_runs import VariantRuns
-
-    done = [r for r in study.runs_of(variant) if r.state == "done"]
-    matches = {r.seed: functools.partial(study.matches, variant, r.seed) for r in done}
-    return VariantRuns(variant, matches, {r.seed: r.made_with for r in done})
 
 
 def _identity(plan: StudyPlan, runs: tuple[RunResult, ...]) -> str:

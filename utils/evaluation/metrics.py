@@ -92,9 +92,7 @@ class Metrics:
 class Evaluator:
     """Collects detections and ground truth image by image; the result does not depend on the order.
 
-    Three definitions of AP stand side by side here. *COCO's* (`coco_ap`, 101 recall points, 100 detections per image) is the one
-    reported. *YOLOv5's* (`pr_curves`, trapezoid under the envelope) is for comparison with numbers published with it.
-    `utils.compare.resampled_ap` computes COCO's again from stored matches, for resampled images.
+    COCO's AP is the one reported; `utils.compare.resampled_ap` names the three definitions that Attune computes.
 
     Args:
         names: class names by class id, 0 to nc - 1.

@@ -58,7 +58,9 @@ def compute_curves(images: Sequence[ImageResult], nc: int) -> Curves:
         own = cls == c
         if not own.any():
             continue
-        p, r = _follow(hits[own], ignored[own], int(instances[c]))
+        true = hits[own].cumsum(0, dtype=np.float64)  # after each detection, at each threshold
+        false = (~hits[own] & ~ignored[own, None]).cumsum(0, dtype=np.float64)
+        p, r = true / np.maximum(true + false, 1), true / (instances[c] + _EPS)
         precision[k] = np.interp(-axis, -conf[own], p[:, 0], left=1)
         recall[k] = np.interp(-axis, -conf[own], r[:, 0], left=0)
         envelope[k] = np.interp(axis, *_envelope(p[:, 0], r[:, 0]))
@@ -66,13 +68,6 @@ def compute_curves(images: Sequence[ImageResult], nc: int) -> Curves:
     f1 = 2 * precision * recall / (precision + recall + _EPS)
     best = int(_smooth(f1.mean(0)).argmax()) if len(classes) else 0
     return Curves(classes, axis, precision, recall, f1, envelope, ap, best)
-
-
-def _follow(hits: NDArray[np.bool_], ignored: NDArray[np.bool_], instances: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall after each detection, at each threshold: (n, 10) each."""
-    true = hits.cumsum(0, dtype=np.float64)
-    false = (~hits & ~ignored[:, None]).cumsum(0, dtype=np.float64)
-    return true / np.maximum(true + false, 1), true / (instances + _EPS)
 
 
 def _envelope(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -84,16 +84,12 @@ def train_one_epoch(
 
 def _begin_batch(state: TrainState, epoch: int, number: int, steps: int) -> Setting:
     """Bring everything that is a function of the batch's number to it."""
-    seed_step(state, epoch, number)
+    # dropout is a function of the batch, in a resumed run too
+    torch.manual_seed(int(np.random.default_rng((state.seed, epoch, number, state.ranks.rank)).integers(2**63)))
     setting = state.schedule.at(epoch * steps + number, epoch)
     apply_setting(state.optimizer, setting)
     set_fade(state.gates, state.schedule.fade(epoch * steps + number))
     return setting
-
-
-def seed_step(state: TrainState, epoch: int, number: int) -> None:
-    """Make dropout a function of the batch, in a resumed run too."""
-    torch.manual_seed(int(np.random.default_rng((state.seed, epoch, number, state.ranks.rank)).integers(2**63)))
 
 
 def prepare(batch: Batch, state: TrainState, epoch: int, number: int) -> tuple[Tensor, Tensor]:

@@ -65,10 +65,6 @@ class Diagnosis:
         """Findings of a severity."""
         return sum(group.count for group in self.groups if group.severity == severity)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON takes it."""
-        return {"clean": self.clean, **{f"{s}s": self.count(s) for s in SEVERITIES}, **dataclasses.asdict(self)}
-
 
 def diagnose(source: str | Path, *, imgsz: int, distance: int) -> Diagnosis:
     """Read every file of a dataset, write none, and check it; a terminal shows a progress bar.

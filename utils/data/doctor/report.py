@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ _COLUMNS = ("images", "labelled", "background", "unusable", "absent", "boxes", "
 
 def as_json(found: Diagnosis) -> str:
     """Return everything as one JSON object; bytes of a file name that are not text become \\udc80 to \\udcff."""
-    return json.dumps(found.as_dict(), indent=2) + "\n"
+    counts = {f"{severity}s": found.count(severity) for severity in SEVERITIES}
+    return json.dumps({"clean": found.clean, **counts, **dataclasses.asdict(found)}, indent=2) + "\n"
 
 
 def as_text(found: Diagnosis, limit: int, *, everything: bool = False) -> Iterator[str]:

@@ -88,7 +88,9 @@ class DetectionLoss:
                 loss, iou = self.box_loss(Pairs(decoded, match.box.to(decoded), self.head.stride[i], size))
                 box = box + loss.sum() / count
                 cls = cls + self._classes(matched[:, 5:], match.cls, iou) / count
-                _write_objectness(target, match, iou)
+                _, anchors, ny, nx = target.shape
+                cell = ((match.image * anchors + match.anchor) * ny + match.row) * nx + match.column
+                target.view(-1).scatter_reduce_(0, cell, iou, "amax")  # of several matches of a cell the maximum, in any order
             share = images / total_images  # makes the mean over this rank's cells one over all ranks' cells
             obj = obj + self.obj_loss(logits, target).mean() * (share * self.balance[i])
         box, obj, cls = box * self.box_gain, obj * self.obj_gain, cls * self.cls_gain
@@ -110,13 +112,6 @@ class DetectionLoss:
         target = torch.full_like(logits, self.negative)
         target.scatter_(1, cls[:, None], self.positive)
         return self.cls_loss(logits, target, iou[:, None]).sum() / self.nc
-
-
-def _write_objectness(target: Tensor, match: Assignment, iou: Tensor) -> None:
-    """Write `iou` into its cells of `target` (B, A, ny, nx); of several matches of a cell the maximum counts, in any order."""
-    _, A, ny, nx = target.shape
-    cell = ((match.image * A + match.anchor) * ny + match.row) * nx + match.column
-    target.view(-1).scatter_reduce_(0, cell, iou, "amax")
 
 
 class Gather(torch.autograd.Function):
