@@ -104,3 +104,7 @@ def _wrapped(model: typing.Any, name: str, autoshape: bool, verbose: bool) -> ty
         count = sum(p.numel() for p in model.parameters())
         LOG.info("%s: %s classes%s, on %s", name, model.nc, f", {count:,} parameters" if count else "", model.device)
     return HubModel(model) if autoshape else model
+
+
+if __name__ == "__main__":
+    raise SystemExit("error: hubconf.py is no command: torch.hub.load reads it; use python detect.py --weights yolov5s.pt")
