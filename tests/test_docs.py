@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from models.spec.find_yaml import find_model
+from tests.faults.isolation import groups
 from utils import config
 from utils.cli import parse, parse_with
 from utils.compare.config import CompareConfig, check_given
@@ -174,3 +175,13 @@ def test_the_block_of_the_plug_in_page_passes_the_checks(tmp_path: Path) -> None
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"attention maps +ok +32x1x1", done.stdout)
+
+
+def test_the_faults_of_the_readme_are_all_groups_and_add_up() -> None:
+    rows = re.findall(
+        r"^\| ([a-z, ]+|\*\*total\*\*) \| \**(\d[\d ,]*?)\** \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    counts = {name: sum(int(number) for number in cell.replace("\u202f", "").replace(" ", "").split(",")) for name, cell in rows}
+    total = counts.pop("**total**")
+    assert sum(counts.values()) == total
+    assert sorted(", ".join(counts).split(", ")) == sorted(groups())
