@@ -6,6 +6,7 @@ python val.py --weights runs/train/exp/weights/best.pt --data my.yaml --task tes
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -108,10 +109,8 @@ def measure(
     evaluator = Evaluator(bench.index.names)
     device = bench.model.device
     loader = val_loader(bench.index, imgsz=size, batch_size=cfg.batch_size, workers=cfg.workers, rect=rect and not fixed, stride=stride)
-    try:
+    with contextlib.closing(loader):
         return evaluate(bench.model, loader, bench.index, settings, device=device, plots=plots, evaluator=evaluator), evaluator
-    finally:
-        loader.close()
 
 
 def _settings(cfg: ValConfig) -> Settings:

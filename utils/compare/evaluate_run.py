@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,14 @@ from utils.data.index import Index
 from utils.data.loading.loader import val_loader
 from utils.data.scan import load_index
 from utils.evaluation.evaluate import Settings, evaluate
-from utils.evaluation.metrics import Evaluator
+from utils.evaluation.metrics import Evaluator, Metrics
 from utils.files.atomic import atomic_write
 from utils.geometry import training_side
 
 if TYPE_CHECKING:
     import torch
 
+    from models.detector import Detector
     from utils.compare.study import StudyPlan
 
 
@@ -32,6 +34,22 @@ def open_splits(plan: StudyPlan) -> dict[str, Index]:
     """
     data = load_data(plan.data.source)
     return {s: load_index(data, s, single_cls=plan.flags["single_cls"], classes=plan.flags["classes"]) for s in plan.data.splits}
+
+
+def evaluate_split(
+    plan: StudyPlan,
+    model: Detector,
+    index: Index,
+    settings: Settings,
+    device: torch.device,
+    workers: int,
+    evaluator: Evaluator | None = None,
+) -> Metrics:
+    """Evaluate a model on a split as its training would, at the study's image size."""
+    side, batch = training_side(plan.flags["imgsz"], model.max_stride), max(plan.flags["batch_size"] * 2, 1)
+    loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
+    with contextlib.closing(loader):
+        return evaluate(model, loader, index, settings, device=device, evaluator=evaluator).metrics
 
 
 def measure(plan: StudyPlan, folder: Path, index: Index, device: torch.device, workers: int, *, same: bool) -> dict[str, Scores]:
@@ -52,16 +70,9 @@ def measure(plan: StudyPlan, folder: Path, index: Index, device: torch.device, w
                 out.write((folder / MATCHES["last"]).read_bytes())
             scores[which] = scores["last"]
             continue
-        model = load_model(folder / "weights" / f"{which}.pt", device=device)
-        side = training_side(plan.flags["imgsz"], model.max_stride)
-        batch = max(plan.flags["batch_size"] * 2, 1)
-        loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
-        evaluator = Evaluator(index.names)
+        model, evaluator = load_model(folder / "weights" / f"{which}.pt", device=device), Evaluator(index.names)
         settings = Settings(single_cls=plan.flags["single_cls"], classes=plan.flags["classes"], nms=plan.flags["nms"])
-        try:
-            evaluate(model, loader, index, settings, device=device, evaluator=evaluator)
-        finally:
-            loader.close()
+        evaluate_split(plan, model, index, settings, device, workers, evaluator)
         matches = match_detections(evaluator)
         matches.save(folder / file)
         scores[which] = average_precision(matches)

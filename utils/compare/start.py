@@ -13,13 +13,12 @@ from models.detector import Detector
 from models.spec.model_spec import ModelSpec
 from models.weights.load import Weights, read_weights
 from models.weights.transfer import TransferReport, transfer
+from utils.compare.evaluate_run import evaluate_split
 from utils.compare.study import StartingPoint, StudyPlan, Variant
 from utils.compare.widen import widened_state
 from utils.data.config import load_data
-from utils.data.loading.loader import val_loader
 from utils.data.scan import load_index
-from utils.evaluation.evaluate import Settings, evaluate
-from utils.geometry import training_side
+from utils.evaluation.evaluate import Settings
 from utils.training.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
@@ -102,17 +101,12 @@ def measure_start(plan: StudyPlan, variant: Variant, start: str, seed: int, devi
         model, _ = transferred(variant, weights, weights.names, seed=seed)
     single_cls, classes = plan.flags["single_cls"] or not same, plan.flags["classes"]
     index = load_index(load_data(plan.data.source), plan.data.measured, single_cls=single_cls, classes=classes)
-    side, batch = training_side(plan.flags["imgsz"], model.max_stride), max(plan.flags["batch_size"] * 2, 1)
-    loader = val_loader(index, imgsz=side, batch_size=batch, workers=workers, stride=model.max_stride)
     settings = Settings(single_cls=single_cls, classes=classes if same else None)
-    try:
-        metrics = evaluate(model.to(device).eval().fuse(), loader, index, settings, device=device).metrics
-    finally:
-        loader.close()
+    ap = evaluate_split(plan, model.to(device).eval().fuse(), index, settings, device, workers).ap
     return StartingPoint(
         tensors=report.transferred,
         of=len(original.state),
         share=report.share,
-        ap=0.0 if math.isnan(metrics.ap) else metrics.ap,
+        ap=0.0 if math.isnan(ap) else ap,
         own_classes=same,
     )

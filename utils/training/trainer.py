@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from models.detector import Detector
 from models.weights.load import load_model
-from utils.data.loading.loader import Batch, Loader, val_loader
+from utils.data.loading.loader import Batch, val_loader
 from utils.data.loading.sampler import class_counts, image_weights
 from utils.distributed import gather, share
 from utils.errors import StorageError
@@ -134,7 +135,7 @@ def _evaluate(
 ) -> Evaluation:
     """Evaluate this rank's share of the validation split, in batches twice as large as the training's."""
     config, ranks = run.config, run.ranks
-    loader: Loader = val_loader(
+    loader = val_loader(
         run.splits.val,
         imgsz=config.imgsz,
         batch_size=max(config.batch_size // ranks.world_size * 2, 1),
@@ -144,20 +145,10 @@ def _evaluate(
         stride=model.max_stride,
         cache=config.cache,
     )
-    try:
-        result = evaluate(
-            model,
-            loader,
-            run.splits.val,
-            Settings(single_cls=config.single_cls, classes=config.classes, half=half, nms=config.nms),
-            device=run.state.precision.device,
-            criterion=criterion,
-            ranks=ranks,
-            plots=plots,
-            stop=scheduler.leave_validation,
-        )
-    finally:
-        loader.close()
+    settings = Settings(single_cls=config.single_cls, classes=config.classes, half=half, nms=config.nms)
+    device, stop = run.state.precision.device, scheduler.leave_validation
+    with contextlib.closing(loader):
+        result = evaluate(model, loader, run.splits.val, settings, device=device, criterion=criterion, ranks=ranks, plots=plots, stop=stop)
     if ranks.world_size > 1:
         scheduler.poll()
     return result
