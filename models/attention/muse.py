@@ -49,5 +49,7 @@ class MUSE(nn.Module):
         n = self.norm(x)
         q, k, v = self.qkv(n).chunk(3, 1)
         attended = attend(q, k, v, self.heads)
-        convolved = torch.stack([conv(v) * share for conv, share in zip(self.depthwise, self.kernel_gate.softmax(0), strict=True)]).sum(0)
+        convolved = torch.stack([conv(v) * share for conv, share in zip(self.depthwise, self.kernel_gate.softmax(0), strict=True)], 1).sum(
+            1
+        )
         return x + self.proj_attention(attended) + self.proj_conv(convolved) + self.feed_forward(n)

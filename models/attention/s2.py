@@ -37,9 +37,9 @@ class _SplitAttention(nn.Module):
         self.mlp2 = nn.Linear(channels, maps * channels, bias=False)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        described = torch.stack([m.mean((2, 3)) for m in maps]).sum(0)  # (B, C)
+        described = torch.stack([m.mean((2, 3)) for m in maps], 1).sum(1)  # (B, C)
         share = self.mlp2(F.gelu(self.mlp1(described))).unflatten(1, (self.maps, -1)).softmax(1)
-        return torch.stack([m * s[:, :, None, None].to(m.dtype) for m, s in zip(maps, share.unbind(1), strict=True)]).sum(0)
+        return torch.stack([m * s[:, :, None, None].to(m.dtype) for m, s in zip(maps, share.unbind(1), strict=True)], 1).sum(1)
 
 
 @register(preserve)

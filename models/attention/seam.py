@@ -120,4 +120,4 @@ class MultiSEAM(_Gated):
     def described(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         maps = [scale(F.pad(x, (0, -width % p, 0, -height % p))) for scale, p in zip(self.scales, self.patch_sizes, strict=True)]
-        return torch.stack([m.mean((2, 3)) for m in (*maps, x)]).mean(0)
+        return torch.stack([m.mean((2, 3)) for m in (*maps, x)], 1).mean(1)

@@ -56,7 +56,7 @@ class TripletAttention(nn.Module):
         """The mean of the gates, (B, C, H, W): output divided by input."""
         gates = [self.cw.conv(x.transpose(1, 2)).transpose(1, 2), self.hc.conv(x.transpose(1, 3)).transpose(1, 3)]
         gates += [] if self.hw is None else [self.hw.conv(x)]
-        return torch.stack([gate.expand(x.shape) for gate in gates]).mean(0)
+        return torch.stack([gate.expand(x.shape) for gate in gates], 1).mean(1)
 
     def forward(self, x: Tensor) -> Tensor:
         over_height = self.cw(x.transpose(1, 2)).transpose(1, 2)  # pooled over H, gate on (C, W)

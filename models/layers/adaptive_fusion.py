@@ -38,4 +38,4 @@ class AdaptiveFusion(nn.Module):
         same = self.resized(x)
         logits = self.weight_levels(torch.cat([conv(y) for y, conv in zip(same, self.weights, strict=True)], 1))
         shares = logits.softmax(1).split(1, 1)
-        return self.expand(torch.stack([y * share for y, share in zip(same, shares, strict=True)]).sum(0))
+        return self.expand(torch.stack([y * share for y, share in zip(same, shares, strict=True)], 1).sum(1))

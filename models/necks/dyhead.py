@@ -84,7 +84,7 @@ class DyHeadBlock(nn.Module):
             if i + 1 < len(x):
                 resized = F.interpolate(x[i + 1], here.shape[2:], mode="bilinear", align_corners=False)
                 seen.append(self._weighted(self.coarser(resized, *moves)))
-            outputs.append(self.task(torch.stack(seen).mean(0)))
+            outputs.append(self.task(torch.stack(seen, 1).mean(1)))
         return outputs
 
 
