@@ -35,10 +35,19 @@ def write(job: Job, path: Path) -> None:
     command = [pnnx.EXEC_PATH, source.name, f"inputshape=[{','.join(map(str, shape))}]", f"fp16={int(job.cfg.half)}"]
     with one_error("pnnx cannot convert it", subprocess.SubprocessError):
         subprocess.run(command, cwd=job.folder, capture_output=True, check=True, timeout=_TIMEOUT)  # noqa: S603
+        if lacking := _not_expressed((job.folder / "model.ncnn.param").read_text()):
+            raise UserError(f"ncnn cannot express it: it has no {', '.join(lacking)}")
         path.mkdir()
         for ending in ("param", "bin"):
             (job.folder / f"model.ncnn.{ending}").rename(path / f"model.ncnn.{ending}")
     (path / "metadata.yaml").write_text(yaml.safe_dump(job.metadata, sort_keys=False), encoding="utf-8")
+
+
+def _not_expressed(param: str) -> list[str]:
+    """Operators that pnnx kept as they were, and those along the batch axis, which is -233 and which ncnn crashes on."""
+    layers = [line.split() for line in param.splitlines()[2:]]
+    kept = {kind for kind, *_ in layers if "." in kind or "::" in kind}
+    return sorted(kept | {f"{kind} along the batch" for kind, *rest in layers if "0=-233" in rest})
 
 
 FORMAT = Format(
