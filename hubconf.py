@@ -23,15 +23,19 @@ dependencies = ["torch", "torchvision", "cv2", "yaml"]
 
 
 def custom(
-    path: str | pathlib.Path = "path/to/model.pt", autoshape: bool = True, _verbose: bool = True, device: str | torch.device | None = None
+    path: str | pathlib.Path = "path/to/model.pt",
+    autoshape: bool = True,
+    _verbose: bool = True,
+    device: str | int | torch.device | None = None,
 ) -> typing.Any:
     """Load a checkpoint of YOLOv5 or Attune, or an exported file.
 
     Args:
         path: the file.
-        autoshape: return a `utils.inference.hub.HubModel`, which takes images; otherwise the module, which takes tensors.
+        autoshape: return a `utils.inference.hub.HubModel`, which takes images; otherwise the module, which takes tensors and can be
+            trained.
         _verbose: print a line about the model.
-        device: where it runs, such as ``cpu`` or ``cuda:0``; None takes the first GPU, else the CPU.
+        device: where it runs, such as ``cpu``, ``cuda:0`` or 0; None takes the first GPU, else the CPU.
 
     Raises:
         UserError: no such file, or another kind of file.
@@ -39,7 +43,10 @@ def custom(
     _check_packages()
     from models import load_model
 
-    return _wrapped(load_model(path, device=_device(device)), pathlib.Path(path).name, autoshape, _verbose)
+    model = load_model(path, device=_device(device), fuse=autoshape)
+    if not autoshape:
+        model.requires_grad_()
+    return _wrapped(model, pathlib.Path(path).name, autoshape, _verbose)
 
 
 def _official(name: str) -> Callable[..., typing.Any]:
@@ -49,7 +56,7 @@ def _official(name: str) -> Callable[..., typing.Any]:
         classes: int = 80,
         autoshape: bool = True,
         _verbose: bool = True,
-        device: str | torch.device | None = None,
+        device: str | int | torch.device | None = None,
     ) -> typing.Any:
         if pretrained and (channels, classes) == (3, 80):
             return custom(_weights(name), autoshape, _verbose, device)
@@ -89,10 +96,10 @@ def _check_packages() -> None:
             raise ImportError(f"a package named {name} is already imported from {file}; load this model in a fresh Python process")
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def _device(device: str | int | torch.device | None) -> torch.device:
     from utils.device import select_device
 
-    return device if isinstance(device, torch.device) else select_device(device or "")
+    return device if isinstance(device, torch.device) else select_device("" if device is None else str(device))
 
 
 def _wrapped(model: typing.Any, name: str, autoshape: bool, verbose: bool) -> typing.Any:

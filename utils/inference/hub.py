@@ -63,8 +63,8 @@ class HubModel(nn.Module):
         """Detect in images.
 
         Args:
-            ims: a path, folder, glob or URL; a PIL image; an array (H, W, 3) or (3, H, W) uint8 **RGB**, or (H, W); or a list of these. A
-                tensor (B, 3, H, W), RGB in 0..1 with sides that are multiples of `stride`, goes straight to the model.
+            ims: a path, folder, glob or URL; a PIL image; an array (H, W, 3) or (3, H, W) **RGB**, or (H, W), of 0..255; or a list of
+                these. A tensor (B, 3, H, W), RGB in 0..1 with sides that are multiples of `stride`, goes straight to the model.
             size: side of the square, or (height, width), that an image is fitted into, in pixels.
             augment: test-time augmentation.
 
@@ -90,13 +90,25 @@ class HubModel(nn.Module):
 
 
 def _rgb_arrays(ims: Any) -> Any:
-    """Arrays of RGB, channels first or last, as BGR with channels last; everything else as it is."""
+    """Arrays of RGB, channels first or last, as BGR uint8 with channels last; everything else as it is."""
     if isinstance(ims, list | tuple):
         return [_rgb_arrays(one) for one in ims]
-    if not isinstance(ims, np.ndarray) or ims.ndim != 3:
+    if not isinstance(ims, np.ndarray):
+        return ims
+    if np.issubdtype(ims.dtype, np.floating):
+        ims = _of_bytes(ims)
+    if ims.ndim != 3:
         return ims
     array = ims.transpose(1, 2, 0) if ims.shape[0] < 5 else ims
     return np.ascontiguousarray(array[..., 2::-1]) if array.shape[2] >= 3 else array
+
+
+def _of_bytes(array: NDArray[np.floating[Any]]) -> Pixels:
+    """Pixels of 0..255 as uint8; those of an image scaled to 0..1 would all become black."""
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if not 0 <= low <= high < 256 or 0 < high <= 1:
+        raise UserError(f"an array of {array.dtype} has values from {low:g} to {high:g}; expected 0 to 255")
+    return array.astype(np.uint8)
 
 
 class HubResults:

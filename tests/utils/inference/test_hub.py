@@ -106,9 +106,9 @@ def test_every_kind_of_image_gives_the_same_boxes(model: HubModel, image: NDArra
     rgb = np.ascontiguousarray(image[..., ::-1])
     model.conf, model.max_det = 0.0, 5
     try:
-        kinds = [str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(rgb), rgb, rgb.transpose(2, 0, 1)]
+        kinds = [str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(rgb), rgb, rgb.transpose(2, 0, 1), rgb.astype(float)]
         found = model(kinds, size=64)
-        assert len(found) == 5
+        assert len(found) == 6
         for boxes in found.xyxy:
             assert torch.equal(boxes, found.xyxy[0])
         assert np.array_equal(found.xyxy[0].numpy(), predict(model.model, image, imgsz=64, conf=0.0, max_det=5)[0].boxes)
@@ -147,7 +147,7 @@ def test_a_tensor_goes_straight_through(model: HubModel) -> None:
     assert torch.equal(model(x), model.model(x))
 
 
-@pytest.mark.parametrize("wrong", ["nowhere.jpg", [3], np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize("wrong", ["nowhere.jpg", [3], np.zeros((0, 4, 3), np.uint8), np.ones((8, 8, 3)), np.full((8, 8, 3), np.nan)])
 def test_what_is_no_image_is_refused(model: HubModel, wrong: Any) -> None:
     with pytest.raises(UserError):
         model(wrong)
@@ -161,6 +161,12 @@ def test_official_weights(shared: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     picture = next((shared / "coco128" / "images").rglob("*.jpg"))
     by_name = loaded("yolov5n", _verbose=False, device="cpu")
     assert torch.equal(model(picture).xyxy[0], by_name(picture).xyxy[0])
+    trainable = loaded("yolov5n", autoshape=False, _verbose=False)
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in trainable.modules())
+    assert all(parameter.requires_grad for parameter in trainable.parameters())
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="0 CUDA device"):
+            loaded("yolov5n", _verbose=False, device=0)
     few = loaded("yolov5n", classes=3, autoshape=False, _verbose=False)
     whole = load_model(weights, fuse=False)
     assert few.nc == 3
