@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -45,18 +47,38 @@ def variant(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def address(shared: Path, variant: Path) -> Iterator[str]:
+@contextlib.contextmanager
+def served(*weights: Path, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address and the process of a page whose temporary files lie in `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "utils.demo", "--weights", str(shared / "yolov5n.pt"), str(variant), "--imgsz", "320"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "utils.demo", "--weights", *map(str, weights), "--imgsz", "320"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
     with subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == f"http://127.0.0.1:{port} shows yolov5n, yolov5n-ca; Ctrl-C ends\n"
-        yield f"http://127.0.0.1:{port}"
+        address, *_ = process.stdout.readline().partition(" shows ")
+        assert address == f"http://127.0.0.1:{port}"
+        yield address, process
         process.terminate()
+
+
+@pytest.fixture(scope="module")
+def address(shared: Path, variant: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(shared / "yolov5n.pt", variant, folder=tmp_path_factory.mktemp("temporary")) as (address, _):
+        yield address
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_sent_is_gone_when_the_page_ends(shared: Path, tmp_path: Path, number: int) -> None:
+    with served(shared / "yolov5n.pt", folder=tmp_path) as (address, process):
+        form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nsent\r\n--b--\r\n'
+        sent = urllib.request.Request(f"{address}/gradio_api/upload", form, {"Content-Type": "multipart/form-data; boundary=b"})
+        urllib.request.urlopen(sent).close()
+        assert [path.read_text() for path in tmp_path.rglob("a.txt")] == ["sent"]
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import importlib
 import os
-import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from utils.errors import UserError
 from utils.inference.results import Results
 from utils.inference.sources import is_video
 from utils.log import LOG
+from utils.signals import stop_requests
 
 MAX_UPLOAD = 256 << 20
 """Largest file that the browser may send, in bytes."""
@@ -30,17 +31,17 @@ footer { display: none !important }
 
 
 def serve(viewer: Viewer, host: str, port: int) -> None:
-    """Serve the page until Ctrl-C; what the browser sends lies in a temporary folder, which is removed at the end.
+    """Serve the page until Ctrl-C or SIGTERM; what the browser sends lies in a temporary folder, which is removed at the end.
 
     Raises:
         UserError: gradio is not installed, or the address cannot be listened on.
     """
-    try:
-        gr = importlib.import_module("gradio")
-    except ImportError as error:
-        raise UserError("python -m utils.demo needs gradio: pip install gradio") from error
-    with TemporaryDirectory(prefix="attune-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+    with stop_requests(quiet=True) as request, TemporaryDirectory(prefix="attune-demo-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # before the import, which makes the folder
+        try:
+            gr = importlib.import_module("gradio")
+        except ImportError as error:
+            raise UserError("python -m utils.demo needs gradio: pip install gradio") from error
         page = Page(gr, viewer, Path(folder)).blocks
         try:
             page.queue(max_size=20, api_open=False).launch(
@@ -58,10 +59,9 @@ def serve(viewer: Viewer, host: str, port: int) -> None:
         except OSError as error:
             raise UserError(f"--host {host} --port {port}: cannot be listened on ({error}); choose another --port") from error
         LOG.info("http://%s:%d shows %s; Ctrl-C ends", host, port, ", ".join(viewer.models))
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            page.close()
+        while not request.by:
+            time.sleep(0.1)
+        page.close()
 
 
 async def _refuse_addresses(path: str) -> str:
