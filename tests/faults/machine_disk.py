@@ -75,14 +75,14 @@ class Broken:
 
 FAULTS = (
     Broken("open", ".last.pt.tmp", (3, 5), errno.ENOSPC),
-    Broken("open", "results.csv", (2, 2), errno.ENOSPC),
+    Broken("open", ".results.csv.tmp", (3, 3), errno.ENOSPC),
     Broken("fsync", ".last.pt.tmp", (4, 4), errno.EIO),
     Broken("replace", ".last.pt.tmp", (6, 9), errno.EROFS),
-    Broken("fsync", "results.csv", (2, 3), errno.EIO),
+    Broken("fsync", ".results.csv.tmp", (3, 4), errno.EIO),
     Broken("open", ".best.pt.tmp", (1, 2), errno.EDQUOT),
     Broken("open", "events.jsonl", (1, FOREVER), errno.ENOSPC),
     Broken("open", ".part", (1, FOREVER), errno.EACCES, flags=()),
-    Broken("open", "results.csv", (2, FOREVER), errno.ENOSPC, fatal=True),
+    Broken("open", ".results.csv.tmp", (3, FOREVER), errno.ENOSPC, fatal=True),
     Broken("open", ".last.pt.tmp", (7, FOREVER), errno.EIO, fatal=True),
     Broken("open", ".opt.yaml.tmp", (1, FOREVER), errno.EROFS, fatal=True),
     Broken("mkdir", "weights", (1, FOREVER), errno.EROFS, fatal=True),

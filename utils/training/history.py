@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.util
-import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,10 +46,10 @@ class History:
 
     def __init__(self, folder: Path, *, start: int = 0, origin: Path | None = None) -> None:
         self.path = folder / "results.csv"
-        kept = _rows_before(start, (origin or folder) / "results.csv") if start else []
-        write_text(self.path, "".join([",".join(f"{c:>20s}" for c in COLUMNS) + "\n", *map(_line, kept)]))
-        self._size = self.path.stat().st_size  # of the complete rows
-        self._unwritten: list[str] = []
+        self._lines = [",".join(f"{c:>20s}" for c in COLUMNS) + "\n"]
+        for row in _rows_before(start, origin or folder) if start else ():
+            self._add(row)
+        write_text(self.path, "".join(self._lines))
         self._board = _tensorboard(folder, start)
 
     def append(self, values: Mapping[str, float]) -> None:
@@ -60,7 +58,7 @@ class History:
         Args:
             values: of every column.
         """
-        self._unwritten.append(_line([values[c] for c in COLUMNS]))
+        self._add(values)
         try:
             for name in COLUMNS[1:] if self._board else ():
                 self._board.add_scalar(name, values[name], int(values["epoch"]))
@@ -69,22 +67,18 @@ class History:
             self._board = None
 
     def flush(self) -> None:
-        """Write the rows added since, over the remains of a failed write.
+        """Write all rows, as one file in the place of that before.
 
         Raises:
             StorageError: they cannot be written.
         """
         try:
-            with self.path.open("r+b") as file:
-                file.truncate(self._size)
-                file.seek(self._size)
-                file.write("".join(self._unwritten).encode())
-                file.flush()
-                os.fsync(file.fileno())
-                self._size = file.tell()
+            write_text(self.path, "".join(self._lines))
         except OSError as error:
             raise StorageError(f"{self.path}: cannot write a row ({error.strerror or error})") from error
-        self._unwritten.clear()
+
+    def _add(self, values: Mapping[str, float]) -> None:
+        self._lines.append(",".join(f"{values[c]:>20.5g}" for c in COLUMNS) + "\n")
 
     def close(self) -> None:
         """Close TensorBoard's file."""
@@ -96,39 +90,27 @@ class History:
 
 
 def read_curve(folder: Path) -> tuple[dict[str, float], ...]:
-    """The complete rows of the results.csv in a run folder."""
-    rows: list[dict[str, float]] = []
-    try:
-        text = read_regular(folder / "results.csv", _MAX_BYTES).decode()
-        for row in csv.DictReader(io.StringIO(text, newline="")):
-            rows += [{k.strip(): float(v) for k, v in row.items()}]
-    except (OSError, ValueError, AttributeError, TypeError, csv.Error):  # a row truncated by a kill is ignored
-        pass
-    return tuple(rows)
-
-
-def _line(values: Sequence[float]) -> str:
-    return ",".join(f"{value:>20.5g}" for value in values) + "\n"
-
-
-def _rows_before(start: int, path: Path) -> list[list[float]]:
-    """The rows of a results.csv before epoch `start`; of a file that something else has changed, those that are still rows.
+    """The complete rows of the results.csv in a run folder; of a file that something else has changed, those that are still rows.
 
     A spreadsheet quotes cells, writes a byte order mark and other line ends, or other separators.
     """
+    rows: list[dict[str, float]] = []
+    with contextlib.suppress(OSError, csv.Error):
+        text = read_regular(folder / "results.csv", _MAX_BYTES).decode("utf-8-sig", errors="replace")
+        for cells in csv.reader(text.splitlines()[1:]):
+            with contextlib.suppress(ValueError):  # as for a row truncated by a kill
+                rows.append(dict(zip(COLUMNS, map(float, cells), strict=True)))
+    return tuple(rows)
+
+
+def _rows_before(start: int, folder: Path) -> list[dict[str, float]]:
+    """The rows of the results.csv in a run folder before epoch `start`; a file that lacks some of them is kept under another name."""
+    path = folder / "results.csv"
     if not path.is_file():
         LOG.warning("%s is missing; it begins with epoch %d", path, start)
         return []
-    rows: list[list[float]] = []
-    try:
-        text = read_regular(path, _MAX_BYTES).decode("utf-8-sig", errors="replace")
-        for cells in csv.reader(text.splitlines()[1:]):
-            with contextlib.suppress(ValueError):
-                rows.append([float(cell) for cell in cells])
-    except (OSError, csv.Error) as error:
-        LOG.warning("%s: cannot be read (%s)", path, error)
-    kept = [row for row in rows if len(row) == len(COLUMNS) and row[0] < start]
-    if [row[0] for row in kept] != list(range(start)):
+    kept = [row for row in read_curve(folder) if row["epoch"] < start]
+    if [row["epoch"] for row in kept] != list(range(start)):
         aside = path.with_name("results.damaged.csv")
         LOG.warning("%s: %d of %d epochs can be read; the file as it was is kept as %s", path, len(kept), start, aside.name)
         path.replace(aside)
