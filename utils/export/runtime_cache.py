@@ -1,4 +1,4 @@
-"""Faster runtimes for a checkpoint: it is exported once into the cache, by the hash of its bytes."""
+"""Faster runtimes for a checkpoint: it is exported once into the cache, by the hash of its bytes, its plug-ins and Attune's code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from utils.export.registry import FORMATS
 from utils.files.cache_folder import cache_folder
 from utils.inference.runtimes.exported import runtime_of
 from utils.log import LOG
-from utils.versions import library_versions
+from utils.versions import file_digest, library_versions, source_digest, source_files
 
 AUTO = ("openvino", "onnx")
 """What ``auto`` takes on a CPU, the fastest first."""
@@ -41,12 +41,8 @@ def exported_weights(weights: str, runtime: str, plugins: tuple[str, ...] = ()) 
     source = Path(weights)
     if runtime_of(source):
         raise UserError(f"--runtime {runtime}: {weights} is exported already and runs in its own runtime; omit the flag")
-    if not source.is_file():
-        raise UserError(f"no weights {weights!r}")
-    key = hashlib.sha256(repr((runtime, sorted(library_versions("torch", "onnx", "openvino").items()))).encode())
-    with source.open("rb") as file:
-        while block := file.read(1 << 20):
-            key.update(block)
+    versions = source_digest(source_files("models", "utils/export")), library_versions("torch", "onnx", "openvino")
+    key = hashlib.sha256(repr((runtime, versions, [file_digest(path) for path in [source, *map(Path, plugins)]])).encode())
     target = cache_folder() / "exports" / f"{key.hexdigest()[:32]}{FORMATS[runtime].ending}"
     if not target.exists():
         LOG.info("exporting %s for %s, once", weights, runtime)

@@ -20,6 +20,7 @@ from tests.utils.export.conftest import NAMES
 from utils.errors import UserError
 from utils.export import registry
 from utils.export.check import prediction_differences
+from utils.export.runtime_cache import exported_weights
 from utils.images import letterbox
 from utils.inference.nms import non_max_suppression
 
@@ -222,3 +223,14 @@ def test_a_runtime_computes_a_checkpoint_from_the_cache(
     monkeypatch.setattr("sys.argv", ["detect.py", *flags, "--runtime", "onnx", "--augment"])
     with pytest.raises(UserError, match="--augment needs --runtime torch"):
         detect.main()
+
+
+def test_a_changed_plug_in_is_exported_again(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_CACHE", str(tmp_path / "cache"))
+    plugin = tmp_path / "block.py"
+    plugin.write_text("SCALE = 1")
+    first = exported_weights(str(checkpoint), "onnx", (str(plugin),))
+    assert exported_weights(str(checkpoint), "onnx", (str(plugin),)) == first
+    plugin.write_text("SCALE = 2")
+    assert exported_weights(str(checkpoint), "onnx", (str(plugin),)) != first
+    assert len(files(tmp_path / "cache" / "exports")) == 2
