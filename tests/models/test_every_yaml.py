@@ -58,8 +58,8 @@ def small(name: str) -> Detector:
 
 
 @torch.no_grad()
-def calibrated(model: Detector) -> Detector:
-    """In evaluation mode, its running statistics those of four images: raw maps vary by about one; factors and shifts are random."""
+def calibrated(model: Detector, images: Tensor | None = None) -> Detector:
+    """In evaluation mode, statistics those of images, by default noise: raw maps vary by about one; factors and shifts are random."""
     generator = torch.Generator().manual_seed(0)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -68,7 +68,7 @@ def calibrated(model: Detector) -> Detector:
         norm.bias.normal_(std=0.1, generator=generator)
         norm.momentum = 1.0
     side = max(2 * model.max_stride, 128)
-    model.train()(torch.rand(4, 3, side, side + model.max_stride, generator=generator))
+    model.train()(torch.rand(4, 3, side, side + model.max_stride, generator=generator) if images is None else images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return model.eval()

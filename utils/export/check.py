@@ -74,7 +74,7 @@ def _differences(job: Job, exported: ExportedModel, shape: tuple[int, int, int])
 def prediction_differences(found: Tensor, expected: Tensor) -> Tensor:
     """Relative differences of (B, N, 5 + nc) predictions: of the boxes whose confidence is above 0.001, and of 100 in any case.
 
-    Coordinates count relative to themselves, but at least to a pixel; scores relative to the confidence of the box.
+    Sides count relative to themselves, centres to themselves or the side, but at least to a pixel; scores to the confidence of the box.
     """
     if found.shape != expected.shape:
         return torch.full((1,), math.inf)
@@ -82,7 +82,8 @@ def prediction_differences(found: Tensor, expected: Tensor) -> Tensor:
     scores = expected[:, 4:5] * expected[:, 5:]
     conf = scores.amax(1)
     some = conf >= min(_CONFIDENCE, float(conf.topk(min(_MIN_BOXES, len(conf))).values[-1]))
-    boxes = (found[some, :4] - expected[some, :4]).abs() / expected[some, :4].abs().clamp(min=1)
+    scale = torch.maximum(expected[some, :4].abs(), expected[some, 2:4].repeat(1, 2)).clamp(min=1)
+    boxes = (found[some, :4] - expected[some, :4]).abs() / scale
     of_scores = (found[some, 4:5] * found[some, 5:] - scores[some]).abs() / conf[some, None].clamp(min=1e-9)
     return torch.cat((boxes, of_scores), 1).nan_to_num(math.inf).amax(1)
 
