@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,6 @@ class Weights:
         names: class names by class number.
         nc: number of classes.
         source: the file.
-        meta: further entries of the file: epoch, metrics, config, hyp, date.
-        extra: the state for resuming; empty after a finished training.
     """
 
     state: dict[str, Tensor]
@@ -44,8 +42,6 @@ class Weights:
     names: dict[int, str]
     nc: int
     source: Path
-    meta: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def read_weights(path: str | Path) -> Weights:
@@ -66,11 +62,7 @@ def read_weights(path: str | Path) -> Weights:
         return _own(content, path)
     model = official_model(content, str(path))
     spec = official_spec(model, str(path))
-    notes = content if isinstance(content, dict) else {}
-    meta = {key: notes[key] for key in ("epoch", "date") if isinstance(notes.get(key), int | str)}
-    return Weights(
-        state=official_state(model, str(path)), spec=spec, names=dict(enumerate(spec.names or ())), nc=spec.nc, source=path, meta=meta
-    )
+    return Weights(state=official_state(model, str(path)), spec=spec, names=dict(enumerate(spec.names or ())), nc=spec.nc, source=path)
 
 
 def load_model(path: str | Path, *, device: str | torch.device = "cpu", fuse: bool = True) -> Detector:
@@ -117,8 +109,6 @@ def _check_fits(weights: Weights) -> None:
 def _own(content: dict[str, Any], path: Path) -> Weights:
     try:
         state = content["ema"] or content["model"]
-        meta = {key: content[key] for key in ("epoch", "metrics", "config", "hyp")}
-        extra = content["resume"] or {}
         spec = ModelSpec.from_dict(plain(content["spec"], str(path)), str(path))
         names = dict(enumerate(parse_names(plain(content["names"], str(path)), str(path)) or ()))
     except (KeyError, AttributeError) as error:
@@ -127,7 +117,7 @@ def _own(content: dict[str, Any], path: Path) -> Weights:
         raise UserError(f"{path}: the checkpoint has no weights")
     converted = {id(t): t.float() if t.is_floating_point() else t for t in state.values()}  # shared tensors stay shared
     state = {str(key): converted[id(tensor)] for key, tensor in state.items()}
-    return Weights(state=state, spec=spec, names=names, nc=spec.nc, source=path, meta=meta, extra=extra)
+    return Weights(state=state, spec=spec, names=names, nc=spec.nc, source=path)
 
 
 def _missing(path: Path) -> str:
