@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,28 +161,18 @@ def report(cfg: ValConfig, evaluation: Evaluation) -> None:
 
 def write_metrics(folder: Path, bench: ModelAndData, evaluation: Evaluation) -> None:
     """Write metrics.json, per_class.csv, confusion_matrix.csv, and their charts."""
-    from utils.evaluation.confusion import write_confusion
-    from utils.evaluation.metrics import plain_numbers, write_per_class
+    from utils.evaluation.metrics import plain_numbers, write_tables
     from utils.images.writing import optional_output
 
-    m, cfg = evaluation.metrics, bench.cfg
-    names = [bench.index.names[c] for c in range(bench.index.nc)]
-    content = {
-        **m.summary(),
-        "yolov5": plain_numbers(dataclasses.asdict(m.yolov5)),
-        "speed_ms": evaluation.speeds,
-        "split": bench.split,
-        "settings": dataclasses.asdict(cfg),
-    }
-    write_text(folder / "metrics.json", json.dumps(content, indent=2))
-    write_per_class(folder / "per_class.csv", m)
-    write_confusion(folder / "confusion_matrix.csv", m.confusion, names)
+    m, cfg, names = evaluation.metrics, bench.cfg, bench.index.names
+    more = {"yolov5": plain_numbers(dataclasses.asdict(m.yolov5)), "speed_ms": evaluation.speeds, "split": bench.split}
+    write_tables(folder, m, names, **more, settings=dataclasses.asdict(cfg))
     if not cfg.noplots:
         with optional_output():
             from utils.evaluation.charts import plot_confusion, plot_curves
 
             plot_curves(folder, m)
-            plot_confusion(folder / "confusion_matrix.png", m.confusion, names)
+            plot_confusion(folder / "confusion_matrix.png", m.confusion, list(names.values()))
 
 
 def write_detections(folder: Path, bench: ModelAndData, evaluator: Evaluator) -> None:

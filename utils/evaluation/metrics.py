@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.evaluation.coco_ap import coco_ap
-from utils.evaluation.confusion import confusion_matrix
+from utils.evaluation.confusion import confusion_matrix, write_confusion
 from utils.evaluation.image_result import ImageResult
 from utils.evaluation.pr_curves import Curves, compute_curves
-from utils.files.atomic import open_new
+from utils.files.atomic import open_new, write_text
 from utils.files.csv_cells import cell
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Metrics:
         precision, recall, f1: at IoU 0.5 and at `confidence`, where the smoothed mean F1 is maximal.
         per_class: the classes that have objects.
         ap_per_class: (nc,) AP; a class without objects has the mean.
-        confusion: (nc + 1, nc + 1) counts, row predicted, column true, last background.
+        confusion: (nc + 1, nc + 1) counts, row predicted, column true, last background; (0, 0) of very many classes.
         yolov5: YOLOv5's own metrics.
     """
 
@@ -199,3 +200,10 @@ def write_per_class(path: Path, metrics: Metrics) -> None:
         writer.writerow([f.name for f in dataclasses.fields(ClassMetrics)])
         for row in metrics.per_class:
             writer.writerow([f"{v:.6g}" if isinstance(v, float) else cell(str(v)) for v in dataclasses.astuple(row)])
+
+
+def write_tables(folder: Path, metrics: Metrics, names: Mapping[int, str], **more: object) -> None:
+    """Write per_class.csv, confusion_matrix.csv and, last and atomically, metrics.json with `more` after the overall metrics."""
+    write_per_class(folder / "per_class.csv", metrics)
+    write_confusion(folder / "confusion_matrix.csv", metrics.confusion, list(names.values()))
+    write_text(folder / "metrics.json", json.dumps(metrics.summary() | more, indent=2) + "\n")

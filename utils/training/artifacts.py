@@ -1,16 +1,12 @@
-"""The plots and tables of a training run."""
+"""The plots of a training run."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.evaluation.confusion import write_confusion
-from utils.evaluation.metrics import write_per_class
-from utils.files.atomic import write_text
 from utils.images.writing import optional_output
 from utils.training.history import read_curve
 
@@ -38,13 +34,6 @@ def draw_train_batch(folder: Path, number: int, batch: Batch, names: dict[int, s
             from utils.evaluation.batch_plots import plot_batch
 
             plot_batch(folder / f"train_batch{number}.jpg", batch, names)
-
-
-def write_tables(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:
-    """Write per_class.csv, confusion_matrix.csv and, last and atomically, metrics.json of the best weights."""
-    write_per_class(folder / "per_class.csv", metrics)
-    write_confusion(folder / "confusion_matrix.csv", metrics.confusion, list(names.values()))
-    write_text(folder / "metrics.json", json.dumps(metrics.summary(), indent=2) + "\n")
 
 
 def draw_results(folder: Path, metrics: Metrics, names: dict[int, str]) -> None:

@@ -15,9 +15,10 @@ from utils.data.loading.sampler import class_counts, image_weights
 from utils.distributed import gather, share
 from utils.errors import StorageError
 from utils.evaluation.evaluate import Criterion, Evaluation, Settings, evaluate, log_classes
+from utils.evaluation.metrics import write_tables
 from utils.log import LOG
 from utils.progress import Progress, duration, terminal_width
-from utils.training.artifacts import draw_results, draw_train_batch, write_tables
+from utils.training.artifacts import draw_results, draw_train_batch
 from utils.training.checkpointing import CheckpointScheduler, record_unsaved, save_epoch, write_pending
 from utils.training.early_stopping import fitness
 from utils.training.engine import train_one_epoch
