@@ -43,11 +43,6 @@ class Batch:
     paths: list[str]
     letterboxes: list[Letterbox] | None = None
 
-    def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its tensors on a device."""
-        images, targets = self.images.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
-        return dataclasses.replace(self, images=images, targets=targets)
-
 
 class Loader:
     """Batches of one rank, epoch after epoch, from workers that live until `close`.
