@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from models.arguments import four_stages
 from models.attention.large_kernel import LSK
 from models.backbones.pretrained import load_pretrained
-from models.layers.conv import fold_members
-from models.layers.light_blocks import as_depthwise
+from models.layers.conv import fold_before, fold_members
 from models.layers.norm import ChannelNorm
 from models.registry import pyramid, register
 
@@ -67,7 +66,7 @@ class LSKBlock(nn.Module):
 
     def __init__(self, channels: int, ratio: int) -> None:
         super().__init__()
-        self.norm1: nn.Module = nn.BatchNorm2d(channels)
+        self.norm1 = nn.BatchNorm2d(channels)
         self.norm2: nn.Module = nn.BatchNorm2d(channels)
         self.attn, self.mlp = _Attention(channels), _Mlp(channels, ratio)
         self.layer_scale_1, self.layer_scale_2 = (nn.Parameter(torch.full((channels,), 1e-2)) for _ in range(2))
@@ -77,8 +76,10 @@ class LSKBlock(nn.Module):
         return x + self.layer_scale_2[:, None, None] * self.mlp(self.norm2(x))
 
     def fuse(self) -> None:
-        """Turn the batch norms, which no convolution comes before, into factors and shifts."""
-        self.norm1, self.norm2 = as_depthwise(self.norm1), as_depthwise(self.norm2)
+        """Fold the second batch norm into the 1x1 behind it; the attention's residual reads the first one, too."""
+        if isinstance(self.norm2, nn.BatchNorm2d):
+            fold_before(self.norm2, self.mlp.fc1)
+            self.norm2 = nn.Identity()
 
 
 class _Shrink(nn.Module):

@@ -35,8 +35,29 @@ def same_padding(kernel: Size, dilation: int = 1) -> Size:
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Make a convolution, in place and with bias, compute ``norm(conv(x))`` of evaluation mode."""
     factor, bias = factor_and_shift(norm, conv.bias)
-    conv.weight = nn.Parameter(conv.weight * factor.view(-1, 1, 1, 1), requires_grad=conv.weight.requires_grad)
-    conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
+    _set(conv, conv.weight * factor.view(-1, 1, 1, 1), bias)
+
+
+@torch.no_grad()
+def fold_joined(norm: nn.BatchNorm2d, *convs: nn.Conv2d) -> None:
+    """Make convolutions without bias, in place and with bias, compute their parts of ``norm(cat([conv(x) for conv in convs], 1))``."""
+    widths = [conv.out_channels for conv in convs]
+    for conv, factor, shift in zip(convs, *(t.split(widths) for t in factor_and_shift(norm)), strict=True):
+        _set(conv, conv.weight * factor.view(-1, 1, 1, 1), shift)
+
+
+@torch.no_grad()
+def fold_before(norm: nn.BatchNorm2d, *convs: nn.Conv2d) -> None:
+    """Make 1x1 convolutions, in place and with bias, compute ``conv(norm(x))`` of evaluation mode; padding would not see the shift."""
+    factor, shift = factor_and_shift(norm)
+    for conv in convs:
+        bias = conv.weight.flatten(1) @ shift
+        _set(conv, conv.weight * factor.view(-1, 1, 1), bias if conv.bias is None else bias + conv.bias)
+
+
+def _set(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    trained = conv.weight.requires_grad
+    conv.weight, conv.bias = nn.Parameter(weight, requires_grad=trained), nn.Parameter(bias, requires_grad=trained)
 
 
 def fold_members(module: nn.Module, *pairs: tuple[str, str]) -> None:
@@ -219,8 +240,14 @@ class MixConv2d(nn.Module):
             nn.Conv2d(c1, width, kernel, s, kernel // 2, groups=math.gcd(c1, width), bias=False)
             for kernel, width in zip(k, widths, strict=True)
         )
-        self.bn = batch_norm(c2)
+        self.bn: nn.Module = batch_norm(c2)
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(torch.cat([conv(x) for conv in self.m], 1)))
+
+    def fuse(self) -> None:
+        """Fold the batch norm into all convolutions."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            fold_joined(self.bn, *(conv for conv in self.m if isinstance(conv, nn.Conv2d)))
+            self.bn = nn.Identity()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.layers.conv import Conv, CrossConv, DWConv, GhostConv, batch_norm
+from models.layers.conv import Conv, CrossConv, DWConv, GhostConv, batch_norm, fold_joined
 from models.layers.join import join
 from models.layers.pool import SPP
 from models.layers.transformer import TransformerBlock
@@ -195,10 +195,16 @@ class BottleneckCSP(nn.Module):
         self.cv2 = nn.Conv2d(c1, inner, 1, bias=False)
         self.cv3 = nn.Conv2d(inner, inner, 1, bias=False)
         self.cv4 = Conv(2 * inner, c2)
-        self.bn = batch_norm(2 * inner)
+        self.bn: nn.Module = batch_norm(2 * inner)
         self.act = nn.SiLU()
         self.m = bottlenecks(inner, n, shortcut, g)
 
     def forward(self, x: Tensor) -> Tensor:
         y = join(self.cv3(self.m(self.cv1(x))), self.cv2(x))
         return self.cv4(self.act(self.bn(y)))
+
+    def fuse(self) -> None:
+        """Fold the batch norm into both convolutions before it."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            fold_joined(self.bn, self.cv3, self.cv2)
+            self.bn = nn.Identity()

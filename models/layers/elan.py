@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
-from models.layers.conv import Conv, batch_norm
+from models.layers.conv import Conv, batch_norm, fold_before
 from models.layers.join import join
 from models.registry import register, stack
 
@@ -96,15 +96,23 @@ class WaveBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1 = batch_norm(channels)
+        self.norm1: nn.Module = batch_norm(channels)
         self.mixing = PhaseMixing(channels)
-        self.norm2 = batch_norm(channels)
+        self.norm2: nn.Module = batch_norm(channels)
         self.fc1 = nn.Conv2d(channels, 4 * channels, 1)
         self.fc2 = nn.Conv2d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mixing(self.norm1(x))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+    def fuse(self) -> None:
+        """Fold the batch norms into the 1x1 convolutions that read them."""
+        if isinstance(self.norm1, nn.BatchNorm2d) and isinstance(self.norm2, nn.BatchNorm2d):
+            readers = (self.mixing.channel, self.mixing.amplitude, self.mixing.phase)
+            fold_before(self.norm1, *(m for part in readers for m in part.modules() if isinstance(m, nn.Conv2d)))
+            fold_before(self.norm2, self.fc1)
+            self.norm1 = self.norm2 = nn.Identity()
 
 
 @register(stack, example=(48,))

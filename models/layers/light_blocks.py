@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from models.arguments import odd, positive
 from models.layers.conv import Conv, batch_norm
 from models.layers.csp import C3
-from models.layers.norm import factor_and_shift
 from models.registry import preserve, project, register, stack
 
 
@@ -65,30 +64,12 @@ class ConvMixer(nn.Module):
         super().__init__()
         odd(self, kernel_size=kernel_size)
         self.depthwise = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-        self.bn1: nn.Module = nn.BatchNorm2d(channels)
-        self.bn2: nn.Module = nn.BatchNorm2d(channels)
+        self.bn1, self.bn2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
         self.pointwise = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.bn1(F.gelu(self.depthwise(x)))
         return self.bn2(F.gelu(self.pointwise(x)))
-
-    def fuse(self) -> None:
-        """Turn the batch norms, which follow activations, into factors and shifts."""
-        self.bn1, self.bn2 = as_depthwise(self.bn1), as_depthwise(self.bn2)
-
-
-@torch.no_grad()
-def as_depthwise(norm: nn.Module) -> nn.Module:
-    """A depthwise 1x1 that computes a batch norm of evaluation mode, for one that no convolution comes before; else the module itself."""
-    if not isinstance(norm, nn.BatchNorm2d):
-        return norm
-    factor, shift = factor_and_shift(norm)
-    conv = nn.Conv2d(len(factor), len(factor), 1, groups=len(factor)).to(factor.device, factor.dtype)
-    conv.weight.copy_(factor.view(-1, 1, 1, 1))
-    assert conv.bias is not None
-    conv.bias.copy_(shift)
-    return conv.train(norm.training).requires_grad_(norm.weight.requires_grad)
 
 
 @register(preserve, example=(3,))
