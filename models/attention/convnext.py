@@ -45,9 +45,11 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(self.dwconv(x).permute(0, 2, 3, 1))  # (B, H, W, C)
-        tokens = self.pwconv2(F.gelu(self.pwconv1(tokens)))
-        if self.gamma is not None:
-            tokens = tokens * self.gamma
+        tokens = F.gelu(self.pwconv1(tokens))
+        if self.gamma is None:
+            tokens = self.pwconv2(tokens)
+        else:  # the scales multiply the weights, which are fewer than the pixels
+            tokens = F.linear(tokens, self.pwconv2.weight * self.gamma[:, None], self.pwconv2.bias * self.gamma)
         return x + self.drop_path(tokens.permute(0, 3, 1, 2))
 
 

@@ -32,6 +32,9 @@ def averaging(given: Tensor, wanted: Tensor) -> Tensor:
 class MLCA(nn.Module):
     """Mixed local channel attention (Wan et al., 2023): `ECA` on the means of a few patches and on those of the whole map, mixed.
 
+    Of a map of 20 x 20 or less, the products with `averaging` take some more time in inference than PyTorch's adaptive pools, of larger
+    maps and in training less.
+
     Args:
         channels: width C of input and output.
         local_size: patches along either side.
@@ -60,7 +63,7 @@ class MLCA(nn.Module):
         """The gate, (B, C, H, W)."""
         size = self.local_size
         rows, columns, few = (torch.arange(n, device=x.device) for n in (*x.shape[2:], size))
-        local = averaging(rows, few).to(x.dtype) @ x @ averaging(columns, few).to(x.dtype).T  # (B, C, size, size)
+        local = averaging(rows, few).to(x.dtype) @ (x @ averaging(columns, few).to(x.dtype).T)  # (B, C, size, size)
         # The patches' channels follow each other in one sequence, as in the authors' code.
         sequence = local.flatten(2).transpose(1, 2).flatten(1)[:, None]  # (B, 1, size^2 C)
         by_patch = self.conv_local(sequence).sigmoid().unflatten(2, (size * size, -1))[:, 0].transpose(1, 2).unflatten(2, (size, size))
