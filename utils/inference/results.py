@@ -142,16 +142,19 @@ class Results:
         return build(**arrays, data={"class_name": names})
 
     def to_fiftyone(self) -> Any:
-        """As ``fiftyone.Detections``, whose boxes are left, top, width, height in 0..1.
+        """As ``fiftyone.Detections``, whose boxes are left, top, width, height in 0..1; a track's number is the `index`.
 
         Raises:
             UserError: fiftyone is not installed.
         """
         fiftyone = _package("fiftyone")
         corners = self.xyxyn.astype(float)
-        found = zip(self.cls.tolist(), corners[:, :2].tolist(), (corners[:, 2:] - corners[:, :2]).tolist(), self.conf.tolist(), strict=True)
-        one = fiftyone.Detection
-        return fiftyone.Detections(detections=[one(label=self.name(c), bounding_box=at + size, confidence=p) for c, at, size, p in found])
+        boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1).tolist()
+        found = [
+            fiftyone.Detection(label=self.name(cls), bounding_box=box, confidence=score, index=track if track and track > 0 else None)
+            for cls, box, score, track in zip(self.cls.tolist(), boxes, self.conf.tolist(), self._tracks(), strict=True)
+        ]
+        return fiftyone.Detections(detections=found)
 
     def crops(self) -> list[Crop]:
         """Cut out each box, slightly enlarged, from the image without drawings."""

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,9 +112,27 @@ def test_boxes_in_fiftyones_form(monkeypatch):
     """FiftyOne is not needed for the form: a stand-in records what its classes are given."""
     kinds = SimpleNamespace(Detection=lambda **fields: fields, Detections=lambda detections: detections)
     monkeypatch.setitem(sys.modules, "fiftyone", kinds)
-    first, second = results(((10, 20, 30, 60, 0.5, 0), (0, 0, 200, 100, 0.25, 2))).to_fiftyone()
-    assert first == {"label": "person", "bounding_box": pytest.approx([0.05, 0.2, 0.1, 0.4]), "confidence": 0.5}
-    assert second == {"label": "bus", "bounding_box": [0, 0, 1, 1], "confidence": 0.25}
+    tracked = dataclasses.replace(results(((10, 20, 30, 60, 0.5, 0), (0, 0, 200, 100, 0.25, 2))), ids=np.array([3, -1]))
+    first, second = tracked.to_fiftyone()
+    assert first == {"label": "person", "bounding_box": pytest.approx([0.05, 0.2, 0.1, 0.4]), "confidence": 0.5, "index": 3}
+    assert second == {"label": "bus", "bounding_box": [0, 0, 1, 1], "confidence": 0.25, "index": None}
+    assert [one["index"] for one in results(((10, 20, 30, 60, 0.5, 0),)).to_fiftyone()] == [None]
+
+
+def test_fiftyone_reads_the_coco_entries_as_they_are(tmp_path):
+    """Its parser and its classes alone; a dataset of its own needs MongoDB."""
+    coco = pytest.importorskip("fiftyone.utils.coco")
+    r = results(((10, 20, 30, 60, 0.5, 0), (0, 0, 200, 100, 0.25, 2)))
+    content = {
+        "images": [{"id": 7, "file_name": "7.jpg", "width": 200, "height": 100}],
+        "categories": [{"id": number, "name": name} for number, name in r.names.items()],
+        "annotations": r.to_coco(image_id=7),
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    _, classes, _, _, objects = coco.load_coco_detection_annotations(str(tmp_path / "labels.json"))
+    for read, handed in zip([one.to_detection((200, 100), classes) for one in objects[7]], r.to_fiftyone().detections, strict=True):
+        assert read.bounding_box == pytest.approx(handed.bounding_box)
+        assert (read.label, read.confidence) == (handed.label, handed.confidence)
 
 
 def test_a_library_that_is_not_there_is_named(monkeypatch):
