@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,10 @@ def _precision(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> NDA
 
     header = {"images": [{"id": i} for i in range(len(images))], "categories": [{"id": int(c)} for c in classes]}
     ground_truth, found = COCO(), COCO()
-    ground_truth.dataset = {**header, "annotations": _objects(images, classes)}
-    found.dataset = {**header, "annotations": _detections(images, classes)}
-    ground_truth.createIndex()
-    found.createIndex()
+    for coco, entries in ((ground_truth, _objects(images, classes)), (found, _detections(images, classes))):
+        numbered = [entry | {"id": number} for number, entry in enumerate(entries, 1)]  # 0 would read as "unmatched"
+        coco.dataset = {**header, "annotations": numbered}
+        coco.createIndex()
     evaluation = COCOeval_faster(ground_truth, found, "bbox", print_function=LOG.debug)
     evaluation.params.maxDets = [MAX_DETECTIONS]
     assert list(evaluation.params.areaRngLbl) == list(AREAS)
@@ -77,26 +77,20 @@ def _precision(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> NDA
     return np.asarray(evaluation.eval["precision"], np.float64)[..., 0]
 
 
-def _objects(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> list[dict[str, Any]]:
-    annotations: list[dict[str, Any]] = []
+def _objects(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
     for image_id, image in enumerate(images):
         keep = np.isin(image.cls, classes)
         columns = (to_xywh(image.xyxy[keep]), image.cls[keep], image.area[keep], image.crowd[keep])
         for box, cls, area, crowd in zip(*(column.tolist() for column in columns), strict=True):
-            annotation = {"image_id": image_id, "category_id": cls, "bbox": box, "area": area, "iscrowd": int(crowd)}
-            annotations.append({**annotation, "id": len(annotations) + 1})  # 0 would read as "unmatched"
-    return annotations
+            yield {"image_id": image_id, "category_id": cls, "bbox": box, "area": area, "iscrowd": int(crowd)}
 
 
-def _detections(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> list[dict[str, Any]]:
-    annotations: list[dict[str, Any]] = []
+def _detections(images: Sequence[ImageResult], classes: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
     for image_id, image in enumerate(images):
         found = image.detections[np.isin(image.detections[:, 5], classes)]
         columns = (to_xywh(found[:, :4]), found[:, 4], found[:, 5].astype(np.int64))
         for box, score, cls in zip(*(column.tolist() for column in columns), strict=True):
-            annotation = {"image_id": image_id, "category_id": cls, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-            annotations.append({**annotation, "score": score, "id": len(annotations) + 1})
-    return annotations
+            yield {"image_id": image_id, "category_id": cls, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "score": score}
 
 
 def to_xywh(xyxy: NDArray[np.float32]) -> NDArray[np.float64]:

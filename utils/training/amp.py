@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +29,9 @@ class Precision:
         """Whether gradients would underflow without a loss scale."""
         return self.dtype is torch.float16
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> torch.autocast:
         """Return the context in which the model runs."""
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
 
 def choose_precision(mode: str, device: torch.device) -> Precision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from utils.config import TrainConfig
-from utils.data.config import DataConfig, load_data
+from utils.data.config import load_data
 from utils.data.index import Index
 from utils.data.preflight import check
 from utils.data.scan import load_index
@@ -16,7 +16,6 @@ from utils.distributed import Ranks, barrier
 class Splits:
     """The images and annotations to train and to validate on."""
 
-    data: DataConfig
     train: Index
     val: Index
 
@@ -42,4 +41,4 @@ def open_splits(config: TrainConfig, ranks: Ranks) -> Splits:
         barrier(ranks)
         check(data, {"train": train, "val": val})
     train.report.require_boxes()  # the other ranks, which do not check
-    return Splits(data, train, val)
+    return Splits(train, val)
