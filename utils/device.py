@@ -139,6 +139,8 @@ def peak_memory_mb() -> float:
 
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 1e6
+    if (peak := process_memory_mb("VmHWM")) is not None:  # getrusage's begins with that of the process that started this one
+        return peak
     try:
         import resource
     except ImportError:  # Windows
@@ -149,8 +151,14 @@ def peak_memory_mb() -> float:
 
 def resident_memory_mb() -> float:
     """Memory of this process now, in 1e6 bytes; its peak where the system does not tell."""
+    now = process_memory_mb("VmRSS")
+    return peak_memory_mb() if now is None else now
+
+
+def process_memory_mb(entry: str) -> float | None:
+    """An entry of Linux's /proc/self/status, in 1e6 bytes; None on other systems."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return peak_memory_mb()
-    return next((float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS")), peak_memory_mb())
+        return None
+    return next((float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{entry}:")), None)

@@ -92,3 +92,12 @@ def test_openmp_spins_briefly_unless_the_user_says_otherwise(tmp_path: Path, mon
     device.share_processors()
     assert "GOMP_SPINCOUNT" not in os.environ
     assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux")
+def test_peak_memory_is_not_that_of_the_process_that_started_this_one() -> None:
+    held = bytearray(b"x" * 300_000_000)
+    assert device.peak_memory_mb() > 300
+    script = "from utils.device import process_memory_mb; print(process_memory_mb('VmHWM'))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 1 < float(done.stdout) < 200, len(held)
