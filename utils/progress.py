@@ -14,7 +14,7 @@ from utils.log import LOG
 
 FULL_WIDTH = 88
 """Columns of the widest table, assumed where the output is no terminal."""
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
+BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
 _POSTFIX_WIDTH = 76
 _FIRST_LINE, _LINE_INTERVAL = 5.0, 60.0
 
@@ -43,7 +43,7 @@ class Progress:
 
     def __init__(self, name: str, total: int, *, done: int = 0, shown: bool = True) -> None:
         self._bar = tqdm(
-            total=total, initial=done, desc=name, leave=False, dynamic_ncols=True, bar_format=_BAR, disable=None if shown else True
+            total=total, initial=done, desc=name, leave=False, dynamic_ncols=True, bar_format=BAR, disable=None if shown else True
         )
         self._name, self._total, self._done, self._before = name, total, done, done
         self._lines = shown and not sys.stdout.isatty()

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from utils.compare.executors import Task
 from utils.compare.study import RunResult
 from utils.log import LOG
+from utils.progress import BAR, duration
 from utils.training.history import read_curve
 
 _MAX_BARS = 8
@@ -26,11 +27,11 @@ class Progress:
     """
 
     def __init__(self, total: int, done: int, epochs: int) -> None:
-        self._epochs, self._total, self._done = epochs, total, done
-        self._study = tqdm(total=total, initial=done, desc="study", unit="run", position=0, disable=None)
+        self._epochs, self._total, self._done, self._before = epochs, total, done, done
+        self._study = tqdm(total=total, initial=done, desc="study", position=0, bar_format=BAR, dynamic_ncols=True, disable=None)
         self._bars: dict[Task, Any] = {}
         self._active: list[Task] = []
-        self._logged = time.monotonic()
+        self._start = self._logged = time.monotonic()
 
     def begin(self, task: Task) -> None:
         """A run was started."""
@@ -44,13 +45,15 @@ class Progress:
             epochs = len(read_curve(task.folder))
             if task not in self._bars and epochs and len(self._bars) < _MAX_BARS:
                 place = next(i for i in range(1, _MAX_BARS + 1) if all(bar.pos != -i for bar in self._bars.values()))
-                self._bars[task] = tqdm(total=self._epochs, desc=str(task), unit="epoch", position=place, leave=False, disable=None)
+                options: dict[str, Any] = {"bar_format": BAR, "dynamic_ncols": True, "leave": False, "disable": None}
+                self._bars[task] = tqdm(total=self._epochs, initial=epochs, desc=str(task), position=place, **options)
             if task in self._bars:
                 self._bars[task].update(epochs - self._bars[task].n)
         if self._study.disable and time.monotonic() - self._logged > _LOG_INTERVAL:
             self._logged = time.monotonic()
             states = [f"{task}: {epochs}/{self._epochs}" for task in self._active if (epochs := len(read_curve(task.folder)))]
-            LOG.info("%d of %d runs; epochs of %s", self._done, self._total, "; ".join(states) or "none yet")
+            epochs_done = f"epochs of {'; '.join(states)}" if states else "no epoch is done yet"
+            LOG.info("%d of %d runs, %s; %s", self._done, self._total, self._times(), epochs_done)
 
     def restart(self, task: Task, why: str) -> None:
         """A run was interrupted and will be resumed."""
@@ -68,7 +71,14 @@ class Progress:
         self._done += 1
         self._study.update()
         shown = f"AP {100 * result.last.ap:.2f} points" if result.last else f"failed: {result.error}"
-        self._log(f"{task}: {shown} ({self._done} of {self._total})")
+        times = f", {self._times()}" if self._study.disable else ""
+        self._log(f"{task}: {shown} ({self._done} of {self._total}{times})")
+
+    def _times(self) -> str:
+        """The time that has passed, and, once a run has been finished, that left."""
+        passed, finished = time.monotonic() - self._start, self._done - self._before
+        left = f", {duration(passed / finished * (self._total - self._done))} left" if finished else ""
+        return f"{duration(passed)} passed{left}"
 
     def close(self) -> None:
         """Close the bars."""
