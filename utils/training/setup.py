@@ -166,9 +166,7 @@ def open_run(
     config = dataclasses.replace(config, batch_size=_batch_size(config, hyp, model, precision, ranks))
     loader = _train_loader(config, hyp, splits, model, ranks)
     if config.sync_bn:
-        if ranks.world_size == 1 or device.type != "cuda":
-            raise UserError("--sync-bn needs several GPUs: torchrun --nproc_per_node N train.py --sync-bn ...")
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = _synchronised(model, device, ranks)
     state = TrainState(
         model=model,
         layers=list(model.model),
@@ -239,6 +237,12 @@ def _train_loader(config: TrainConfig, hyp: Hyp, splits: Splits, model: Detector
         stride=model.max_stride,
         transform=UserTransform(config.augment, model.nc) if config.augment else None,
     )
+
+
+def _synchronised(model: Detector, device: torch.device, ranks: Ranks) -> Detector:
+    if ranks.world_size == 1 or device.type != "cuda":
+        raise UserError("--sync-bn needs several GPUs: torchrun --nproc_per_node N train.py --sync-bn ...")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def _wrapped(config: TrainConfig, model: Detector, device: torch.device, ranks: Ranks) -> nn.Module:
