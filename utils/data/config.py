@@ -88,7 +88,8 @@ def load_data(source: str | Path, *, complete: bool = True) -> DataConfig:
             raise UserError(f"no file {str(path)!r}")
         return _named(DataConfig(path, path.parent, {}, dict.fromkeys(SPLITS, (path,))))
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"{path}: {'' if os.path.lexists(path) else 'not found; '}a dataset is a .yaml, a COCO .json, or a folder")
+        packed = "; unpack it first" if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z") else ""
+        raise UserError(f"{path}: {'' if os.path.lexists(path) else 'not found; '}a dataset is a .yaml, a COCO .json, or a folder{packed}")
     return _from_yaml(find_yaml(path, ROOT / "data", ROOT), complete)
 
 
@@ -210,12 +211,17 @@ def _split_entries(path: Path, split: str, value: Any) -> Iterator[tuple[str, st
 def _find(entry: str, bases: list[Path]) -> tuple[Path | None, list[Path]]:
     """Return the first existing path of an entry, and all paths tried. Roboflow's ``../train/images`` means ``train/images``."""
     relative = Path(os.path.expanduser(entry))  # noqa: PTH111
-    forms = [relative, Path(entry.removeprefix("../"))] if entry.startswith("../") else [relative]
+    forms = [relative, Path(entry[3:])] if entry.startswith(("../", "..\\")) else [relative]
     tried = list(dict.fromkeys(base / form for form in forms for base in bases))
     return next(filter(os.path.exists, (*tried, *(_spelled(base, str(form)) for form in forms for base in bases))), None), tried
 
 
 def _spelled(base: Path, relative: str) -> Path:
-    """Return a path below `base`, as the file system spells it where it exists in another spelling only."""
-    path = base / relative
-    return path if os.path.exists(path) else FolderListings().find_path(str(base), relative) or path  # noqa: PTH110 - Path's may raise
+    """Return a path below `base`, as the file system spells it where it exists in another spelling only, or with Windows' backslashes."""
+    for form in dict.fromkeys((relative, relative.replace("\\", "/"))):
+        path = base / form
+        if os.path.exists(path):  # noqa: PTH110 - Path's may raise
+            return path
+        if found := FolderListings().find_path(str(base), form):
+            return found
+    return base / relative

@@ -265,3 +265,15 @@ def test_why_there_are_no_names(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}')
     with pytest.raises(UserError, match=r"d\.json: has no categories"):
         load_data(tmp_path / "d.json")
+
+
+def test_backslashes_of_windows(tmp_path: Path) -> None:
+    tree(tmp_path, "my set/images/train", "my set/val/images")
+    data = load_data(write(tmp_path / "data.yaml", path=".\\my set", train="images\\train", val="..\\val\\images", names=["a"]))
+    assert data.entries("train") == (tmp_path / "my set/images/train",)
+    assert data.entries("val") == (tmp_path / "my set/val/images",)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="or a folder; unpack it first"):
+        load_data(tmp_path / "mine.zip")
