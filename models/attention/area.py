@@ -89,6 +89,8 @@ class A2C2f(nn.Module):
 
     Where the width is kept, the input is added, and what is added to it scaled by a learned factor for each channel that starts at 0.01.
 
+    Its two area attention blocks at half the width, with the logits of each head, take it above 2x a 3x3 convolution's time.
+
     Args:
         c1: input width.
         c2: output width.

@@ -65,6 +65,8 @@ class CrossFormer(nn.Module):
     Each: x + attention(norm(x)), x + mlp(norm(x)). First a group is a window of size x size; then every interval-th pixel of a row and of
     a column. Maps are padded, and padding is not attended to.
 
+    Both blocks have 24 C^2 weights a pixel, a 3x3 convolution 9: with groups and norms it takes some 4x its time.
+
     Args:
         channels: width C of input and output.
         heads: as in `MUSE`.

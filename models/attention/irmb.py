@@ -20,6 +20,9 @@ class InvertedResidualMobileBlock(nn.Module):
     n = norm(x); v = silu(n W_e), wider than x; the attention of q and k, of x's width, mixes v in windows; y = v' + silu(norm(dw(v'))),
     x + y W_s. Maps are padded with zeros, right and bottom.
 
+    The windows' values, the depthwise convolution and SiLU work on four times the width: bound by memory, it takes more than 2x a
+    3x3 convolution's time.
+
     Args:
         channels: width C of input and output.
         heads: as in `MUSE`.

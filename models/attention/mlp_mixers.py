@@ -118,6 +118,9 @@ class ResMLP(WindowedMlp):
 
     z = x + s1 * (A aff(x)) over the positions, y = z + s2 * (C gelu(B aff(z))) over the channels; s1 and s2 start small.
 
+    Both layers have 1.3x the operations of a 3x3 convolution at the default window, and four scales each a pass over the map: some 2x
+    its time.
+
     Args:
         channels: width C of input and output.
         size: side of a window.

@@ -20,6 +20,8 @@ class MUSE(nn.Module):
     n = norm(x), v = n W_v; y = x + attention(n, v) W_o + sum of softmax(g)_i * depthwise_i(v) W_c + relu(n W_1) W_2. Attention and
     convolutions share the projection v.
 
+    Projections, the MLP and three depthwise convolutions, and the N x N logits of each head: above 2x a 3x3 convolution's time.
+
     Args:
         channels: width C of input and output.
         heads: of the attention; None: as many as give each 32 channels, if they divide the width.

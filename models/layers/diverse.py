@@ -74,6 +74,8 @@ class DiverseBranchBlock(Mergeable):
 
     A k x k; a 1x1; a 1x1 and a k x k; a 1x1 and a mean over k x k. Every convolution, and the mean, has a batch norm.
 
+    In training its branches have 21 C^2 weights a pixel, a 3x3 convolution 9, and six norms; fused it is a 3x3 convolution.
+
     Args:
         c1: input width.
         c2: output width.

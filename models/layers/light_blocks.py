@@ -147,6 +147,8 @@ class StarBlock(nn.Module):
 
     Depthwise 7x7, ReLU6 of one 1x1 times another, 1x1, depthwise 7x7; a residual.
 
+    Three 1x1 of four times the width have 12 C^2 weights a pixel, a 3x3 convolution 9, beside two depthwise 7x7: above 2x its time.
+
     Args:
         channels: width C of input and output.
         expansion: width of both branches / C; 3 in StarNet-S1, 4 in S2.
