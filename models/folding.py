@@ -21,7 +21,7 @@ def fold_norms(root: nn.Module) -> None:
 
     A module folds its own pairs in a method ``fuse()``; in a plain ``nn.Sequential`` each norm directly after a convolution is folded.
     """
-    for module in list(root.modules()):
+    for module in root.modules():  # not a list of them: `fuse()` may replace the parts of its module, which then are not met
         if type(module) is nn.Sequential:
             for (_, conv), (name, norm) in pairwise(list(module.named_children())):
                 if type(conv) is nn.Conv2d and type(norm) in {nn.BatchNorm2d, PooledBatchNorm} and norm.track_running_stats:

@@ -19,6 +19,12 @@ _SKIPPED = {
     "TorchScript trace": "export.py compares an exported model with torch",
     "ONNX export": "export.py compares an exported model with torch",
 }
+_TIMMS_OWN = {
+    "hrnet_w18_small": {"gradients": "its last fusion also makes a map of stride 4, which no output reads"},
+    "hgnetv2_b0": {"gradients": "the batch norm behind it takes out what a bias of its first stage adds"},
+    "rexnet_100": dict.fromkeys(("batch of one", "gradients"), "its gates norm pooled maps: train with two images or more at a time"),
+}
+"""Checks that a network fails by timm's own code, and why."""
 
 
 def register_popular() -> list[str]:
@@ -26,5 +32,5 @@ def register_popular() -> list[str]:
     there = set(fitting())
     names = [name for name in POPULAR.split() if name in there]
     for name in names:
-        register(timm_plan, name=f"timm:{name}", example=(name,), inputs=(3,), exempt=_SKIPPED)(timm)
+        register(timm_plan, name=f"timm:{name}", example=(name,), inputs=(3,), exempt={**_SKIPPED, **_TIMMS_OWN.get(name, {})})(timm)
     return [f"timm:{name}" for name in names]
