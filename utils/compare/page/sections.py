@@ -37,14 +37,9 @@ def changes(data: ReportData) -> str:
     """The edits of each variant."""
     parts = []
     for v in data["variants"]:
-        if v["edits"]:
-            body = f"<ul>{''.join(f'<li><code>{html(edit)}</code></li>' for edit in v['edits'])}</ul>"
-        elif v["baseline"]:
+        body = f"<ul>{''.join(f'<li><code>{html(edit)}</code></li>' for edit in v['edits'])}</ul>"
+        if v["baseline"]:
             body = '<p class="small">The baseline of the comparison.</p>'
-        elif v["control_of"]:
-            body = f'<p class="small">The baseline, widened to the capacity of {html(v["control_of"])}.</p>'
-        else:
-            body = '<p class="small">A complete model file, without a list of changes.</p>'
         parts.append(f'<article class="change"><h3>{html(v["name"])}</h3><p class="small">{html(v["cfg"])}</p>{body}</article>')
     return f'<div class="changes">{"".join(parts)}</div>'
 
