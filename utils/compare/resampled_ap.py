@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from utils.compare.match_store import StoredMatches
 from utils.evaluation.coco_ap import AREAS
 from utils.evaluation.matching import IOU_THRESHOLDS
+from utils.evaluation.pr_curves import follow
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _EPS = np.spacing(1)  # COCO's guard against 0 / 0
@@ -52,6 +53,22 @@ def average_precision(matches: StoredMatches) -> Scores:
     ap, small, medium, large = (float(mean_ignoring_nan(table.ravel())) for table in tables)
     ap50, ap75 = (float(mean_ignoring_nan(tables[0][:, step])) for step in (0, 5))
     return Scores(ap, ap50, ap75, small, medium, large, per_class=tables[0].mean(1))
+
+
+def precision_recall_f1(matches: StoredMatches) -> tuple[float, float, float]:
+    """Means over the classes at IoU 0.5 and the confidence of the largest smoothed mean F1, which YOLOv5 takes; NaN without objects.
+
+    COCO matches at most 100 detections of a class in an image, and each to the free object of the largest IoU, so validation's figures,
+    which are matched as YOLOv5 does, may differ in the third digit.
+    """
+    classes = matches.object_cls[matches.object_area[:, 0]]
+    ignored = matches.ignored[..., 0]
+    hits = matches.matched[..., 0] & ~ignored
+    curves = follow(hits, ignored, matches.score, matches.cls, np.bincount(classes, minlength=len(matches.names)))
+    if not len(curves.classes):
+        return np.nan, np.nan, np.nan
+    precision, recall, f1 = (float(values[:, curves.best].mean()) for values in (curves.precision, curves.recall, curves.f1))
+    return precision, recall, f1
 
 
 class RankedDetections:

@@ -43,13 +43,26 @@ class Curves:
 
 def compute_curves(images: Sequence[ImageResult], nc: int) -> Curves:
     """Rank the detections of all images by confidence and follow precision and recall down the ranking."""
-    instances = count_objects(images, nc)
-    classes = np.flatnonzero(instances)
     hits = np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *map(match, images)])
     ignored = np.concatenate([np.zeros(0, bool), *map(in_crowd, images)])
     detections = np.concatenate([np.zeros((0, 6), np.float32), *(image.detections for image in images)])
-    order = np.argsort(-detections[:, 4], kind="stable")
-    hits, ignored, conf, cls = hits[order], ignored[order], detections[order, 4].astype(np.float64), detections[order, 5]
+    return follow(hits, ignored[:, None], detections[:, 4], detections[:, 5], count_objects(images, nc))
+
+
+def follow(
+    hits: NDArray[np.bool_], ignored: NDArray[np.bool_], conf: NDArray[np.floating], cls: NDArray[np.generic], instances: NDArray[np.int64]
+) -> Curves:
+    """Follow precision and recall down the ranking of d detections.
+
+    Args:
+        hits: (d, 10) true positives at each IoU threshold.
+        ignored: (d, 10), or (d, 1) for all thresholds: neither true nor false positives.
+        conf, cls: (d,).
+        instances: (nc,) objects of each class.
+    """
+    classes = np.flatnonzero(instances)
+    order = np.argsort(-conf, kind="stable")
+    hits, ignored, conf, cls = hits[order], ignored[order], conf[order].astype(np.float64), cls[order]
     axis = np.linspace(0, 1, POINTS)
     points = np.linspace(0, 1, 101)  # YOLOv5's AP is the area under the envelope by the trapezoid rule; COCO's the mean of the points
     precision, recall, envelope = (np.zeros((len(classes), POINTS)) for _ in range(3))
@@ -59,7 +72,7 @@ def compute_curves(images: Sequence[ImageResult], nc: int) -> Curves:
         if not own.any():
             continue
         true = hits[own].cumsum(0, dtype=np.float64)  # after each detection, at each threshold
-        false = (~hits[own] & ~ignored[own, None]).cumsum(0, dtype=np.float64)
+        false = (~hits[own] & ~ignored[own]).cumsum(0, dtype=np.float64)
         p, r = true / np.maximum(true + false, 1), true / (instances[c] + _EPS)
         precision[k] = np.interp(-axis, -conf[own], p[:, 0], left=1)
         recall[k] = np.interp(-axis, -conf[own], r[:, 0], left=0)

@@ -196,7 +196,7 @@ def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
     empty = dataclasses.replace(study, runs=runs, costs={}, comparisons={})
     report.write_report(empty)
     assert "No verdict on any of the four variants" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    expected = {"report.html", "results.json", "table.md", "table.tex", "figures"}
+    expected = {"report.html", "results.json", "table.md", "table.tex", "figures", "runs"}
     assert {p.name for p in tmp_path.iterdir()} == expected
     names = {"forest", "pareto", "curves", "classes"}
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}

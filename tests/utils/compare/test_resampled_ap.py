@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.utils.compare.synthetic import resampled
 from utils.compare.match_store import StoredMatches, match_detections
-from utils.compare.resampled_ap import RankedDetections, average_precision, mean_ignoring_nan
+from utils.compare.resampled_ap import RankedDetections, average_precision, mean_ignoring_nan, precision_recall_f1
 from utils.data.index import GroundTruth
 from utils.evaluation.metrics import Evaluator
 
@@ -154,3 +154,14 @@ def test_a_resample_without_a_class_leaves_it_out() -> None:
     table = RankedDetections(match(images)).average_precision(without[None])[0]
     assert np.isnan(table[2]).all()
     assert not np.isnan(table[0]).any()
+
+
+def test_precision_recall_and_f1_are_means_over_the_classes_with_objects():
+    """Class 0: both objects found, and one more detection in a crowd, which does not count. Class 1: one detection beside its object."""
+    boxes = np.array([[0, 0, 50, 50], [100, 0, 150, 50], [200, 200, 400, 400], [0, 300, 50, 350]], np.float32)
+    area = np.array([2500, 2500, 40000, 2500], np.float32)
+    truth = GroundTruth(cls=np.array([0, 0, 0, 1]), xyxy=boxes, area=area, crowd=np.array([False, False, True, False]))
+    rows = np.array([[*boxes[0], 0.9, 0], [*boxes[1], 0.3, 0], [210, 210, 390, 390, 0.95, 0], [500, 300, 550, 350, 0.8, 1]], np.float32)
+    assert precision_recall_f1(match([(rows, truth)])) == pytest.approx((0.5, 0.5, 0.5))
+    nothing = GroundTruth(cls=truth.cls[:0], xyxy=boxes[:0], area=area[:0], crowd=truth.crowd[:0])
+    assert np.isnan(precision_recall_f1(match([(rows, nothing)]))).all()

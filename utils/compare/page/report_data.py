@@ -36,6 +36,12 @@ METRICS = (
     Metric("medium", "AP M", "AP of medium objects, 32 × 32 to 96 × 96 pixels"),
     Metric("large", "AP L", "AP of large objects, above 96 × 96 pixels"),
 )
+DETECTION = (
+    Metric("precision", "P", "Precision"),
+    Metric("recall", "R", "Recall"),
+    Metric("f1", "F1", "F1"),
+)
+"""Means over the classes at IoU 0.50 and the confidence of the best mean F1, one for each run; descriptive."""
 SERIES = (
     ("metrics/mAP_0.5:0.95", "AP", True),
     ("metrics/mAP_0.5", "AP50", True),
@@ -55,7 +61,11 @@ TONES = {"better": "better", "worse": "worse", "not distinguishable": "open", "n
 
 
 def build_report_data(study: Study) -> ReportData:
-    """Return the study as text, numbers (NaN where there is none), lists and dicts. AP is in 0..1."""
+    """Return the study as text, numbers (NaN where there is none), lists and dicts. AP, P, R and F1 are in 0..1.
+
+    Raises:
+        UserError: the matches of a finished run cannot be read.
+    """
     order = sorted(study.variants, key=lambda v: not v.baseline)
     base = study.costs.get(study.plan.baseline.name)
     bands = [{key: _band(study.runs_of(v.name), key) for key, _, _ in SERIES} for v in order]
@@ -66,6 +76,7 @@ def build_report_data(study: Study) -> ReportData:
         "metric": HEADLINE,
         "level": LEVEL,
         "metrics": [m._asdict() for m in METRICS],
+        "detection": [m._asdict() for m in DETECTION],
         "look": str(look) if (look := study.plan.look).partial else "",
         "baseline": study.plan.baseline.name,
         "measured": study.plan.data.measured,
@@ -77,6 +88,8 @@ def build_report_data(study: Study) -> ReportData:
 
 
 def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement | None) -> ReportData:
+    from utils.compare.resampled_ap import precision_recall_f1  # imports NumPy
+
     runs = study.runs_of(variant.name)
     done = [run for run in runs if run.state == "done"]
     comparison = study.comparisons.get(variant.name)
@@ -86,6 +99,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     cost = {key: float(getattr(measured, key, 0.0)) or math.nan for key in COSTS}
     scores = [run.last for run in done if run.last]
     direct = study.control_tests.get(variant.name)
+    found = [precision_recall_f1(study.matches(run.variant, run.seed)) for run in done]
     per_class = [spread([float(s.per_class[c]) for s in scores]) for c in range(len(study.plan.data.names))]
     return {
         "index": number,
@@ -103,6 +117,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "seeds": {"done": len(done), "wanted": len(runs)},
         "scores": {m.key: spread([getattr(run.last, m.key) for run in done if run.last]) for m in METRICS},
         "best": {m.key: spread([getattr(run.best, m.key) for run in done if run.best]) for m in METRICS},
+        "detection": {m.key: spread([values[i] for values in found]) for i, m in enumerate(DETECTION)},
         "best_epochs": ", ".join(str(run.best_epoch) for run in done),
         "class_ap": [c["mean"] for c in per_class],
         "class_sd": [c["sd"] for c in per_class],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import latex, markdown
-from utils.compare.page.report_data import METRICS, ReportData
+from utils.compare.page.report_data import DETECTION, METRICS, ReportData
 
 if TYPE_CHECKING:
     from utils.compare.study import Study
@@ -21,12 +21,12 @@ def markdown_table(study: Study, data: ReportData) -> str:
     """The headline, a table of the main metric, a table of all metrics, and notes."""
     variants = data["variants"]
     main = [
-        ["Variant", "AP", "Difference", "95 % CI", "p", "Verdict", "Parameters", "GFLOPs", "Latency"],
+        ["Variant", "AP", "Difference", "95 % CI", "p", "Verdict", "Parameters", "GFLOPs", "Latency", "FPS"],
         *(_main(v, markdown) for v in variants),
     ]
     every = [
-        ["Variant", *(m.label for m in METRICS), "AP, best epoch"],
-        *([markdown(v["name"]), *(_spread(v["scores"][m.key]) for m in METRICS), _spread(v["best"]["ap"])] for v in variants),
+        ["Variant", *(m.label for m in (*METRICS, *DETECTION)), "AP, best epoch", "AP at the start", "Tensors transferred"],
+        *(_every(v) for v in variants),
     ]
     notes = [f"- {markdown(note)}" for note in words.notes(data, study.runs, study.plan.data.overlap)]
     parts = [
@@ -37,6 +37,12 @@ def markdown_table(study: Study, data: ReportData) -> str:
         *(["\n".join(notes)] if notes else []),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _every(v: ReportData) -> Row:
+    figures = [*(v["scores"][m.key] for m in METRICS), *(v["detection"][m.key] for m in DETECTION), v["best"]["ap"]]
+    start = v["start"]
+    return [markdown(v["name"]), *map(_spread, figures), words.points(start["ap"]), start["transferred"] or words.NOTHING]
 
 
 def _main(v: ReportData, escape: Callable[[object], str]) -> Row:
@@ -51,6 +57,7 @@ def _main(v: ReportData, escape: Callable[[object], str]) -> Row:
         _cost(v, "parameters", 1e-6, "{:.2f} M"),
         _cost(v, "gflops", 1, "{:.2f}"),
         _cost(v, "latency_ms", 1, "{:.1f} ms"),
+        _cost(v, "images_per_second", 1, "{:.1f}"),
     ]
 
 
@@ -74,10 +81,10 @@ def _pipes(rows: Sequence[Row]) -> str:
 
 
 def latex_table(study: Study, data: ReportData) -> str:
-    r"""The table for ``booktabs``: AP, AP50, AP75, difference with its interval and marks, parameters, GFLOPs, latency."""
-    scores = ["AP", r"AP\textsubscript{50}", r"AP\textsubscript{75}"]
+    r"""The table for ``booktabs``: P, R, F1, AP, AP50, AP75, difference with its interval and marks, parameters, GFLOPs, latency, FPS."""
+    scores = ["P", "R", "F1", "AP", r"AP\textsubscript{50}", r"AP\textsubscript{75}"]
     differences = [r"$\Delta$AP", r"95\,\% CI"]
-    head = ["Variant", *scores, *differences, "Params (M)", "GFLOPs", "Latency (ms)"]
+    head = ["Variant", *scores, *differences, "Params (M)", "GFLOPs", "Latency (ms)", "FPS"]
     label = "".join(c if c.isascii() and c.isalnum() else "-" for c in study.plan.name)
     lines = [
         "% Made by compare.py. Needs \\usepackage{booktabs} and \\usepackage{graphicx}.",
@@ -108,8 +115,9 @@ _ARROWS = {"better": r"\uparrow", "worse": r"\downarrow", "no verdict": r"\circ"
 
 def _latex_row(v: ReportData) -> Row:
     gap = v["differences"].get("ap", {})
-    scores = [_math(v["scores"][key]) for key in ("ap", "ap50", "ap75")]
-    costs = [_number(v["cost"]["parameters"] * 1e-6, 2), _number(v["cost"]["gflops"], 2), _number(v["cost"]["latency_ms"], 1)]
+    scores = [_math(values) for values in (*v["detection"].values(), *(v["scores"][key] for key in ("ap", "ap50", "ap75")))]
+    digits = {"gflops": 2, "latency_ms": 1, "images_per_second": 1}
+    costs = [_number(v["cost"]["parameters"] * 1e-6, 2), *(_number(v["cost"][key], n) for key, n in digits.items())]
     return [latex(v["name"]), *scores, _gain(v, gap), _pair(gap.get("interval")), *costs]
 
 
@@ -148,4 +156,7 @@ def _caption(study: Study, data: ReportData, escape: Callable[[object], str]) ->
     images = f" ({split.images} images of {data['measured']})" if split else ""
     where = f"Variants of {data['baseline']} on {Path(plan.data.source).name}{images}"
     arms = "".join(f" {v.name}: {'; '.join(own)}." for v in plan.variants if (own := plan.other_settings(v)))
-    return escape(f"{where}: seeds {seeds}; {epochs}; figures of the last epoch; AP in points (0 to 100).{arms}")
+    return escape(
+        f"{where}: seeds {seeds}; {epochs}; figures of the last epoch, in points (0 to 100); "
+        f"P, R and F1 at IoU 0.5 and the confidence of the best mean F1.{arms}"
+    )

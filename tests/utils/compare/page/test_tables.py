@@ -13,6 +13,7 @@ import pytest
 from tests.utils.compare.studies import HOSTILE, make_study
 from utils.compare.page.report_data import ReportData, build_report_data
 from utils.compare.page.tables import _gain, latex_table, markdown_table
+from utils.compare.resampled_ap import precision_recall_f1
 from utils.compare.study import Study
 
 
@@ -41,6 +42,7 @@ def test_a_row_of_the_markdown(study: Study) -> None:
         "1.83 M (× 1.03)",
         "1.09 (× 1.06)",
         "23.6 ms (× 1.10)",
+        "55.1 (× 0.91)",
     ]
 
 
@@ -48,13 +50,25 @@ def test_the_best_epoch_is_a_column_of_its_own(study: Study) -> None:
     table = next(part for part in markdown_table(study, build_report_data(study)).split("\n\n") if "best epoch |" in part).splitlines()
     best = [run.best.ap for run in study.runs_of("yolov5n-ca") if run.best]
     row = next(x for x in table if x.startswith("| yolov5n-ca |"))
-    assert cells(table[0])[-1] == "AP, best epoch"
-    assert cells(row)[-1] == f"{100 * statistics.fmean(best):.2f} ± {100 * statistics.stdev(best):.2f}"
+    assert cells(table[0])[-3] == "AP, best epoch"
+    assert cells(row)[-3] == f"{100 * statistics.fmean(best):.2f} ± {100 * statistics.stdev(best):.2f}"
+
+
+def test_precision_recall_f1_and_the_start_are_in_the_table(study: Study) -> None:
+    table = next(part for part in markdown_table(study, build_report_data(study)).split("\n\n") if "best epoch |" in part).splitlines()
+    assert cells(table[0])[7:10] == ["P", "R", "F1"]
+    assert cells(table[0])[-2:] == ["AP at the start", "Tensors transferred"]
+    row = cells(next(x for x in table if x.startswith("| yolov5n-ca |")))
+    assert row[-2:] == ["28.00", "349/349"]
+    values = [precision_recall_f1(study.matches("yolov5n-ca", seed)) for seed in (0, 1, 2)]
+    for shown, column in zip(row[7:10], zip(*values, strict=True), strict=True):
+        assert shown == f"{100 * statistics.fmean(column):.2f} ± {100 * statistics.stdev(column):.2f}"
+    assert cells(next(x for x in table if x.startswith("| yolov5n-bot |")))[-2:] == ["–", "–"]
 
 
 def test_a_row_of_the_latex(study: Study) -> None:
     line = next(x for x in latex_table(study, build_report_data(study)).splitlines() if x.strip().startswith("yolov5n-bot &"))
-    assert line.strip().split(" & ")[4:] == ["$-1.70^{*\\downarrow}$", "$[-2.60, -0.80]$", "1.95", "1.21", r"27.8 \\"]
+    assert line.strip().split(" & ")[7:] == ["$-1.70^{*\\downarrow}$", "$[-2.60, -0.80]$", "1.95", "1.21", "27.8", r"46.8 \\"]
 
 
 def test_the_latex_is_balanced_and_says_how_it_was_made(study: Study) -> None:
@@ -64,7 +78,7 @@ def test_the_latex_is_balanced_and_says_how_it_was_made(study: Study) -> None:
     assert re.findall(r"\\(?:begin|end)\{(\w+\*?)\}", text) == ["table*", "tabular", "tabular", "table*"]
     assert "fruits.yaml (48 images of val): seeds 0, 1, 2; 30 epochs" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
-    assert {len(re.split(r"(?<!\\)&", row)) for row in body} == {9}
+    assert {len(re.split(r"(?<!\\)&", row)) for row in body} == {13}
 
 
 def test_hostile_names_are_text_in_both(study: Study) -> None:
