@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from torch import nn
@@ -68,8 +70,7 @@ def _literal(text: str, value: str) -> Any:
     if value in _LITERALS:
         return _LITERALS[value]
     for number in (int, float):
-        try:
-            return number(value)
-        except ValueError:
-            continue
+        with suppress(ValueError):
+            if math.isfinite(found := number(value)):
+                return found
     raise UserError(f"activation {text!r}: {value!r} is not a number, True, False or None")

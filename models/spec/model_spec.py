@@ -18,6 +18,8 @@ from utils.errors import UserError, nearest
 
 MAX_ROWS = 1000
 """YOLOv5x has 25; each takes a millisecond to build."""
+MAX_BANDS = 1024
+"""Channels of an image: hyperspectral ones have some hundreds, and the shapes of a network are found with an image."""
 _SETTINGS = ("nc", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "activation", "ch", "names")
 # `inplace` and `yaml_file` occur in YOLOv5's files and checkpoints and are ignored.
 _KNOWN = (*_SETTINGS, "backbone", "head", "base", "edits", "identities", "gates", "replaced", "inplace", "yaml_file")
@@ -48,8 +50,8 @@ class ModelSpec:
     where: str = dataclasses.field(default="model", compare=False)
 
     def __post_init__(self) -> None:
-        for key in ("nc", "ch"):
-            _integer(getattr(self, key), key, self.where)
+        _integer(self.nc, "nc", self.where)
+        _integer(self.ch, "ch", self.where, MAX_BANDS)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> ModelSpec:
@@ -206,9 +208,9 @@ def _replaced(old: Any, row: Row, where: str) -> Row | None:
     return Row(0, (), repeats, name, args, old[3], keywords=keywords)
 
 
-def _integer(value: Any, key: str, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_CHANNELS:
-        raise UserError(f"{where}: {key!r} is a positive integer, not {value!r} (at most {MAX_CHANNELS})")
+def _integer(value: Any, key: str, where: str, maximum: int = MAX_CHANNELS) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= maximum:
+        raise UserError(f"{where}: {key!r} is a positive integer, not {value!r} (at most {maximum})")
     return value
 
 

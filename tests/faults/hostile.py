@@ -60,7 +60,7 @@ def run(folder: Path, *, short: bool) -> Tally:
     for number, attack in enumerate(attacks(here, canary)):
         if short and number % 5:
             continue
-        tally.fault(*_tried(attack))
+        tally.fault(*try_attack(attack))
         if canary.exists():
             tally.executed += 1
             tally.failures.append(f"{attack.name}: its payload ran")
@@ -77,7 +77,7 @@ def warm_up(folder: Path) -> None:
     build_model("yolov5n", 1)
 
 
-def _tried(attack: Attack) -> tuple[bool, str]:
+def try_attack(attack: Attack) -> tuple[bool, str]:
     """Whether it went as it should, and if not, how."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +59,8 @@ def _from_entry(path: Path, name: str, entry: Any) -> Variant:
     _check_keys(hyp, _hyper_parameters(), f"{where}: hyp")
     _check_keys(flags := {str(k).replace("-", "_"): v for k, v in flags.items()}, arm_flags(), f"{where}: flags")
     beside = path.parent / entry["cfg"]
-    return _arm(where, name, str(beside) if beside.is_file() else entry["cfg"], weights, {**hyp, **flags})
+    there = os.path.isfile(beside)  # noqa: PTH113 - Path.is_file raises on a name that is too long
+    return _arm(where, name, str(beside) if there else entry["cfg"], weights, {**hyp, **flags})
 
 
 def _from_line(line: str) -> Variant:
@@ -73,6 +75,8 @@ def _from_line(line: str) -> Variant:
     for key, equals, value in (word.partition("=") for word in words):
         settings[key.replace("-", "_")] = value if equals else True
     weights = settings.pop("weights", None)
+    if weights is True:
+        raise UserError(f"{where}: weights needs a file, as in weights=best.pt")
     _check_keys(settings, (*_hyper_parameters(), *arm_flags()), where)
     return _arm(where, name.strip(), cfg, weights, settings)
 
@@ -88,6 +92,8 @@ def _arm(where: str, name: str, cfg: str, weights: str | None, settings: Mapping
             words += [f"--{key.replace('_', '-')}", *map(str, values)]
     try:
         config, given, hyp = parse_with(TrainConfig, Hyp, words)
+        if beyond := (given | hyp.keys()) - settings.keys():
+            raise UserError(f"a value contains the flag --{min(beyond).replace('_', '-')}")
         Hyp(**hyp)
         if weights:
             weights = str(read_weights(weights).source.resolve())

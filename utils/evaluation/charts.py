@@ -115,8 +115,10 @@ def rgb(cls: int) -> tuple[float, float, float]:
 def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
     """Draw the matrix, each column normalized by the true class; shares below 0.005 stay blank.
 
-    Of more classes than a picture has room for, a cell shows the largest share of several.
+    Of more classes than a picture has room for, a cell shows the largest share of several. Of an empty matrix there is no picture.
     """
+    if not matrix.size:
+        return
     n = len(matrix)
     share = (matrix / np.maximum(matrix.sum(0, keepdims=True), 1)).astype(np.float32)
     for axis in (0, 1):

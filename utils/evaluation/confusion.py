@@ -13,8 +13,11 @@ from utils.evaluation.image_result import ImageResult
 from utils.evaluation.matching import in_crowd, pair
 from utils.files.atomic import open_new
 from utils.files.csv_cells import cell
+from utils.log import LOG
 
 CONFIDENCE = 0.25
+MAX_CLASSES = 5000
+"""Up to so many the counts are made: these take 200 MB, those of 60 000 classes 29 GB."""
 MIN_IOU = 0.45
 
 
@@ -22,8 +25,10 @@ def confusion_matrix(images: Iterable[ImageResult], nc: int) -> NDArray[np.int64
     """Count into (nc + 1, nc + 1): row predicted, column true; the last row counts missed objects, the last column background.
 
     Every object and every detection above the confidence of 0.25 is counted once, in images without objects too. A detection in
-    a crowd region of its class is left out.
+    a crowd region of its class is left out. The matrix is empty, (0, 0), for more than `MAX_CLASSES`.
     """
+    if nc > MAX_CLASSES:
+        return np.zeros((0, 0), np.int64)
     matrix = np.zeros((nc + 1, nc + 1), np.int64)
     for image in images:
         classes = image.cls[~image.crowd]
@@ -37,7 +42,10 @@ def confusion_matrix(images: Iterable[ImageResult], nc: int) -> NDArray[np.int64
 
 
 def write_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Write the counts as CSV, with the classes and 'background' as header and first column."""
+    """Write the counts as CSV, with the classes and 'background' as header and first column; nothing of an empty matrix."""
+    if not matrix.size:
+        LOG.info("%d classes are too many for a confusion matrix (at most %d)", len(names), MAX_CLASSES)
+        return
     titles = [*map(cell, names), "background"]
     with open_new(path) as file:
         writer = csv.writer(file)

@@ -41,7 +41,8 @@ def parse_yaml(text: str, where: str) -> Any:
         _check(node)
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+        unread = "; such escapes are read in files of up to 64 KiB" if len(text) >= _SHORT and _SURROGATE.search(text) else ""
+        raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())}{unread})") from error
     finally:
         if loader is not None:
             loader.dispose()

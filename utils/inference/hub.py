@@ -77,7 +77,7 @@ class HubModel(nn.Module):
         if isinstance(ims, Tensor):
             ims = ims.to(self.model.device)
             return self.model.augmented(ims) if augment else self.model(ims)
-        sides = (size, size) if isinstance(size, int) else tuple(size)
+        sides = tuple(size) if isinstance(size, Sequence) else (size, size)
         settings = {name: getattr(self, name) for name in ("conf", "iou", "agnostic", "multi_label", "classes", "max_det")}
         predictor = Predictor(model=self.model, imgsz=sides, augment=augment, half=self.amp, **settings)
         start = clock(self.model.device)

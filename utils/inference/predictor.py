@@ -95,11 +95,12 @@ class Predictor:
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must be in 0..1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (isinstance(value, int | float | np.floating) and 0 <= value <= 1):
+                raise UserError(f"{name} must be in 0..1, got {value!r}")
         check_suppression(self.nms)
-        if self.max_det < 1:
-            raise UserError(f"max_det must be >= 1, got {self.max_det}")
+        if not isinstance(self.max_det, Integral) or self.max_det < 1:
+            raise UserError(f"max_det must be >= 1, got {self.max_det!r}")
         if len(self.imgsz) != 2 or not all(isinstance(side, Integral) and 1 <= side <= MAX_IMGSZ for side in self.imgsz):
             raise UserError(f"imgsz must be a side, or (height, width), of 1 to {MAX_IMGSZ} pixels, got {self.imgsz}")
         if self.model.ch != 3:

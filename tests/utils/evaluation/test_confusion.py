@@ -58,3 +58,10 @@ def test_totals_are_kept() -> None:
 def test_csv_holds_the_raw_counts(tmp_path: Path) -> None:
     write_confusion(tmp_path / "m.csv", np.array([[3, 1], [2, 0]]), ["ship"])
     assert (tmp_path / "m.csv").read_text().splitlines() == ["predicted \\ true,ship,background", "ship,3,1", "background,2,0"]
+
+
+def test_more_classes_than_the_counts_have_room_for(tmp_path):
+    matrix = confusion_matrix([], 60_000)
+    assert matrix.shape == (0, 0)
+    write_confusion(tmp_path / "confusion_matrix.csv", matrix, ["x"] * 60_000)
+    assert list(tmp_path.iterdir()) == []

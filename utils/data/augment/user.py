@@ -15,12 +15,6 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 
-# Exceptions of a user's code that become a one-line error message.
-_FAILURES = (
-    *(SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError, RuntimeError, LookupError, ArithmeticError),
-    *(AssertionError, OSError),
-)
-
 
 class _Loader(SourceFileLoader):
     """Loads a file without writing ``__pycache__`` to the user's folder."""
@@ -60,7 +54,7 @@ class UserTransform:
             found, new_boxes, new_classes = _load(self.text)(image.copy(), boxes.copy(), classes.copy(), rng)
             found, new_boxes = np.asarray(found), np.asarray(new_boxes, np.float32).reshape(-1, 4)
             new_classes = np.asarray(new_classes).reshape(-1)
-        except _FAILURES as error:
+        except Exception as error:  # whatever a user's code raises, such as cv2.error or one of its own
             raise UserError(f"--augment {self.text}: {type(error).__name__}: {error}") from error
         if problem := self._problem(image, found, new_boxes, new_classes):
             raise UserError(f"--augment {self.text}: {problem}")
@@ -93,7 +87,7 @@ def _load(text: str) -> Callable[..., Any]:
     module = importlib.util.module_from_spec(spec)
     try:
         loader.exec_module(module)
-    except _FAILURES as error:
+    except Exception as error:  # whatever a user's code raises, such as cv2.error or one of its own
         raise UserError(f"--augment {text}: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -24,6 +24,8 @@ NWD_PIXELS = 12.8
 """C of NWD: the mean absolute size of AI-TOD's objects in pixels, which the paper takes for every dataset."""
 MOMENTUM = 0.01
 WISE = ("wiou-v1", "wiou-v2", "wiou-v3")
+_MAX_LENGTH = 300
+"""Characters; bounds how deep prefixes nest and how many losses are computed."""
 _PREFIX = re.compile(r"(alpha|inner|focal)(\d+(?:\.\d+)?)?-(.+)")
 _DEFAULTS = {"alpha": 3.0, "inner": 0.7, "focal": 0.5}
 
@@ -156,6 +158,8 @@ def parse_box_loss(text: str) -> BoxLoss:
     Raises:
         UserError: unknown, with the nearest known name, or a number or combination that makes no sense.
     """
+    if len(text) > _MAX_LENGTH:
+        raise UserError(f"box_loss {text[:20]!r}...: {len(text)} characters; at most {_MAX_LENGTH}")
     terms = []
     for part in text.split("+"):
         name, _, weight = part.strip().partition(":")
