@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,7 @@ class HubResults:
         """Cut out each box, slightly enlarged.
 
         Args:
-            save: write them to ``save_dir/crops/CLASS/NAME.jpg``.
+            save: write them to ``save_dir/crops/CLASS/NAME.jpg``, then NAME2.jpg and so on.
             save_dir, exist_ok: as in `save`.
 
         Returns:
@@ -246,13 +247,14 @@ class HubResults:
         folder = _new_folder(save_dir, exist_ok) / "crops" if save else None
         found = []
         for result, name, boxes in zip(self._results, _different(self.files), self.xyxy, strict=True):
-            for number, (crop, box) in enumerate(zip(result.crops(), boxes, strict=True), 1):
+            for crop, box in zip(result.crops(), boxes, strict=True):
                 label = f"{crop.name} {crop.conf:.2f}"
                 found.append({"box": list(box[:4]), "conf": box[4], "cls": box[5], "label": label, "im": crop.image})
                 if folder:
-                    path = folder / folder_name(crop.name, crop.cls) / f"{Path(name).stem}{number if number > 1 else ''}.jpg"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_image(path, crop.image, sharp=True)
+                    place = folder / folder_name(crop.name, crop.cls)
+                    place.mkdir(parents=True, exist_ok=True)
+                    numbered = (place / f"{Path(name).stem}{number}.jpg" for number in chain([""], count(2)))
+                    write_image(next(path for path in numbered if not path.exists()), crop.image, sharp=True)
         if folder:
             LOG.info("Saved %d crop%s to %s", len(found), "s" * (len(found) != 1), folder)
         return found
