@@ -208,7 +208,7 @@ SEGMENT = {**TINY, "head": [*TINY["head"][:-1], [[1, 3], 1, "Segment", ["nc", "a
         ({"yaml": {**TINY, "nc": torch.ones(1)}}, "contains a Tensor"),
         ({"yaml": {**TINY, "backbone": "x"}}, "."),
         ({"yaml": {**TINY, "ch": 10**9}}, "'ch' is a positive integer, not 1000000000"),
-        ({"yaml": {**TINY, "ch": 9999}}, r"model.0.conv.weight is \(8, 3, 3, 3\), expected \(8, 9999, 3, 3\)"),
+        ({"yaml": {**TINY, "ch": 999}}, r"model.0.conv.weight is \(8, 3, 3, 3\), expected \(8, 999, 3, 3\)"),
         ({"yaml": {**TINY, "depth_multiple": 100}}, "304 layers of 53 tensors"),
         ({"yaml": {**TINY, "head": [[[[[[[[[[[[[[]]]]]]]]]]]]]]}}, "nested too deeply"),
     ],
