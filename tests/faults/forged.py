@@ -37,7 +37,7 @@ VALUES: tuple[Any, ...] = (None, 5, -1, "x", [], {}, [[]], True, "\udcff\x1b", {
 NAMES = ("../x", "a/b", "..", "", "a\0b", "\udcff", "x" * 300, ".hidden", "CON", "a\nb")
 RESULT: Content = {
     **{"variant": "", "seed": 0, "state": "done", "error": "", "split": "val", "epochs": 2, "best_epoch": 1, "train_seconds": 1.0},
-    **{"train_memory_mb": 1.0, "made_with": {"code": "x"}, "notes": [], "files": {}, "last": None, "best": None},
+    **{"train_memory_mb": 1.0, "made_with": {"code": "x"}, "notes": [], "files": {}, "last": None, "best": None, "start": None},
 }
 MATCHES: dict[str, Any] = {
     **{"version": np.array(1), "names": np.array(json.dumps(["a", "b"])), "images": np.arange(3), "image": np.zeros(2, np.int32)},
@@ -130,7 +130,7 @@ def _results(variant: str) -> Iterator[Case]:
 
         def forge(place: Path, change: Content = change) -> None:
             folder = run_folder(place, variant, 0)
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "result.json", {**RESULT, "variant": variant, **change})
             assert load_study(place).run(variant, 0).state == "missing", "taken as it is"
 

@@ -5,6 +5,7 @@ Each must be refused by a `UserError` that names the reason, within the time and
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.faults.settings_flags import arms, flags, losses
 from tests.faults.settings_models import models, pretrained
 from tests.faults.settings_users import augmentations, hub
 from tests.faults.tally import Tally
+from utils.log import LOG
 
 
 def attacks(folder: Path) -> Iterator[Attack]:
@@ -29,6 +31,7 @@ def attacks(folder: Path) -> Iterator[Attack]:
 def run(folder: Path, *, short: bool) -> Tally:
     """Try every attack, or every tenth."""
     tally = Tally("settings")
+    LOG.addHandler(logging.NullHandler())  # in place of the one for standard output, which has the counts
     os.chdir(folder)
     warm_up(folder)
     for number, attack in enumerate(attacks(folder)):

@@ -12,6 +12,7 @@ from utils.errors import UserError
 
 _NOT_HERE = "not available here: "
 CONTROLS = ("params", "gflops", "reset")
+MAX_NAME = 200  # bytes of a variant's name, of which files are called
 _LOCAL = frozenset({"project", "name", "device", "workers", "cache", "noplots", "save_period", "save_interval"})
 _OWN = frozenset({"weights", "data", "hyp", "plugins"})
 

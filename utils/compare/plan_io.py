@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from utils.compare.checksummed_json import MAX_BYTES, digest, write_text
-from utils.compare.config import arm_flags
+from utils.compare.config import MAX_NAME, arm_flags
 from utils.compare.study import PLAN, StudyPlan, Variant, model_file
 from utils.config import Hyp, TrainConfig, read_yaml
 from utils.errors import UserError
@@ -105,7 +105,7 @@ def _with_settings(variant: Variant, plan: StudyPlan) -> Variant:
 
 def _with_model(variant: Variant, folder: Path) -> Variant:
     """A variant with its resolved model, which is empty if missing or not the planned one."""
-    if Path(variant.name).name != variant.name or variant.name in ("", ".."):
+    if Path(variant.name).name != variant.name or variant.name in ("", "..") or len(os.fsencode(variant.name)) > MAX_NAME:
         raise ValueError(f"invalid variant name {variant.name!r}")
     try:
         spec = {} if variant.error else json.loads(read_regular(model_file(folder, variant.name), MAX_BYTES))

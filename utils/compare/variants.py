@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from models.spec.find_yaml import find_model
 from models.spec.model_spec import ModelSpec
 from models.spec.rows import joined, thaw
 from utils.compare.checksummed_json import digest
+from utils.compare.config import MAX_NAME
 from utils.compare.study import Variant
 from utils.config import Hyp, read_yaml
 from utils.errors import UserError, nearest
@@ -93,9 +95,11 @@ def folder_name(name: str, where: str) -> str:
     """A name made valid as that of a folder.
 
     Raises:
-        UserError: it is empty, hidden, looks like a flag or like a control.
+        UserError: it is empty, hidden, too long, looks like a flag or like a control.
     """
     name = printable(name).replace("/", "?").strip()
+    if len(os.fsencode(name)) > MAX_NAME:
+        raise UserError(f"{where}: the variant name {name[:20]}... has more than {MAX_NAME} bytes; rename it")
     if not name or name.startswith((".", "-", CONTROL, RESET)):
         raise UserError(f"{where}: invalid variant name {name!r}; rename it")
     return name

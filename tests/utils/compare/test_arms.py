@@ -72,6 +72,7 @@ def test_a_plan_with_arms(folder, tiny_dataset, tmp_path):
         (("a tiny.yaml",), "expected 'NAME: MODEL.yaml'"),
         (("a: tiny.yaml weights=none.pt",), "none.pt"),
         (("../a: -",), "invalid variant name '..?a'"),
+        (("x" * 300 + ": tiny.yaml",), "has more than 200 bytes"),
     ],
 )  # fmt: skip
 def test_an_arm_that_makes_no_sense(lines, message):
