@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.arguments import odd, positive
 from models.attention.heads import attend, heads_for
+from models.layers.join import total
 from models.layers.norm import ChannelNorm
 from models.registry import preserve, register
 
@@ -51,7 +52,5 @@ class MUSE(nn.Module):
         n = self.norm(x)
         q, k, v = self.qkv(n).chunk(3, 1)
         attended = attend(q, k, v, self.heads)
-        convolved = torch.stack([conv(v) * share for conv, share in zip(self.depthwise, self.kernel_gate.softmax(0), strict=True)], 1).sum(
-            1
-        )
+        convolved = total(conv(v) * share for conv, share in zip(self.depthwise, self.kernel_gate.softmax(0), strict=True))
         return x + self.proj_attention(attended) + self.proj_conv(convolved) + self.feed_forward(n)

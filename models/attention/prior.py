@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arguments import positive
+from models.layers.join import total
 from models.registry import preserve, register
 
 
@@ -42,11 +42,11 @@ class CPCA(nn.Module):
 
     def _by_channel(self, x: Tensor) -> Tensor:
         pooled = (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
-        return torch.stack([self.fc2(F.relu(self.fc1(p))) for p in pooled], 1).sum(1).sigmoid()
+        return total(self.fc2(F.relu(self.fc1(p))) for p in pooled).sigmoid()
 
     def _by_place(self, x: Tensor) -> Tensor:
         near = self.near(x)
-        return self.conv(near + torch.stack([strip(near) for strip in self.strips], 1).sum(1))
+        return self.conv(near + total(strip(near) for strip in self.strips))
 
     def attention(self, x: Tensor) -> Tensor:
         """Both gates, (B, C, H, W)."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.join import total
 from models.layers.norm import ChannelNorm
 from models.registry import preserve, register
 
@@ -37,9 +38,9 @@ class _SplitAttention(nn.Module):
         self.mlp2 = nn.Linear(channels, maps * channels, bias=False)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        described = torch.stack([m.mean((2, 3)) for m in maps], 1).sum(1)  # (B, C)
+        described = total(m.mean((2, 3)) for m in maps)  # (B, C)
         share = self.mlp2(F.gelu(self.mlp1(described))).unflatten(1, (self.maps, -1)).softmax(1)
-        return torch.stack([m * s[:, :, None, None].to(m.dtype) for m, s in zip(maps, share.unbind(1), strict=True)], 1).sum(1)
+        return total(m * s[:, :, None, None].to(m.dtype) for m, s in zip(maps, share.unbind(1), strict=True))
 
 
 @register(preserve)

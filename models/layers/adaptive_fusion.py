@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.conv import Conv
+from models.layers.join import total
 
 
 class AdaptiveFusion(nn.Module):
@@ -38,4 +39,4 @@ class AdaptiveFusion(nn.Module):
         same = self.resized(x)
         logits = self.weight_levels(torch.cat([conv(y) for y, conv in zip(same, self.weights, strict=True)], 1))
         shares = logits.softmax(1).split(1, 1)
-        return self.expand(torch.stack([y * share for y, share in zip(same, shares, strict=True)], 1).sum(1))
+        return self.expand(total(y * share for y, share in zip(same, shares, strict=True)))

@@ -1,7 +1,8 @@
-"""Concatenation of maps."""
+"""Concatenation and sums of maps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -32,3 +33,8 @@ def join(*maps: Tensor) -> Tensor:
     if torch.is_grad_enabled() and any(m.requires_grad for m in maps) and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return cast("Tensor", _Dense.apply(*maps))
     return torch.cat(maps, 1)
+
+
+def total(maps: Iterable[Tensor]) -> Tensor:
+    """Add up maps (B, ...) of one shape; stacked behind the batch, as ncnn fails on an axis before it."""
+    return torch.stack(list(maps), 1).sum(1)
