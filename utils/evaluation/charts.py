@@ -19,7 +19,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from utils.evaluation.metrics import Metrics
 from utils.files.atomic import atomic_write
@@ -151,6 +150,8 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], names: Sequence[str]) 
 @own_settings()
 def plot_results(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Draw losses and metrics over the epochs, with smoothed curves dotted; `rows` are those of results.csv."""
+    from scipy.ndimage import gaussian_filter1d  # a quarter of a second, which the plots at the start of a training need not wait for
+
     epochs = [row["epoch"] for row in rows]
     figure = new_figure(14, 6)
     panels = figure.subplots(2, 5)
