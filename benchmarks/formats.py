@@ -2,8 +2,9 @@
 
 python -m benchmarks.formats --weights best.pt --data my.yaml [--imgsz 640] [--include onnx openvino openvino-int8]
 
-All of them compute squares of one size. Latencies are taken in turn, one pass of each model per round, on as many threads as torch
-uses; memory is the peak of a process that loads the model and runs it. Writes formats.md, formats.csv and formats.png into a run folder.
+All of them compute squares of one size. Latency and peak memory are those of a process that runs one model alone, as detect.py does:
+in one process, the threads of one runtime wait for work by spinning while another one computes. The processes run in turn. Writes
+formats.md, formats.csv and formats.png into a run folder.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ class FormatsConfig:
     data: str = option(str(SHARED / "coco128" / "coco128.yaml"), "dataset")
     imgsz: int = option(640, "side of the images in pixels", *IMGSZ)
     include: tuple[str, ...] = option(tuple(VARIANTS), "formats", nargs="+", type=str, choices=tuple(VARIANTS))
-    rounds: int = option(30, "timed passes of each model")
+    rounds: int = option(5, "processes of each model")
+    passes: int = option(20, "timed passes in each process")
     project: str = option("runs/formats", "folder of the runs")
-    memory: str = option("", "print the peak memory of loading and running a file, and exit")
+    alone: str = option("", "print the peak memory and the latencies of a file, and exit")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ class Row:
 def main() -> None:
     """Export, measure, and write the table."""
     cfg, _ = parse(FormatsConfig, description=__doc__ or "")
-    if cfg.memory:
-        print_memory(cfg)
+    if cfg.alone:
+        print_alone(cfg)
         return
     start_log()
     folder = new_run_folder(cfg.project, Path(cfg.weights).stem)
@@ -99,26 +101,20 @@ def export_one(name: str, weights: Path, cfg: FormatsConfig) -> Path:
 
 
 def measure_all(files: dict[str, Path], cfg: FormatsConfig) -> list[Row]:
-    """Time the models in turn, then evaluate each."""
-    import torch
-
+    """Run each file in processes of its own, in turn, then evaluate it."""
     from models import load_model
 
-    models = {name: load_model(path) for name, path in files.items()}
-    image = torch.rand(1, 3, cfg.imgsz, cfg.imgsz).to(memory_format=torch.channels_last)
-    times: dict[str, list[float]] = {name: [] for name in models}
-    with torch.inference_mode():
-        for number in range(cfg.rounds + 3):  # the first passes warm up
-            for name, model in models.items():
-                start = time.perf_counter()
-                model(image)
-                if number >= 3:
-                    times[name].append((time.perf_counter() - start) * 1e3)
+    times: dict[str, list[float]] = {name: [] for name in files}
+    memory: dict[str, float] = {}
+    for _ in range(cfg.rounds):
+        for name, path in files.items():
+            memory[name], passes = run_alone(path, cfg)
+            times[name] += passes
     rows = []
-    for name, model in models.items():
-        ap, ap50 = evaluate(model, cfg)
+    for name, path in files.items():
+        ap, ap50 = evaluate(load_model(path), cfg)
         median, p95 = statistics.median(times[name]), statistics.quantiles(times[name], n=20)[-1]
-        rows.append(Row(name, size(files[name]), ap, ap50, median, p95, memory(files[name], cfg)))
+        rows.append(Row(name, size(path), ap, ap50, median, p95, memory[name]))
         LOG.info("%s", line(rows[-1], rows[0]))
     return rows
 
@@ -137,23 +133,30 @@ def evaluate(model: Any, cfg: FormatsConfig) -> tuple[float, float]:
     return evaluation.metrics.ap, evaluation.metrics.ap50
 
 
-def memory(path: Path, cfg: FormatsConfig) -> float:
-    """Peak memory in 1e6 bytes of a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.formats", "--memory", str(path), "--imgsz", str(cfg.imgsz)]
+def run_alone(path: Path, cfg: FormatsConfig) -> tuple[float, list[float]]:
+    """Peak memory in 1e6 bytes and latencies in ms of a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.formats", "--alone", str(path), "--imgsz", str(cfg.imgsz), "--passes", str(cfg.passes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    memory, *passes = map(float, done.stdout.splitlines()[-1].split())
+    return memory, passes
 
 
-def print_memory(cfg: FormatsConfig) -> None:
-    """Load and run a model, and print this process's peak."""
+def print_alone(cfg: FormatsConfig) -> None:
+    """Load a model, run it, and print this process's peak memory and the latencies."""
     import torch
 
     from models import load_model
     from utils.device import peak_memory_mb
 
+    model = load_model(cfg.alone)
+    image = torch.rand(1, 3, cfg.imgsz, cfg.imgsz).to(memory_format=torch.channels_last)
+    passes = []
     with torch.inference_mode():
-        load_model(cfg.memory)(torch.rand(1, 3, cfg.imgsz, cfg.imgsz))
-    print(peak_memory_mb())
+        for _ in range(cfg.passes + 3):  # the first passes warm up
+            start = time.perf_counter()
+            model(image)
+            passes.append((time.perf_counter() - start) * 1e3)
+    print(peak_memory_mb(), *passes[3:])
 
 
 def size(path: Path) -> float:
@@ -164,16 +167,16 @@ def size(path: Path) -> float:
 def line(row: Row, torch_row: Row) -> str:
     """A row of the Markdown table."""
     if row.reason:
-        return f"| {row.format} | not here: {row.reason} | | | | | | |"
-    figures = f"{row.megabytes:.1f} | {row.ap:.4f} | {row.ap - torch_row.ap:+.4f} | {row.ap50:.4f} | {row.median_ms:.1f} | {row.p95_ms:.1f}"
-    return f"| {row.format} | {figures} | {row.memory_mb:.0f} |"
+        return f"| {row.format} | not here: {row.reason} | | | | | | | |"
+    figures = f"{row.megabytes:.1f} | {row.ap:.4f} | {row.ap - torch_row.ap:+.4f} | {row.ap50:.4f} | {row.median_ms:.1f}"
+    return f"| {row.format} | {figures} | {row.median_ms / torch_row.median_ms:.2f} | {row.p95_ms:.1f} | {row.memory_mb:.0f} |"
 
 
 def write(folder: Path, rows: list[Row], cfg: FormatsConfig) -> None:
     """Write formats.md, formats.csv and formats.png."""
     from matplotlib.figure import Figure
 
-    header = "| format | MB | AP | loss | AP50 | median ms | p95 ms | peak MB |\n|---|--:|--:|--:|--:|--:|--:|--:|\n"
+    header = "| format | MB | AP | loss | AP50 | median ms | to torch | p95 ms | peak MB |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     table = header + "\n".join(line(row, rows[0]) for row in rows) + "\n"
     (folder / "formats.md").write_text(table, encoding="utf-8")
     with (folder / "formats.csv").open("w", newline="", encoding="utf-8") as file:
