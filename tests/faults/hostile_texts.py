@@ -34,6 +34,7 @@ def yamls(canary: Path) -> dict[str, str]:
         "a billion laughs": laughs(),
         "a billion merges": merges,
         "an alias of itself": "nc: &a [*a]",
+        "a key twice": "nc: 2\nnames: [a, b]\nnc: 3",
         "deep nesting": "nc: " + "[" * 50_000,
         "a number in base 60": "nc: 1" + ":59" * 100_000,
         "a hexadecimal number": "nc: 0x" + "f" * 100_000,

@@ -28,7 +28,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """Read a YAML document as dicts, lists, text, numbers, dates, True, False and None; `where` is its name in messages.
 
     Raises:
-        UserError: not YAML, with tags, nested too deep, or with aliases that multiply it.
+        UserError: not YAML, with tags, nested too deep, with aliases that multiply it, or with a key twice in one mapping.
     """
     loader = None
     try:
@@ -77,8 +77,8 @@ def _check(root: yaml.Node) -> None:
             return 1 + len(node.value) // 1000
         if id(node) not in sizes:
             mapping = isinstance(node, yaml.MappingNode)
-            if mapping and any(key.tag.endswith(":int") and len(key.value) > _MAX_KEY_LENGTH for key, _ in node.value):
-                raise ValueError("a key that is too large a number")  # such numbers can all have one hash: quadratic time
+            if mapping:
+                _check_keys([key for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
             parts = [part for pair in node.value for part in pair] if mapping else node.value
             sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in parts)
         if sizes[id(node)] > MAX_NODES:
@@ -86,3 +86,15 @@ def _check(root: yaml.Node) -> None:
         return sizes[id(node)]
 
     size(root, 0)
+
+
+def _check_keys(keys: list[yaml.ScalarNode]) -> None:
+    """Refuse a key that is given twice, of which PyYAML would take the last without a word, and numbers that are too large."""
+    lines: dict[tuple[str, str], int] = {}
+    for key in keys:
+        if key.tag.endswith(":int") and len(key.value) > _MAX_KEY_LENGTH:
+            raise ValueError("a key that is too large a number")  # such numbers can all have one hash: quadratic time
+        name, line = (key.tag, key.value), key.start_mark.line + 1
+        if name in lines:
+            raise ValueError(f"the key {key.value[:50]!r} in line {line} is in line {lines[name]} already; delete one of the two")
+        lines[name] = line

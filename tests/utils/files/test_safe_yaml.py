@@ -21,6 +21,7 @@ def test_plain_data() -> None:
     first = [1, 2.5, True, None, "text", datetime.date(2026, 1, 2)]
     assert parse_yaml(text, "f") == {"a": first, "b": first, "c": {"d": 1, "e": "2"}}
     assert parse_yaml("", "f") is None
+    assert parse_yaml("a: &x {k: 1}\nb: {<<: *x, k: 2}\nc: {1: x, '1': y}", "f") == {"a": {"k": 1}, "b": {"k": 2}, "c": {1: "x", "1": "y"}}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,9 @@ def test_plain_data() -> None:
         ("\x00", "special characters|control characters"),
         ("a: *b", "undefined alias"),
         ("=", "value"),
+        ("nc: 3\nnames: {0: a, 1: b, 0: c}\n", "the key '0' in line 2 is in line 2 already"),
+        ("lr0: 0.1\na: {b: 1}\n'lr0': 0.2", "the key 'lr0' in line 3 is in line 1 already; delete one"),
+        ("- &k a\n- {*k : 1, a: 2}", "the key 'a' in line 2 is in line 1 already"),
     ],
 )
 def test_refused_before_much_is_read(text: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
