@@ -10,10 +10,9 @@ from typing import Any
 
 from models.registry import MAX_CHANNELS, Row, Scale
 from models.spec.anchors import Anchors, parse_anchors
+from models.spec.combine import read_model
 from models.spec.edits import apply_edits
-from models.spec.find_yaml import find_model, resize
 from models.spec.rows import freeze, joined, parse_module, parse_table, relative, thaw
-from utils.config import read_yaml
 from utils.errors import UserError, nearest
 
 MAX_ROWS = 1000
@@ -55,7 +54,7 @@ class ModelSpec:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> ModelSpec:
-        """Read a model YAML, given by path or by name (``yolov5s``, ``yolov5m-ca.yaml``).
+        """Read a model YAML, given by path, by name (``yolov5s``, ``yolov5m-ca.yaml``) or as a combination (``yolov5s-ca+gnconv``).
 
         Raises:
             UserError: not found, not valid; names the row.
@@ -125,11 +124,10 @@ def base_of(path: str | Path) -> ModelSpec | None:
     Raises:
         UserError: as `ModelSpec.from_yaml`.
     """
-    found, letter = find_model(Path(path))
-    content = read_yaml(found)
-    if not isinstance(content.get("base"), str):
+    content, found, _ = read_model(Path(path))
+    base = content.get("base")
+    if not isinstance(base, str):
         return None
-    base: str = (content if letter is None else resize(content, letter))["base"]
     return ModelSpec.from_dict(_load(Path(base), found.parent, ()), base)
 
 
@@ -142,15 +140,12 @@ def _plain_row(row: Row) -> list[Any]:
 
 def _load(path: Path, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]:
     """Read a file and the bases it names into one mapping with parsed ``rows``."""
-    found, letter = find_model(path, folder)
+    content, found, letter = read_model(path, folder)
     if (key := found.resolve()) in visited and letter is None:
         raise UserError(f"{found}: is its own base, by way of {' -> '.join(p.name for p in visited)}")
     if len(visited) > 20:
         raise UserError(f"{found}: more than 20 bases on top of each other")
-    content = read_yaml(found)
-    if letter is not None:
-        content = resize(content, letter)
-    return _merge(content, str(found), found.parent, (*visited, key))
+    return _merge(content, str(path if "+" in path.name else found), found.parent, (*visited, key))
 
 
 def _merge(content: dict[str, Any], where: str, folder: Path, visited: tuple[Path, ...]) -> dict[str, Any]:

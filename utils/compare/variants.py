@@ -13,13 +13,13 @@ import torch
 
 from models import build_model
 from models.flops import gflops, parameters
-from models.spec.find_yaml import find_model
+from models.spec.combine import find_parts, read_model
 from models.spec.model_spec import ModelSpec
 from models.spec.rows import joined, thaw
 from utils.compare.checksummed_json import digest
 from utils.compare.config import MAX_NAME
 from utils.compare.study import Variant
-from utils.config import Hyp, read_yaml
+from utils.config import Hyp
 from utils.errors import UserError, nearest
 from utils.geometry import training_side
 from utils.log import LOG, printable
@@ -46,7 +46,7 @@ def read_variants(
     taken: dict[str, str] = {}
     wanted = [*(Variant(name=variant_name(cfg), cfg=cfg) for cfg in cfgs), *arms]
     for variant in wanted:
-        find_model(Path(variant.cfg))
+        find_parts(Path(variant.cfg))
         name, cfg = variant.name, variant.cfg
         if name in taken:
             same = taken[name] == cfg
@@ -87,8 +87,8 @@ def _built(variant: Variant, names: dict[int, str], imgsz: int, hyp: Hyp) -> Var
 
 def variant_name(cfg: str) -> str:
     """A variant's name: the file name without suffix, valid as a folder name."""
-    path = Path(cfg)
-    return folder_name(path.stem if path.suffix in (".yaml", ".yml") else path.name, f"--cfgs: {cfg}")
+    paths = [Path(part) for part in (cfg.split("+") if ".yaml+" in cfg else [cfg])]
+    return folder_name("+".join(p.stem if p.suffix in (".yaml", ".yml") else p.name for p in paths), f"--cfgs: {cfg}")
 
 
 def folder_name(name: str, where: str) -> str:
@@ -146,8 +146,7 @@ def spec_dict(spec: ModelSpec) -> dict[str, Any]:
 
 def list_edits(cfg: str | Path, folder: Path = Path()) -> tuple[str, ...]:
     """The edits of a variant's YAML and of its bases, one line each; empty for a classic file."""
-    path, _ = find_model(Path(cfg), folder)
-    content = read_yaml(path)
+    content, path, _ = read_model(Path(cfg), folder)
     base = content.get("base")
     if not isinstance(base, str):
         return ()
