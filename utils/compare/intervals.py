@@ -116,8 +116,54 @@ class Difference:
         return detectable_effect(math.hypot(self.interval.error_seeds, self.interval.error_images), self.interval.df, self.critical)
 
 
+def tested(
+    mean: float,
+    errors: tuple[float, float],
+    df: float,
+    correlation: float,
+    family: tuple[int, float],
+    *,
+    unequal: tuple[bool, bool],
+    identical: bool,
+) -> Difference | None:
+    """Test a mean difference; None if nothing varies although it is not zero.
+
+    Args:
+        errors: its standard errors over seeds and over images.
+        df, correlation: degrees of freedom, and the correlation of the differences of its family.
+        family: number of differences to adjust for, and the level of all together.
+        unequal, identical: see `Difference`.
+    """
+    (count, alpha), size = family, math.hypot(*errors)
+    if size == 0 and mean != 0:
+        return None
+    critical = critical_value(alpha, df, correlation, count)
+    t = abs(mean) / size if size else 0.0
+    p = float(familywise_p(np.array([t]), np.array([df]), np.array([correlation]), count)[0]) * ALPHA / alpha
+    return Difference(
+        Interval(mean, mean - critical * size, mean + critical * size, min(p, 1.0), *errors, df), critical, unequal, identical
+    )
+
+
+def independent_runs(count: int, sharing: float) -> float:
+    """How many independent runs tell as much of a mean as `count` that share training images.
+
+    Args:
+        sharing: number of measured images over that of training images, as Nadeau and Bengio (2003) correct the variance of resampled
+            splits, https://doi.org/10.1023/A:1024068626366: the mean of n runs has the variance (1 / n + sharing) of one. 0 without folds.
+    """
+    return 1 / (1 / count + sharing)
+
+
 def family_intervals(
-    values: NDArray[np.float64], resampled: NDArray[np.float64], units: int, count: int, alpha: float, *, related: bool = True
+    values: NDArray[np.float64],
+    resampled: NDArray[np.float64],
+    units: int,
+    count: int,
+    alpha: float,
+    *,
+    related: bool = True,
+    sharing: float = 0.0,
 ) -> list[Difference | None]:
     """The interval of each variant's difference from the baseline, simultaneous over `count` variants at level `alpha`.
 
@@ -126,6 +172,7 @@ def family_intervals(
         resampled: (V, R) mean difference over resampled images. Resamples without the figure, as without objects of a class, are left out.
         units: number of images, or of groups, that were resampled.
         related: whether all `count` differences are from this baseline; else they count as independent.
+        sharing: see `independent_runs`.
 
     Returns:
         None where the figure is undefined, or nothing varies although the difference is not zero.
@@ -138,19 +185,14 @@ def family_intervals(
     pairs = ~np.eye(len(images), dtype=bool)
     shared = max(float(covariance[pairs].mean()), 0.0) if pairs.any() else 0.0
     seeds = seed_variance(values)
-    error = joint_error(seeds, values.shape[1], images, np.array([shared]), units)
+    runs = independent_runs(values.shape[1], sharing)
+    error = joint_error(seeds, runs, images, np.array([shared]), units)
     means = (values[1:] - values[0]).mean(1)
     out: list[Difference | None] = []
     for k, mean in enumerate(means.tolist()):
-        size, df, correlation = math.sqrt(error.variance[k]), float(error.df[k]), float(error.correlation[k]) * related
-        if size == 0 and mean != 0:
-            out.append(None)
-            continue
-        critical = critical_value(alpha, df, correlation, count)
-        t = abs(mean) / size if size else 0.0
-        p = float(familywise_p(np.array([t]), np.array([df]), np.array([correlation]), count)[0]) * ALPHA / alpha
-        parts = math.sqrt(seeds.variance[k] / values.shape[1]), math.sqrt(images[k])
-        interval = Interval(mean, mean - critical * size, mean + critical * size, min(p, 1.0), *parts, df)
+        df, correlation = float(error.df[k]), float(error.correlation[k]) * related
+        parts = math.sqrt(seeds.variance[k] / runs), math.sqrt(images[k])
         unequal = bool(seeds.unequal[0]), bool(seeds.unequal[k + 1])
-        out.append(Difference(interval, critical, unequal, bool((values[k + 1] == values[0]).all())))
+        identical = bool((values[k + 1] == values[0]).all())
+        out.append(tested(mean, parts, df, correlation, (count, alpha), unequal=unequal, identical=identical))
     return out

@@ -29,8 +29,25 @@ class SeedVariance:
     unequal: NDArray[np.bool_]
 
 
-def seed_variance(values: NDArray[np.float64]) -> SeedVariance:
-    """Estimate the variance of each difference from the variances of all arms.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ArmVariance:
+    """Variance of each arm from one seed to another, without what all arms share: arrays (..., A).
+
+    Attributes:
+        variance: of each arm.
+        df: its degrees of freedom. Arms that are not `unequal` share one estimate.
+        unequal: whose variance is larger than that of the others.
+        common: (..., 1) degrees of freedom of the shared estimate.
+    """
+
+    variance: NDArray[np.float64]
+    df: NDArray[np.float64]
+    unequal: NDArray[np.bool_]
+    common: NDArray[np.float64]
+
+
+def arm_variance(values: NDArray[np.float64]) -> ArmVariance:
+    """Estimate the variance of each arm from all of them.
 
     Arms that differ by their mean and by chance alone are a two-way layout of arms and seeds: its residual variance has
     V (S - 1) degrees of freedom, where the paired differences of one variant have S - 1. An arm whose residuals vary more than those of
@@ -39,7 +56,7 @@ def seed_variance(values: NDArray[np.float64]) -> SeedVariance:
     arm would make the common variance too small and are left out.
 
     Args:
-        values: (..., V + 1, S) AP by arm, the baseline first, and seed; S >= 2.
+        values: (..., A, S) AP by arm and seed; S >= 2.
     """
     from scipy import stats
 
@@ -57,13 +74,22 @@ def seed_variance(values: NDArray[np.float64]) -> SeedVariance:
     clean = kept & ~(unequal & (p < _DIVERGED_LEVEL) & (ratio > _DIVERGED))
     common, _, df = _residual(deviation, np.where(clean.sum(-1, keepdims=True) > 1, clean, kept))
     part = np.where(unequal, np.maximum(own, common), common)
-    degrees = np.where(unequal, seeds - 1.0, df)
-    base, base_df = part[..., :1], degrees[..., :1]
-    variance = base + part[..., 1:]
-    spread = base**2 / base_df + part[..., 1:] ** 2 / degrees[..., 1:]
-    mixed = np.divide(variance**2, spread, out=np.full_like(variance, seeds - 1.0), where=spread > 0)
+    return ArmVariance(part, np.where(unequal, seeds - 1.0, df), unequal, df)
+
+
+def seed_variance(values: NDArray[np.float64]) -> SeedVariance:
+    """Estimate the variance of each difference from the variances of all arms.
+
+    Args:
+        values: (..., V + 1, S) AP by arm, the baseline first, and seed; S >= 2.
+    """
+    arms = arm_variance(values)
+    base, part, unequal = arms.variance[..., :1], arms.variance[..., 1:], arms.unequal
+    variance = base + part
+    spread = base**2 / arms.df[..., :1] + part**2 / arms.df[..., 1:]
+    mixed = np.divide(variance**2, spread, out=np.full_like(variance, values.shape[-1] - 1.0), where=spread > 0)
     either = unequal[..., :1] | unequal[..., 1:]
-    return SeedVariance(variance, np.where(either, mixed, df), base, unequal)
+    return SeedVariance(variance, np.where(either, mixed, arms.common), base, unequal)
 
 
 def _residual(deviation: NDArray[np.float64], kept: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
@@ -90,14 +116,16 @@ class JointError:
     correlation: NDArray[np.float64]
 
 
-def joint_error(seeds: SeedVariance, count: int, images: NDArray[np.float64], shared_images: NDArray[np.float64], units: int) -> JointError:
+def joint_error(
+    seeds: SeedVariance, count: float, images: NDArray[np.float64], shared_images: NDArray[np.float64], units: int
+) -> JointError:
     """Add the variances over seeds and images.
 
     Degrees of freedom by Satterthwaite (1946). A variance estimated with few degrees of freedom that is small by chance would also claim
     many; counting it (1 + 1 / df)^3 times in their formula, found by simulation, keeps coverage at 95 % even with two seeds.
 
     Args:
-        count: number of seeds.
+        count: number of seeds, or of independent runs that would tell as much.
         images: (..., V) variance of each mean difference over resampled images.
         shared_images: (..., 1) what the differences share of it: their mean covariance, >= 0.
         units: number of images, or of groups of images, that were resampled.

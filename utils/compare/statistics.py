@@ -64,7 +64,13 @@ class Analysis:
         runs: of all variants.
         seeds: the planned ones; a variant in which one is missing gets no verdict.
         look: which analysis of the study this is; None for the only one.
+        sharing: see `utils.compare.intervals.independent_runs`.
         groups, resamples, seed: see `measure_runs`.
+
+    Attributes:
+        seeds, look, sharing: as given.
+        measured: the measured runs of each variant.
+        units: number of images, or of groups of images.
     """
 
     def __init__(
@@ -73,14 +79,16 @@ class Analysis:
         seeds: Sequence[int],
         *,
         look: Look | None = None,
+        sharing: float = 0.0,
         groups: Sequence[int] = (),
         resamples: int = 1000,
         seed: int = 0,
     ) -> None:
-        self._seeds = tuple(seeds)
-        self._look = look or look_at(len(self._seeds), len(self._seeds))
-        self._measured, self._units = measure_runs(runs, seeds, groups=groups, resamples=resamples, seed=seed)
-        self._classes = max((len(s.per_class) for m in self._measured.values() for s in m.scores.values()), default=0)
+        self.seeds = tuple(seeds)
+        self.look = look or look_at(len(self.seeds), len(self.seeds))
+        self.sharing = sharing
+        self.measured, self.units = measure_runs(runs, seeds, groups=groups, resamples=resamples, seed=seed)
+        self._classes = max((len(s.per_class) for m in self.measured.values() for s in m.scores.values()), default=0)
 
     def compare(self, baseline: str, variants: Sequence[str], *, tests: int = 0) -> tuple[Comparison, ...]:
         """Compare each variant with the baseline; return the comparisons in the order given.
@@ -88,7 +96,7 @@ class Analysis:
         Args:
             tests: number of comparisons to adjust for where they have different baselines; 0 adjusts for `variants`.
         """
-        base, others = self._measured[baseline], [self._measured[name] for name in variants]
+        base, others = self.measured[baseline], [self.measured[name] for name in variants]
         common = [tuple(s for s in runs.scores if s in base.scores) for runs in others]
         found: dict[int, Comparison] = {}
         for seeds in dict.fromkeys(common):  # variants with the same seeds are one family, whose variance they share
@@ -106,8 +114,10 @@ class Analysis:
             means = [np.mean([runs.resampled[s] for s in seeds], axis=0) for runs in arms]
             resampled = np.array([mean - means[0] for mean in means[1:]])  # (variants, resamples, figures)
             for k in range(values.shape[2]):
-                adjusted = (count, self._look.alpha) if k == 0 else (1, ALPHA)
-                columns.append(family_intervals(values[..., k], resampled[..., k], self._units, *adjusted, related=related))
+                adjusted = (count, self.look.alpha) if k == 0 else (1, ALPHA)
+                columns.append(
+                    family_intervals(values[..., k], resampled[..., k], self.units, *adjusted, related=related, sharing=self.sharing)
+                )
         for number, runs in enumerate(variants):
             yield self._comparison(base, runs, seeds, [column[number] for column in columns])
 
@@ -117,12 +127,12 @@ class Analysis:
         gaps = {name: [getattr(runs.scores[s], name) - getattr(base.scores[s], name) for s in seeds] for name in FIGURES}
         names = base.runs.name, runs.runs.name
         unequal = tuple(name for name, flag in zip(names, first.unequal, strict=True) if flag) if first else ()
-        faults = [*base.faults, *runs.faults, *protocol_differences(base.runs, runs.runs, self._seeds)]
-        if len(self._seeds) < 2:
+        faults = [*base.faults, *runs.faults, *protocol_differences(base.runs, runs.runs, self.seeds)]
+        if len(self.seeds) < 2:
             faults.append("a single seed says nothing about the variance of training; use at least two, better three")
         words, reason = verdict(first, unequal, faults)
-        if self._look.partial and not faults:
-            reason = f"{reason} ({self._look})"
+        if self.look.partial and not faults:
+            reason = f"{reason} ({self.look})"
         return Comparison(
             name=names[1],
             baseline=names[0],
