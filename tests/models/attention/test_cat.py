@@ -57,16 +57,16 @@ def test_cross_patch_attention_by_channels() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("block", [IPSA(8, 2), CPSA(8)], ids=["IPSA", "CPSA"])
+@pytest.mark.parametrize("block", [IPSA(8, 2).double(), CPSA(8).double()], ids=["IPSA", "CPSA"])
 def test_other_sizes_are_padded_after_the_norm_and_cropped(block: IPSA | CPSA) -> None:
-    x = torch.randn(1, 8, 5, 10)
+    x = torch.randn(1, 8, 5, 10, dtype=torch.float64)
     padded = F.pad(block.norm1(x.permute(0, 2, 3, 1)), (0, 0, 0, 4, 0, 2))
     torch.testing.assert_close(block(x), with_residuals(block, x, block.attn(padded)[:, :5, :10]))
 
 
 def test_block_is_the_triple_in_order() -> None:
-    block = CAB(8, 2, depth=2)
-    x = torch.randn(1, 8, 7, 7)
+    block = CAB(8, 2, depth=2).double()
+    x = torch.randn(1, 8, 7, 7, dtype=torch.float64)
     y = x
     for i in range(2):
         y = block.post_ipsa_blocks[i](block.cpsa_blocks[i](block.pre_ipsa_blocks[i](y)))

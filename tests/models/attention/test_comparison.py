@@ -20,6 +20,7 @@ from models.attention.selective_kernel import SKConv
 from models.attention.self_calibrated import SCConv
 from models.attention.triplet import TripletAttention
 from models.folding import fold_norms
+from tests.models.written_out import opened
 
 BLOCKS: dict[str, Callable[[int], nn.Module]] = {
     "TripletAttention": TripletAttention,
@@ -35,14 +36,6 @@ BLOCKS: dict[str, Callable[[int], nn.Module]] = {
     "SKConv": SKConv,
     "SCConv": SCConv,
 }
-
-
-def opened(block: nn.Module) -> nn.Module:
-    """Random in place of zeros and ones."""
-    for tensor in block.state_dict().values():
-        if tensor.is_floating_point() and (not tensor.any() or (tensor == 1).all()):
-            tensor.uniform_(0.5, 2)
-    return block.double().eval()
 
 
 @pytest.mark.parametrize("name", BLOCKS)

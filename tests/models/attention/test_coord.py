@@ -30,11 +30,11 @@ def gates(module: CoordAtt, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_the_formula() -> None:
-    module = CoordAtt(12, 4).eval()
+    module = CoordAtt(12, 4).double().eval()
     assert isinstance(module.bn1, nn.BatchNorm2d)
     nn.init.uniform_(module.bn1.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
     nn.init.uniform_(module.bn1.running_var, 0.01, 0.02)  # type: ignore[arg-type]
-    x = torch.randn(1, 12, 3, 5)
+    x = torch.randn(1, 12, 3, 5, dtype=torch.float64)
     with torch.no_grad():
         by_row, by_column = gates(module, x[0])
         expected = x[0] * by_row[:, :, None] * by_column[:, None, :]

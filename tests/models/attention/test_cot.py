@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.attention.cot import CoT, CoTBottleneck, CoXt, local_aggregation
 from models.folding import fold_norms
+from tests.models.written_out import settled
 
 
 def aggregated_by_loops(values: Tensor, weights: Tensor, size: int) -> Tensor:
@@ -47,19 +48,9 @@ def test_aggregation_gradients_are_right() -> None:
     assert torch.autograd.gradcheck(lambda v, w: local_aggregation(v, w, 3), (values, weights))
 
 
-def randomised(block: nn.Module) -> nn.Module:
-    for module in block.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-            nn.init.normal_(module.weight)
-            nn.init.normal_(module.bias)
-    return block.double().eval()
-
-
 @torch.no_grad()
 def test_block_equals_the_formula() -> None:
-    block = randomised(CoT(16))
+    block = settled(CoT(16))
     x = torch.randn(2, 16, 5, 6, dtype=torch.double)
     static = block.key_embed[1](F.conv2d(x, block.key_embed[0].weight, padding=1, groups=4)).relu()
     hidden = block.embed[1](F.conv2d(torch.cat((x, static), 1), block.embed[0].weight)).relu()
@@ -79,7 +70,7 @@ def test_block_equals_the_formula() -> None:
 
 @torch.no_grad()
 def test_grouped_block_sees_only_its_own_half_of_values() -> None:
-    block = randomised(CoXt(32))
+    block = settled(CoXt(32))
     maps = torch.randn(1, 32, 4, 4, dtype=torch.double)
     joined = block.joined(maps, maps + 100)
     assert joined[0, 0::2].max() < 50 < joined[0, 1::2].min()
@@ -138,7 +129,7 @@ def test_bottleneck_pools_before_the_block_and_refuses_other_strides() -> None:
 
 @torch.no_grad()
 def test_every_batch_norm_folds() -> None:
-    holder = nn.ModuleList([randomised(CoT(16)), randomised(CoXt(16))])
+    holder = nn.ModuleList([settled(CoT(16)), settled(CoXt(16))])
     x = torch.randn(2, 16, 5, 6, dtype=torch.double)
     expected = [block(x) for block in holder]
     fold_norms(holder)

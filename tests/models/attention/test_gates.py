@@ -23,19 +23,13 @@ from models.attention.seam import SEAM, MultiSEAM
 from models.attention.second_order import SOCA, covariance_root
 from models.attention.shuffle import ShuffleAttention
 from models.attention.spatial_group import SGE
-from tests.models.attention.written_out import opened
+from tests.models.written_out import normed, opened
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def maps(channels: int, height: int = 5, width: int = 7) -> Tensor:
     return torch.randn(2, channels, height, width, dtype=torch.double)
-
-
-def normed(x: Tensor, norm: nn.Module) -> Tensor:
-    """A batch norm in evaluation, written out."""
-    mean, variance, weight, bias = (t[:, None, None] for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias))
-    return (x - mean) / (variance + norm.eps).sqrt() * weight + bias
 
 
 def test_nam_weighs_channels_by_the_factors_of_its_batch_norm() -> None:

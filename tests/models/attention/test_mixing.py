@@ -17,7 +17,7 @@ from models.attention.external import ExternalAttention
 from models.attention.global_context import C3GC, GCBlock
 from models.attention.s2 import S2Attention, shifted
 from models.attention.swin import C3Swin, C3SwinV2, SwinBlock, SwinV2Block
-from tests.models.attention.written_out import linear, opened
+from tests.models.written_out import linear, opened
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 

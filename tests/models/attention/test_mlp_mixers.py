@@ -13,7 +13,7 @@ from models.attention.mlp_mixers import GatedMLP, MLPMixer, ResMLP, SparseMLP, V
 from models.attention.repmlp import RepMLP
 from models.attention.windows import unwindowed, windows
 from models.folding import fold_norms
-from tests.models.attention.written_out import opened, randomized
+from tests.models.written_out import opened, randomized
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 

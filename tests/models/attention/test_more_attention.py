@@ -15,7 +15,7 @@ from models.attention.csra import ResidualAttention
 from models.attention.irmb import InvertedResidualMobileBlock
 from models.attention.linear_attention import AFT, UFOAttention
 from models.attention.muse import MUSE
-from tests.models.attention.written_out import linear, randomized
+from tests.models.written_out import linear, randomized
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.attention.area import A2C2f, AreaAttentionBlock
 from models.attention.efficient import EMSA
 from models.attention.position_sensitive import C2PSA, PSABlock
-from tests.models.attention.written_out import linear, randomized
+from tests.models.written_out import linear, randomized
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 

@@ -13,7 +13,7 @@ from models.attention.large_kernel import LSK, LSKA
 from models.attention.prior import CPCA
 from models.attention.strip import CAA, ELA
 from models.attention.synergy import SCSA
-from tests.models.attention.written_out import opened
+from tests.models.written_out import opened
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 

@@ -16,7 +16,7 @@ from models.attention.mobilevit import MobileViTAttention, MobileViTv2Attention
 from models.attention.outlook import OutlookAttention
 from models.attention.pyramid_split import PyramidSplitAttention
 from models.attention.routing import BiLevelRoutingAttention
-from tests.models.attention.written_out import linear, randomized
+from tests.models.written_out import linear, randomized
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 

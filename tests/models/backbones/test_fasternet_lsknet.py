@@ -16,7 +16,7 @@ from models.folding import fold_norms
 @torch.no_grad()
 def test_fasternet_equals_timms(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
-    oracle = timm.create_model("fasternet_t0", features_only=True).eval()
+    oracle = timm.create_model("fasternet_t0", features_only=True).double().eval()
     state = {k.replace("stages_", "stages."): v for k, v in oracle.state_dict().items()}
     block, renamed = FasterNet(3, 40, (1, 2, 8, 2), gelu=True), {}
     for key, value in state.items():  # timm: stages.1.downsample, stages.1.blocks; the authors: stages.1, stages.2.blocks
@@ -26,10 +26,10 @@ def test_fasternet_equals_timms(tmp_path: Path) -> None:
             key = ".".join([head, str(number), *(rest[1:] if rest[0] == "downsample" else rest)])
         renamed[key.replace(".mlp.fc1.", ".mlp.0.").replace(".mlp.fc2.", ".mlp.3.")] = value
     torch.save(renamed, tmp_path / "a.pth")
-    block = FasterNet(3, 40, (1, 2, 8, 2), gelu=True, pretrained=str(tmp_path / "a.pth")).eval()
-    x = torch.randn(1, 3, 64, 96)
+    block = FasterNet(3, 40, (1, 2, 8, 2), gelu=True, pretrained=str(tmp_path / "a.pth")).double().eval()
+    x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
     for found, expected in zip(block(x), oracle(x), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 # Published millions with the classifier of 1000 classes and, of FasterNet, the 1280 wide layer before it.

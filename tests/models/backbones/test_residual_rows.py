@@ -17,6 +17,7 @@ from models.folding import fold_norms
 from models.layers.deformable import ModulatedDeformConv
 from models.layers.residual import ResidualBottleneck
 from models.registry import Row, Scale, lookup
+from tests.models.written_out import convolved, linear, maps, settled, silu
 from utils.errors import UserError
 
 HEAD = 2_049_000
@@ -68,19 +69,19 @@ def test_replknet_has_the_published_parameters() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @torch.no_grad()
 def test_deformable_convolution_is_torchvisions(stride: int) -> None:
-    layer, x = ModulatedDeformConv(4, stride), torch.randn(2, 4, 7, 10)
+    layer, x = ModulatedDeformConv(4, stride).double(), torch.randn(2, 4, 7, 10, dtype=torch.float64)
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.conv.weight, stride=stride, padding=1) / 2)  # at the start
     nn.init.normal_(layer.offset.weight, std=0.3)
     moves = layer.offset(x)
     expected = deform_conv2d(x, moves[:, :18], layer.conv.weight, None, stride, 1, mask=moves[:, 18:].sigmoid())
-    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer(x), expected)
 
 
 @torch.no_grad()
 def test_res2net_adds_each_group_to_the_next() -> None:
-    x = torch.randn(1, 8, 5, 6)
+    x = torch.randn(1, 8, 5, 6, dtype=torch.float64)
     a, b, c, d = x.chunk(4, 1)
-    later, first = Res2Conv(2).eval(), Res2Conv(2, stride=2, first=True).eval()
+    later, first = settled(Res2Conv(2)), settled(Res2Conv(2, stride=2, first=True))
 
     def conv(layer: Res2Conv, i: int, y: Tensor) -> Tensor:
         return layer.convs[i](y)
@@ -94,7 +95,7 @@ def test_res2net_adds_each_group_to_the_next() -> None:
 
 @torch.no_grad()
 def test_the_shortcut_of_resnet_vd_is_a_mean_and_a_convolution() -> None:
-    stage, x = ResNetVdStage(16, 4, 2, 1).eval(), torch.randn(1, 16, 6, 8)
+    stage, x = ResNetVdStage(16, 4, 2, 1).double().eval(), torch.randn(1, 16, 6, 8, dtype=torch.float64)
     block = stage[0]
     torch.testing.assert_close(stage(x), F.relu(F.conv2d(F.avg_pool2d(x, 2), block.downsample[1].weight) / (1 + 1e-5) ** 0.5))
     assert block.conv1.stride == (1, 1)
@@ -127,18 +128,18 @@ def test_large_kernels_merge() -> None:
 
 @torch.no_grad()
 def test_stages_of_pp_yoloe() -> None:
-    stage, x = CSPResNet(8, 16, 2).eval(), torch.randn(1, 8, 5, 6)
-    y = stage.down(x)
-    a, b = stage.conv1(y), stage.conv2(y)
+    stage, x = settled(CSPResNet(8, 16, 2)), maps(8, 5, 6)
+    y = convolved(x, stage.down, 3, s=2)
+    a, b = convolved(y, stage.conv1), convolved(y, stage.conv2)
     for block in stage.blocks:
-        b = b + block.act(block.conv2(block.conv1(b)))
+        b = b + silu(block.conv2(convolved(b, block.conv1, 3)))
     y = torch.cat((a, b), 1)
-    expected = stage.conv3(y * F.hardsigmoid(stage.attn.fc(y.mean((2, 3), keepdim=True))))
+    gate = ((linear(y.mean((2, 3), keepdim=True), stage.attn.fc) + 3) / 6).clamp(0, 1)
+    expected = convolved(y * gate, stage.conv3)
     torch.testing.assert_close(stage(x), expected)
-    neck = CSPResNet(8, 12, 1, 1, "neck").eval()
-    b = neck.conv2(x)
-    b = neck.blocks[0].act(neck.blocks[0].conv2(neck.blocks[0].conv1(b)))
-    torch.testing.assert_close(neck(x), neck.conv3(torch.cat((neck.conv1(x), b), 1)))
+    neck = settled(CSPResNet(8, 12, 1, 1, "neck"))
+    b = silu(neck.blocks[0].conv2(convolved(convolved(x, neck.conv2), neck.blocks[0].conv1, 3)))
+    torch.testing.assert_close(neck(x), convolved(torch.cat((convolved(x, neck.conv1), b), 1), neck.conv3))
     assert stage.down.conv.out_channels == 12
 
 

@@ -15,6 +15,7 @@ from models.backbones.light import ES_Bottleneck, MobileNetV3Block
 from models.folding import fold_norms
 from models.registry import Row, Scale, lookup
 from models.yoloair import differences
+from tests.models.written_out import convolved, hard_swish, linear, maps, plain, relu, settled
 from utils.errors import UserError
 
 _DENSE = ["densenet_input", "densenet_layer", "densenet_transition_layer"]
@@ -65,23 +66,23 @@ def test_the_rows_of_a_network_are_all_of_it_and_nothing_else(name: str) -> None
 @pytest.mark.parametrize("name", ["densenet121", "regnet_y_400mf", "efficientnet_b0", "mobilenet_v3_small"])
 @torch.no_grad()
 def test_values_are_torchvisions_folded_too(name: str) -> None:
-    network, rows = getattr(zoo, name)(num_classes=1).eval(), chain(CHAINS[name]).eval()
+    network, rows = getattr(zoo, name)(num_classes=1).double().eval(), chain(CHAINS[name]).double().eval()
     own, theirs = rows.state_dict(), [t for n, t in network.state_dict().items() if not n.startswith(HEADS)]
     rows.load_state_dict(dict(zip(own, theirs, strict=True)))
-    image = torch.rand(1, 3, 64, 64)
+    image = torch.rand(1, 3, 64, 64, dtype=torch.float64)
     x = network.trunk_output(network.stem(image)) if name.startswith("regnet") else network.features[:11](image)
     if name.startswith(("eff", "mob")):
         x = network.features(image)
     torch.testing.assert_close(rows(image), x)
     fold_norms(rows)
-    torch.testing.assert_close(rows(image), x, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(rows(image), x, rtol=1e-6, atol=1e-6)
 
 
 @torch.no_grad()
 def test_convnext_is_torchvisions_with_the_papers_rates() -> None:
     setting = [zoo.convnext.CNBlockConfig(8, 16, 1), zoo.convnext.CNBlockConfig(16, None, 2)]
-    features = zoo.ConvNeXt(setting, num_classes=1, layer_scale=1.0).eval().features
-    rows = chain([("ConvNeXt", [8 << i, i, [1, 2, 2, 1], 8, 0.25]) for i in range(2)]).eval()
+    features = zoo.ConvNeXt(setting, num_classes=1, layer_scale=1.0).double().eval().features
+    rows = chain([("ConvNeXt", [8 << i, i, [1, 2, 2, 1], 8, 0.25]) for i in range(2)]).double().eval()
     assert [b.drop_path.probability for s in rows for b in s.blocks] == pytest.approx([0, 0.05, 0.1])
     assert float(rows[1].blocks[0].gamma.mean()) == pytest.approx(1e-6)
     assert float(rows[1].downsample[1].weight.std()) == pytest.approx(0.02, rel=0.2)
@@ -89,7 +90,7 @@ def test_convnext_is_torchvisions_with_the_papers_rates() -> None:
     for own in rows.state_dict().values():
         given = next(theirs)
         own.copy_(given.reshape(own.shape))
-    image = torch.rand(1, 3, 32, 32)
+    image = torch.rand(1, 3, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(rows(image), features(image))
 
 
@@ -108,19 +109,23 @@ def test_light_rows() -> None:
 
 @torch.no_grad()
 def test_blocks_of_picodet() -> None:
-    def separate(cbh: nn.Module, x: Tensor) -> Tensor:
-        return nn.functional.hardswish(cbh.bn(cbh.conv(x)))
+    def gated(y: Tensor, part: Any) -> Tensor:
+        squeeze, _, widen, _ = part[0].gate
+        gate = ((linear(relu(linear(y.mean((2, 3), keepdim=True), squeeze)), widen) + 3) / 6).clamp(0, 1)
+        return convolved(y * gate, part[1], act=hard_swish)
 
-    x = torch.randn(2, 8, 5, 7)
-    block = ES_Bottleneck(8, 8).eval()
-    kept, y = x[:, :4], separate(block.widen, x[:, 4:])
-    y = torch.cat((y, block.depthwise.bn(block.depthwise.conv(y))), 1)
-    gate, last = block.narrow
-    y = separate(last, y * gate.gate(y.mean((2, 3), keepdim=True)))
+    x = maps(8, 5, 7)
+    block = settled(ES_Bottleneck(8, 8))
+    kept, y = x[:, :4], convolved(x[:, 4:], block.widen, act=hard_swish)
+    y = gated(torch.cat((y, convolved(y, block.depthwise, 3, plain, g=4)), 1), block.narrow)
     expected = torch.stack((kept, y), 2).flatten(1, 2)  # the shuffle alternates both halves
     torch.testing.assert_close(block(x), expected)
     assert block.first is None
-    assert ES_Bottleneck(8, 12, 2).eval()(x).shape == (2, 12, 3, 4)
+    halving = settled(ES_Bottleneck(8, 12, 2))
+    first = convolved(convolved(x, halving.first[0], 3, plain, s=2, g=8), halving.first[1], act=hard_swish)
+    y = convolved(convolved(x, halving.widen, act=hard_swish), halving.depthwise, 3, plain, s=2, g=6)
+    y = convolved(torch.cat((first, gated(y, halving.narrow)), 1), halving.mix[0], 3, hard_swish, g=12)
+    torch.testing.assert_close(halving(x), convolved(y, halving.mix[1], act=hard_swish))
     assert sum(p.numel() for p in ES_Bottleneck(8, 8, ratio=0.5).parameters()) < sum(p.numel() for p in block.parameters())
 
 

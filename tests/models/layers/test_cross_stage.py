@@ -1,4 +1,4 @@
-"""The partial blocks against what their authors write, and YOLOv7's figures."""
+"""Inner blocks and widths of the partial blocks, YOLOv7's figures, and Wave-MLP's mixing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import torch
 from torch import nn
 
 from models.layers.cross_stage import (
-    C3C2,
     BottleneckCSP2,
     BottleneckCSPB,
     BottleneckCSPC,
-    BottleneckCSPF,
     Res,
     ResCSPB,
     ResCSPC,
@@ -20,23 +18,6 @@ from models.layers.cross_stage import (
 )
 from models.layers.csp import Bottleneck
 from models.layers.elan import ELAN, PhaseMixing, WaveBlock, WaveLAN
-
-
-def test_the_branches_part_where_the_papers_have_it() -> None:
-    x = torch.randn(2, 8, 5, 6)
-    b = BottleneckCSPB(8, 12).eval()
-    y = b.cv1(x)
-    torch.testing.assert_close(b(x), b.cv3(torch.cat((b.m(y), b.cv2(y)), 1)))
-    c = BottleneckCSPC(8, 12).eval()
-    torch.testing.assert_close(c(x), c.cv4(torch.cat((c.cv3(c.m(c.cv1(x))), c.cv2(x)), 1)))
-    two = BottleneckCSP2(8, 12).eval()
-    y = two.cv1(x)
-    torch.testing.assert_close(two(x), two.out(nn.functional.mish(two.bn(torch.cat((two.m(y), two.cv2(y)), 1)))))
-    f = BottleneckCSPF(8, 12).eval()
-    torch.testing.assert_close(f(x), f.out(nn.functional.silu(f.bn(torch.cat((f.m(f.cv1(x)), f.cv2(x)), 1)))))
-    c3c2 = C3C2(8, 12).eval()
-    y = c3c2.conv(x)
-    torch.testing.assert_close(c3c2(x), c3c2.cv1(torch.cat((c3c2.m(nn.functional.silu(c3c2.bn(y))), y), 1)))
 
 
 def test_residuals_and_inner_blocks() -> None:
@@ -60,12 +41,6 @@ def test_elan_is_as_large_as_in_yolov7() -> None:
     """Its first one, 128 -> 256: two 1x1 of 8320 parameters, four 3x3 of 36992, one 1x1 of 66048."""
     with torch.device("meta"):
         assert sum(p.numel() for p in ELAN(128, 256).parameters()) == 2 * 8320 + 4 * 36992 + 66048
-    elan = ELAN(8, 16, 2).eval()
-    x = torch.randn(2, 8, 5, 6)
-    a, b = elan.cv1(x), elan.cv2(x)
-    c = elan.units[0](b)
-    d = elan.units[1](c)
-    torch.testing.assert_close(elan(x), elan.cv3(torch.cat((elan.units[2](d), d, c, b, a), 1)))
 
 
 def test_a_wave_has_an_amplitude_and_a_phase() -> None:

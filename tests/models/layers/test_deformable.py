@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from models.layers.deformable import DCNv2, deformable_conv
+from tests.models.written_out import maps, normed, settled, silu
 
 
 @pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (5, 1), (1, 2)])
@@ -28,10 +29,14 @@ def test_it_computes_what_torchvision_does(k: int, stride: int) -> None:
 
 @torch.no_grad()
 def test_it_starts_as_half_a_convolution() -> None:
-    block = DCNv2(4, 6, 3, 2).eval()
-    x = torch.randn(1, 4, 7, 7)
+    block = settled(DCNv2(4, 6, 3, 2))
+    x = maps(4, 7, 7)
     plain = nn.functional.conv2d(x, block.conv.weight, stride=2, padding=1) / 2
-    torch.testing.assert_close(block(x), nn.functional.silu(block.bn(plain)))
+    torch.testing.assert_close(block(x), silu(normed(plain, block.bn)))
+    nn.init.normal_(block.conv_offset.weight, std=0.3)
+    moves = block.conv_offset(x)
+    moved = deform_conv2d(x, moves[:, :18], block.conv.weight, None, 2, 1, mask=moves[:, 18:].sigmoid())
+    torch.testing.assert_close(block(x), silu(normed(moved, block.bn)))
 
 
 def test_an_even_kernel_is_refused() -> None:

@@ -15,37 +15,13 @@ from models.layers.diverse import ACBlock, DiverseBranchBlock
 from models.layers.gelan import RepNCSPELAN4
 from models.layers.light_blocks import C3Faster, ConvMixer, FasterBlock, MBConv, PConv, StarBlock
 from models.layers.receptive import RFAConv, SPDConv
+from tests.models.written_out import convolved, gelu, maps, normed, plain, settled, silu
 
 
 @pytest.fixture(autouse=True)
 def no_gradients() -> Any:
     with torch.no_grad():
         yield
-
-
-def settled(module: Any) -> Any:
-    """In evaluation and float64, with statistics as after training."""
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            for tensor in (norm.running_mean, norm.weight, norm.bias):
-                assert tensor is not None
-                tensor.normal_()
-            assert norm.running_var is not None
-            norm.running_var.uniform_(0.5, 2)
-    return module.eval().double()
-
-
-def normed(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    mean, var, weight, bias = (t.view(-1, 1, 1) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias) if t is not None)
-    return (x - mean) / (var + norm.eps).sqrt() * weight + bias
-
-
-def silu(x: Tensor) -> Tensor:
-    return x / (1 + (-x).exp())
-
-
-def maps(channels: int, height: int = 6, width: int = 7) -> Tensor:
-    return torch.randn(2, channels, height, width, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("kind", "stride"), [(CondConv, 1), (DynamicConv, 2)])
@@ -103,29 +79,18 @@ def test_merging_leaves_one_convolution_and_changes_nothing(make: Any) -> None:
     torch.testing.assert_close(block(x), expected)
 
 
-def conv(x: Tensor, part: Any, act: bool = True) -> Tensor:
-    """A `Conv`, written out."""
-    layer = part.conv
-    y = normed(F.conv2d(x, layer.weight, stride=layer.stride, padding=layer.padding, groups=layer.groups), part.bn)
-    return silu(y) if act else y
-
-
 def test_mbconv() -> None:
     block, x = settled(MBConv(4, 4, 5)), maps(4)
-    y = conv(conv(x, block.widen), block.depthwise)
+    y = convolved(convolved(x, block.widen), block.depthwise, 5, g=16)
     down, _, up, _ = block.gate
     gate = (silu(y.mean((2, 3)) @ down.weight[:, :, 0, 0].T + down.bias) @ up.weight[:, :, 0, 0].T + up.bias).sigmoid()
-    torch.testing.assert_close(block(x), x + conv(y * gate[..., None, None], block.narrow, act=False))
+    torch.testing.assert_close(block(x), x + convolved(y * gate[..., None, None], block.narrow, act=plain))
     assert (block.widen.conv.out_channels, down.out_channels, block.depthwise.conv.groups) == (16, 1, 16)
     assert MBConv(4, 6, 3, 2)(torch.zeros(1, 4, 5, 5)).shape == (1, 6, 3, 3)
 
 
 def test_convmixer() -> None:
     block, x = settled(ConvMixer(4, 3)), maps(4)
-
-    def gelu(y: Tensor) -> Tensor:
-        return y * (1 + torch.erf(y / 2**0.5)) / 2
-
     z = x + normed(gelu(F.conv2d(x, block.depthwise.weight, block.depthwise.bias, padding=1, groups=4)), block.bn1)
     torch.testing.assert_close(block(x), normed(gelu(F.conv2d(z, block.pointwise.weight, block.pointwise.bias)), block.bn2))
 
@@ -179,15 +144,15 @@ def test_gelan_joins_every_branch() -> None:
     block, x = settled(RepNCSPELAN4(6, 10, 2, 8, 6)), maps(6)
 
     def csp(y: Tensor, part: Any) -> Tensor:
-        a, b = conv(y, part.cv1), conv(y, part.cv2)
+        a, b = convolved(y, part.cv1), convolved(y, part.cv2)
         for inner in part.m:
-            a = a + conv(inner.cv1(a), inner.cv2)
-        return conv(torch.cat((a, b), 1), part.cv3)
+            a = a + convolved(inner.cv1(a), inner.cv2, 3)
+        return convolved(torch.cat((a, b), 1), part.cv3)
 
-    first, second = conv(x, block.cv1).split(4, 1)
-    third = conv(csp(second, block.cv2[0]), block.cv2[1])
-    fourth = conv(csp(third, block.cv3[0]), block.cv3[1])
-    torch.testing.assert_close(block(x), conv(torch.cat((first, second, third, fourth), 1), block.cv4))
+    first, second = convolved(x, block.cv1).split(4, 1)
+    third = convolved(csp(second, block.cv2[0]), block.cv2[1], 3)
+    fourth = convolved(csp(third, block.cv3[0]), block.cv3[1], 3)
+    torch.testing.assert_close(block(x), convolved(torch.cat((first, second, third, fourth), 1), block.cv4))
 
 
 @pytest.mark.parametrize(

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from models.folding import fold_norms
 from models.layers.merged import BepC3, BottleRep, BranchedConv, MobileOne, MobileOneBlock, RepBlock, RepConv, RepVGGBlock
 from models.layers.ppyolo import RepRes
-
-
-def settled(module: nn.Module) -> nn.Module:
-    """In evaluation mode and double precision, with statistics as after training."""
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.normal_()  # type: ignore[union-attr]
-            norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-            nn.init.normal_(norm.weight)
-            nn.init.normal_(norm.bias)
-    return module.eval().double()
-
-
-def normed(x: Tensor, norm: nn.Module) -> Tensor:
-    assert isinstance(norm, nn.BatchNorm2d)
-    mean, var = (t.view(-1, 1, 1) for t in (norm.running_mean, norm.running_var) if t is not None)
-    return (x - mean) / (var + norm.eps).sqrt() * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+from tests.models.written_out import normed, settled
 
 
 @pytest.mark.parametrize(("c2", "s", "g"), [(8, 1, 1), (12, 1, 1), (8, 2, 1), (8, 1, 4)])

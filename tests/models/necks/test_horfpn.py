@@ -11,8 +11,8 @@ from models.necks.horfpn import HorFPN
 
 @torch.no_grad()
 def test_levels_beyond_the_inputs_are_every_second_pixel() -> None:
-    pyramid = HorFPN((8, 16), 8, num_outs=4).eval()
-    maps = [torch.rand(1, 8, 12, 10), torch.rand(1, 16, 6, 5)]
+    pyramid = HorFPN((8, 16), 8, num_outs=4).double().eval()
+    maps = [torch.rand(1, 8, 12, 10).double(), torch.rand(1, 16, 6, 5).double()]
     found = pyramid(maps)
     assert [tuple(level.shape[1:]) for level in found] == [(8, 12, 10), (8, 6, 5), (8, 3, 3), (8, 2, 2)]
     assert torch.equal(found[2], found[1][..., ::2, ::2])

@@ -11,6 +11,7 @@ from models import build_model
 from models.necks.afpn import AFPN, LevelFusion
 from models.necks.bifpn import BiFPN
 from models.necks.dysample import DySample
+from tests.models.written_out import settled
 
 
 @torch.no_grad()
@@ -83,8 +84,8 @@ def test_afpn_fuses_by_weights_of_each_pixel() -> None:
 
 @torch.no_grad()
 def test_afpn_lets_the_coarsest_level_in_last() -> None:
-    block = AFPN([8, 16, 32], 12, 2, 1).eval()
-    x = [torch.randn(1, c, s, s) for c, s in ((8, 8), (16, 4), (32, 2))]
+    block = settled(AFPN([8, 16, 32], 12, 2, 1))
+    x = [torch.randn(1, c, s, s, dtype=torch.float64) for c, s in ((8, 8), (16, 4), (32, 2))]
     maps = [lateral(y) for lateral, y in zip(block.laterals, x, strict=True)]
     first, second = block.stages
     pair = [blocks(fuse(maps[:2])) for fuse, blocks in zip(first.fuse_levels, first.blocks, strict=True)]
