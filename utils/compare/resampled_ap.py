@@ -82,19 +82,20 @@ class RankedDetections:
     """
 
     def __init__(self, matches: StoredMatches, area: int = 0) -> None:
-        right = matches.matched[..., area] & ~matches.ignored[..., area]
+        counts = ~matches.ignored[..., area].all(1)  # of a size, most detections count at no threshold
+        ignored, image, cls = matches.ignored[counts, :, area], matches.image[counts], matches.cls[counts]
         self._classes = len(matches.names)
-        self._image = matches.image
-        self._row, self._curve = _by_curve(right, matches.cls)
-        self._own_image = matches.image[self._row]
+        self._image = image
+        self._row, self._curve = _by_curve(matches.matched[counts, :, area] & ~ignored, cls)
+        self._own_image = image[self._row]
         self._own_class = self._curve // _STEPS
-        self._first_row = np.searchsorted(matches.cls, self._own_class)
+        self._first_row = np.searchsorted(cls, self._own_class)
         start = np.flatnonzero(np.diff(self._curve, prepend=-1))  # first points of the curves that have any
         self._start, self._present = start, self._curve[start]
         self._first_point = np.repeat(start, np.diff(start, append=len(self._curve)))
         self._shift = 2.0 * (self._classes * _STEPS - self._curve)
-        row, curve = _by_curve(matches.ignored[..., area], matches.cls)  # the ignored ones before each point
-        self._skipped_image, total = matches.image[row], len(matches.image)
+        row, curve = _by_curve(ignored, cls)  # the ignored ones before each point
+        self._skipped_image, total = image[row], len(image)
         key = curve * total + row
         self._skipped_from = np.searchsorted(key, self._curve * total)
         self._skipped_to = np.searchsorted(key, self._curve * total + self._row)

@@ -70,6 +70,11 @@ def resampled(matches: StoredMatches, times: NDArray[np.integer]) -> StoredMatch
     order = np.lexsort((rows, image, -matches.score[rows], matches.cls[rows]))
     rows, image = rows[order], image[order]
     objects, object_image = copies(matches.object_image, each)
+    error, target = matches.error, matches.target
+    if len(error):  # the object of the same copy of the image
+        copy = image - (each.cumsum() - each)[matches.image[rows]]
+        number = times[matches.object_image].cumsum() - times[matches.object_image]
+        error, target = error[rows], np.where(target[rows] < 0, -1, number[target[rows]] + copy).astype(np.int32)
     return StoredMatches(
         names=matches.names,
         images=np.repeat(matches.images, each),
@@ -81,6 +86,8 @@ def resampled(matches: StoredMatches, times: NDArray[np.integer]) -> StoredMatch
         object_image=object_image.astype(np.int32),
         object_cls=matches.object_cls[objects],
         object_area=matches.object_area[objects],
+        error=error,
+        target=target,
     )
 
 

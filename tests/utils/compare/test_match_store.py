@@ -164,6 +164,31 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         StoredMatches.load(path)
 
 
+def test_a_file_of_version_1_has_no_error_types_and_forged_ones_are_refused(tmp_path: Path) -> None:
+    from utils.files.checksum import write_checksum
+
+    path, whole = tmp_path / "a.npz", match_detections(fill(0))
+    whole.save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+
+    def load(**other: object) -> StoredMatches:
+        kept = {name: values for name, values in (arrays | other).items() if values is not None}
+        np.savez(path, **kept)
+        with path.open("r+b") as file:
+            write_checksum(file)
+        return StoredMatches.load(path)
+
+    old = load(version=np.array(1), error=None, target=None)
+    np.testing.assert_array_equal(old.matched, whole.matched)
+    assert len(old.error) == len(old.target) == 0
+    for name, value in (("error", 7), ("target", len(whole.object_cls)), ("target", -2)):
+        with pytest.raises(UserError, match="index outside its range"):
+            load(**{name: np.full_like(arrays[name], value)})
+    with pytest.raises(UserError, match="other shapes"):
+        load(target=arrays["target"][:-1])
+
+
 def test_a_file_that_cannot_be_written_or_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         match_detections(fill(0)).save(tmp_path / "none" / "a.npz")
