@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,12 +158,11 @@ class VideoWriter:
             VideoError: the file cannot be written.
         """
         shrink = min(1.0, MAX_SIDE / max(size))
-        self.path, self._part = path, path.with_name(f".{path.stem}.part{path.suffix}")
+        self.path, self._part = path, path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")  # of a name of any length
         self.size = (max(round(size[0] * shrink), 1), max(round(size[1] * shrink), 1))
         self._padded = tuple(max(side + side % 2, MIN_SIDE) for side in self.size)
         self.frames = 0
         try:
-            self._part.unlink(missing_ok=True)
             codes = ("VP80",) if path.suffix == ".webm" else ("avc1", "mp4v") if h264_works(path.parent) else ("mp4v",)
         except OSError as error:
             raise VideoError(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -195,7 +195,11 @@ class VideoWriter:
         if written < self.frames:  # one more is possible: Ctrl-C between a frame and its count
             self.discard()
             raise VideoError(f"{self.path}: only {written} of {self.frames} frames could be written (is the disk full?)")
-        self._part.replace(self.path)
+        try:
+            self._part.replace(self.path)
+        except OSError:  # a folder has its name
+            self._part.unlink()
+            raise
 
     def discard(self) -> None:
         """Remove the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from utils.errors import UserError
 from utils.files.atomic import open_new, write_text
 from utils.files.csv_cells import cell
-from utils.images.video import VideoWriter
+from utils.images.video import MIN_FPS, VideoWriter
 from utils.images.writing import WRITABLE, write_image
 from utils.inference.frame import Frame
 from utils.inference.results import Results
@@ -113,9 +114,9 @@ class Outputs:
         self._videos[frame.key].add(frame, drawn)
 
     def _end_videos(self) -> None:
-        while self._videos:
-            _, recording = self._videos.popitem()
-            recording.writer.close()
+        with contextlib.ExitStack() as closing:  # one that fails keeps no other from being completed
+            while self._videos:
+                closing.callback(self._videos.popitem()[1].writer.close)
 
     def close(self) -> None:
         """Close every file.
@@ -124,10 +125,11 @@ class Outputs:
             UserError: a video or file could not be completed.
         """
         try:
-            self._end_videos()
-            for file in (self._csv, self._json):
-                if file:
-                    file.close()
+            with contextlib.ExitStack() as closing:
+                for file in (self._csv, self._json):
+                    if file:
+                        closing.callback(file.close)
+                closing.callback(self._end_videos)
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
 
@@ -150,8 +152,8 @@ class _Recording:
 
     def __init__(self, path: Path, first: Frame, drawn: NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.writer = VideoWriter(path, first.fps, (drawn.shape[0], drawn.shape[1]))
-        self._fps = first.fps
+        self._fps = max(first.fps, MIN_FPS)  # a stride can ask for a frame in many minutes
+        self.writer = VideoWriter(path, self._fps, (drawn.shape[0], drawn.shape[1]))
         self._start, self._last, self._due = first.position, first.time, 0.0
         self._still = drawn
 

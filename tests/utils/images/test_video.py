@@ -142,8 +142,9 @@ def test_a_name_that_is_no_text_is_refused_before_opencv_crashes_on_it(tmp_path)
     path.write_bytes(b"x")
     with pytest.raises(VideoError, match="not valid UTF-8"):
         VideoReader(path)
+    (tmp_path / "b\udcff").mkdir()
     with pytest.raises(VideoError, match="not valid UTF-8"):
-        VideoWriter(path, 25, (48, 64))
+        VideoWriter(tmp_path / "b\udcff" / "a.mp4", 25, (48, 64))
 
 
 def test_folders_that_cannot_be_written_into(tmp_path):

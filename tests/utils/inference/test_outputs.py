@@ -119,9 +119,28 @@ def test_a_long_silence_is_cut_short(tmp_path):
 def test_an_error_leaves_no_half_video(tmp_path):
     outputs = Outputs(tmp_path, OutputOptions())
     outputs.add(frame("v", "v.avi", 1, fps=10.0), results(), IMAGE)
-    assert tree(tmp_path) == [".v.part.mp4"]
+    (part,) = tree(tmp_path)
+    assert part.startswith(".")
     outputs.__exit__(ZeroDivisionError, None, None)
     assert tree(tmp_path) == []
+
+
+def test_a_video_that_cannot_take_its_name_leaves_the_others_whole(tmp_path):
+    (tmp_path / "v.mp4").mkdir()
+    outputs = Outputs(tmp_path, OutputOptions(json=True))
+    for name in ("u", "v", "w"):
+        outputs.add(frame(name, name, 1, fps=10.0, time=100), results(), IMAGE)
+    with pytest.raises(UserError, match="cannot be written"):
+        outputs.close()
+    assert tree(tmp_path) == ["predictions.json", "u.mp4", "w.mp4"]
+    assert json.loads((tmp_path / "predictions.json").read_text()) == []
+
+
+def test_a_frame_in_many_minutes_is_a_video_too(tmp_path):
+    with Outputs(tmp_path, OutputOptions()) as outputs:
+        for number, position in ((1, 0.0), (2, 144.0)):
+            outputs.add(Frame(IMAGE, Path("v"), "v", "v", number=number, fps=1 / 144, position=position), results(), IMAGE)
+    assert frame_count(tmp_path / "v.mp4") == 2
 
 
 def test_a_format_that_cannot_be_written_becomes_jpg(tmp_path):
