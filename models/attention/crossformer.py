@@ -99,8 +99,8 @@ class CrossFormer(nn.Module):
         rows, columns = padded.shape[2] // step, padded.shape[3] // step
 
         def grouped(maps: Tensor) -> Tensor:
-            split = maps.reshape(len(maps), -1, rows, step, columns, step).permute(0, 3, 5, 2, 4, 1)
-            return split.reshape(len(maps), step * step, rows * columns, maps.shape[1])
+            split = maps.reshape(maps.shape[0], -1, rows, step, columns, step).permute(0, 3, 5, 2, 4, 1)
+            return split.reshape(maps.shape[0], step * step, rows * columns, maps.shape[1])
 
         real = pad_to_multiple(torch.ones_like(x[:1, :1]), step)
         y = self.far(grouped(padded), grouped(real), (rows, columns))

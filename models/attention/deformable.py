@@ -75,7 +75,7 @@ class DeformableAttention(nn.Module):
 
     def points(self, q: Tensor) -> Tensor:
         """Where keys and values are sampled: (B, C, H, W) -> (B * groups, rows, columns, 2) as (y, x), -1 to 1 on the map."""
-        grouped = q.reshape(len(q) * self.groups, -1, *q.shape[2:])
+        grouped = q.reshape(q.shape[0] * self.groups, -1, *q.shape[2:])
         moves = self.conv_offset(grouped).permute(0, 2, 3, 1).tanh()
         rows, columns = (torch.arange(n, device=q.device) for n in moves.shape[1:3])
         # A point starts half a distance inside its cell, as in the authors' code, and moves by `reach` of its distances.
@@ -89,7 +89,7 @@ class DeformableAttention(nn.Module):
         rows, columns = _places(height, points.device), _places(width, points.device)
         queries = torch.stack((rows[:, None].expand(height, width), columns.expand(height, width)), 2).to(points.dtype)
         apart = (queries.reshape(1, -1, 1, 2) - points.flatten(1, 2)[:, None]) * 0.5  # (B * groups, H * W, points, 2)
-        table = self.rpe_table.unflatten(0, (self.groups, -1)).repeat(len(points) // self.groups, 1, 1, 1).to(points.dtype)
+        table = self.rpe_table.unflatten(0, (self.groups, -1)).repeat(points.shape[0] // self.groups, 1, 1, 1).to(points.dtype)
         return F.grid_sample(table, apart.flip(3), mode="bilinear", align_corners=True)
 
     def _headed(self, x: Tensor) -> Tensor:

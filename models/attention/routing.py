@@ -54,8 +54,8 @@ class BiLevelRoutingAttention(nn.Module):
     def _joined(self, parts: Tensor, height: int, width: int) -> Tensor:
         """Undo `_split`: (B, S^2, pixels, C) -> (B, C, height, width)."""
         s = self.regions
-        x = parts.reshape(len(parts), s, s, height // s, width // s, -1).permute(0, 5, 1, 3, 2, 4)
-        return x.reshape(len(parts), -1, height, width)
+        x = parts.reshape(parts.shape[0], s, s, height // s, width // s, -1).permute(0, 5, 1, 3, 2, 4)
+        return x.reshape(parts.shape[0], -1, height, width)
 
     def chosen(self, q: Tensor, k: Tensor) -> Tensor:
         """The regions that each region attends to: (B, S^2, pixels, C) twice -> indices (B, S^2, topk)."""

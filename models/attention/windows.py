@@ -17,8 +17,8 @@ def cut(x: Tensor, size: int) -> Tensor:
 
 def joined(windows: Tensor, size: int, height: int, width: int) -> Tensor:
     """Undo `cut`: (B, windows, size^2, C) -> (B, height, width, C)."""
-    parts = windows.reshape(len(windows), height // size, width // size, size, size, -1).transpose(2, 3)
-    return parts.reshape(len(windows), height, width, -1)
+    parts = windows.reshape(windows.shape[0], height // size, width // size, size, size, -1).transpose(2, 3)
+    return parts.reshape(windows.shape[0], height, width, -1)
 
 
 def windows(x: Tensor, size: int) -> Tensor:

@@ -70,9 +70,9 @@ def _quiet() -> Iterator[None]:
 
 
 def traces(it: Subject) -> str:
-    """A TorchScript trace is correct at another size."""
+    """A TorchScript trace is correct at another size and batch."""
     module = it.make().eval()
-    given = it.example(_OTHER)
+    given = it.example(_OTHER, batch=3)
     with _quiet():
         traced = torch.jit.trace(module, (it.example(_NATIVE),), check_trace=False, strict=False)
         require_equal(traced(mapped(given, Tensor.clone)), run(module, given), 1e-5, f"traced at {_text(_NATIVE)}, run at {_text(_OTHER)}")
