@@ -21,6 +21,7 @@ from utils.config import DetectConfig, Hyp, TrainConfig, ValConfig
 from utils.errors import UserError
 from utils.export.config import ExportConfig
 from utils.export.registry import find_format
+from utils.search_space import SearchConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "coming-from-yolov5.md"
@@ -38,7 +39,7 @@ def settings(command: str) -> TrainConfig | ValConfig | DetectConfig | ExportCon
     words = shlex.split(command)
     script = next(word for word in words if word.endswith(".py"))
     argv = words[words.index(script) + 1 :]
-    found = parse_with(TrainConfig, Hyp, argv)[0] if script == "train.py" else parse(CONFIGS[script], argv)[0]
+    found = parse_with(SearchConfig, Hyp, argv)[0] if script == "train.py" else parse(CONFIGS[script], argv)[0]
     if isinstance(found, ExportConfig):
         assert all(find_format(name) for name in found.include)
     return found

@@ -21,6 +21,7 @@ from utils.compare.config import CompareConfig, check_given
 from utils.errors import UserError
 from utils.export.config import ExportConfig
 from utils.export.registry import find_format
+from utils.search_space import SearchConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,7 +51,7 @@ def test_flags_and_files_of_a_command_exist(page: str, command: str) -> None:
     script = next((word for word in words if word.endswith(".py") and not word.startswith("-")), "")
     argv = words[words.index(script) + 1 :] if script else []
     if script == "train.py":
-        settings, _, _ = parse_with(config.TrainConfig, config.Hyp, argv)
+        settings, _, _ = parse_with(SearchConfig, config.Hyp, argv)
         if settings.cfg and not settings.cfg.startswith("my"):
             from models.spec.model_spec import ModelSpec
 

@@ -15,6 +15,10 @@ class StorageError(UserError):
     """A file cannot be written: the disk is full, broken or read-only. The previous content is kept."""
 
 
+class DivergedError(UserError):
+    """Training met NaN or Inf again and again: the fault of its settings or data, which repeating it would not mend."""
+
+
 class StopError(Exception):
     """A signal asked to stop, and everything is saved for resuming; scripts exit with 75. The message says how to resume."""
 

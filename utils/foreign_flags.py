@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_SEARCH = "hyper-parameters are not evolved; set them with --hyp or as flags (--lr0 0.005), and compare settings over several seeds"
+_SEARCH = "--evolve N begins with the given hyper-parameters and keeps one population; --resume FOLDER goes on with it"
 _ASSIGNER = "YOLOAir's choice of loss and assigner; here --box-loss, --cls-loss and --obj-loss choose the losses"
 
 IGNORED = {
@@ -21,7 +21,6 @@ IGNORED = {
 """Loggers' flags and those that change nothing, with what is so instead. They may have one value."""
 
 REFUSED = {
-    "--evolve": _SEARCH,
     "--evolve-population": _SEARCH,
     "--resume-evolve": _SEARCH,
     "--bucket": "nothing is uploaded; copy the run folder yourself",

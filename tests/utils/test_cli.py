@@ -42,9 +42,8 @@ def test_status(error, status, message, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--evolve"], "--evolve is not supported: hyper-parameters are not evolved; set them with --hyp"),
-        (["--evolve", "300"], "--evolve is not supported"),
-        (["--evolve_population=data/hyps"], "--evolve-population is not supported"),
+        (["--evolve_population=data/hyps"], "--evolve-population is not supported: --evolve N begins with the given hyper-parameters"),
+        (["--resume_evolve", "x.yaml"], "--resume-evolve is not supported: .*--resume FOLDER goes on with it"),
         (["--entity", "me", "--quad"], "--quad is not supported: .*--multi-scale"),
         (["--nosav-e"], "unknown argument '--nosav-e'; did you mean '--nosave'"),
         (["--zzz"], r"unknown argument '--zzz' \(--help lists every flag\)"),

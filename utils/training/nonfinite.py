@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, distributed
 
 from utils.distributed import gather
-from utils.errors import UserError
+from utils.errors import DivergedError
 from utils.training.buffer_snapshot import BufferSnapshot, all_finite
 from utils.training.state import TrainState
 
@@ -96,7 +96,7 @@ class NonFiniteGuard:
             norm: of the gradient.
 
         Raises:
-            UserError: training cannot go on.
+            DivergedError: training cannot go on.
         """
         state = self._state
         values = [*state.parameters(), *(b for b in self._buffers.live() if b.is_floating_point())]
@@ -122,7 +122,7 @@ class NonFiniteGuard:
         """Restore the newest checkpoint unless everything that is saved at an epoch's end is finite.
 
         Raises:
-            UserError: there is no checkpoint, or restoring it did not help.
+            DivergedError: there is no checkpoint, or restoring it did not help.
         """
         if not all(gather(is_finite(self._state), self._state.ranks)):
             self._handle(Fault("state", f"epoch {epoch}, after its last batch", (), lasting=True))
@@ -160,7 +160,7 @@ class NonFiniteGuard:
         if position is None:
             why = f"restoring the checkpoint {self.restores} times did not help" if self.restores else "there is no checkpoint to restore"
             record("given up", f"{fault}, and {why}", **facts)
-            raise UserError(
+            raise DivergedError(
                 f"{fault}, and {why}; training stops before the weights are damaged. Check these images and their annotations, "
                 f"or lower --lr0, or set --amp off: {files or 'no batch in particular'}"
             )
