@@ -55,10 +55,14 @@ class FormatsConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table; what could not be exported has a reason alone."""
+    """A line of the table; what could not be exported has a reason alone.
+
+    `difference` is that of the worst box from torch, relative, or with int8 of the median one; None for torch itself.
+    """
 
     format: str
     megabytes: float = 0.0
+    difference: float | None = None
     ap: float = 0.0
     ap50: float = 0.0
     median_ms: float = 0.0
@@ -77,18 +81,18 @@ def main() -> None:
     folder = new_run_folder(cfg.project, Path(cfg.weights).stem)
     weights = folder / Path(cfg.weights).name
     shutil.copyfile(cfg.weights, weights)
-    files, reasons = {"torch": weights}, {}
+    files, differences, reasons = {"torch": weights}, {}, {}
     for name in cfg.include:
         try:
-            files[name] = export_one(name, weights, cfg)
+            files[name], differences[name] = export_one(name, weights, cfg)
         except UserError as error:
             reasons[name] = str(error)
-    rows = measure_all(files, cfg) + [Row(name, reason=reason) for name, reason in reasons.items()]
+    rows = measure_all(files, differences, cfg) + [Row(name, reason=reason) for name, reason in reasons.items()]
     write(folder, rows, cfg)
 
 
-def export_one(name: str, weights: Path, cfg: FormatsConfig) -> Path:
-    """Export to a folder of its own."""
+def export_one(name: str, weights: Path, cfg: FormatsConfig) -> tuple[Path, float | None]:
+    """Export to a folder of its own: the file, and how much its boxes differ from torch's."""
     from utils.export.config import ExportConfig
     from utils.export.exporter import export
 
@@ -97,10 +101,10 @@ def export_one(name: str, weights: Path, cfg: FormatsConfig) -> Path:
     shutil.copyfile(weights, own / weights.name)
     flags = {**VARIANTS[name], "data": cfg.data if "int8" in VARIANTS[name] else ""}
     (done,) = export(ExportConfig(weights=str(own / weights.name), include=(name.partition("-")[0],), imgsz=(cfg.imgsz,), **flags))
-    return done.path
+    return done.path, done.comparison.difference if done.comparison else None
 
 
-def measure_all(files: dict[str, Path], cfg: FormatsConfig) -> list[Row]:
+def measure_all(files: dict[str, Path], differences: dict[str, float | None], cfg: FormatsConfig) -> list[Row]:
     """Run each file in processes of its own, in turn, then evaluate it."""
     from models import load_model
 
@@ -114,7 +118,7 @@ def measure_all(files: dict[str, Path], cfg: FormatsConfig) -> list[Row]:
     for name, path in files.items():
         ap, ap50 = evaluate(load_model(path), cfg)
         median, p95 = statistics.median(times[name]), statistics.quantiles(times[name], n=20)[-1]
-        rows.append(Row(name, size(path), ap, ap50, median, p95, memory[name]))
+        rows.append(Row(name, size(path), differences.get(name), ap, ap50, median, p95, memory[name]))
         LOG.info("%s", line(rows[-1], rows[0]))
     return rows
 
@@ -167,8 +171,9 @@ def size(path: Path) -> float:
 def line(row: Row, torch_row: Row) -> str:
     """A row of the Markdown table."""
     if row.reason:
-        return f"| {row.format} | not here: {row.reason} | | | | | | | |"
-    figures = f"{row.megabytes:.1f} | {row.ap:.4f} | {row.ap - torch_row.ap:+.4f} | {row.ap50:.4f} | {row.median_ms:.1f}"
+        return f"| {row.format} | not here: {row.reason} | | | | | | | | |"
+    boxes = "" if row.difference is None else f"{row.difference:.0e}"
+    figures = f"{row.megabytes:.1f} | {boxes} | {row.ap:.4f} | {row.ap - torch_row.ap:+.4f} | {row.ap50:.4f} | {row.median_ms:.1f}"
     return f"| {row.format} | {figures} | {row.median_ms / torch_row.median_ms:.2f} | {row.p95_ms:.1f} | {row.memory_mb:.0f} |"
 
 
@@ -176,7 +181,8 @@ def write(folder: Path, rows: list[Row], cfg: FormatsConfig) -> None:
     """Write formats.md, formats.csv and formats.png."""
     from matplotlib.figure import Figure
 
-    header = "| format | MB | AP | loss | AP50 | median ms | to torch | p95 ms | peak MB |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+    names = ("format", "MB", "boxes", "AP", "loss", "AP50", "median ms", "to torch", "p95 ms", "peak MB")
+    header = f"| {' | '.join(names)} |\n|---{'|--:' * (len(names) - 1)}|\n"
     table = header + "\n".join(line(row, rows[0]) for row in rows) + "\n"
     (folder / "formats.md").write_text(table, encoding="utf-8")
     with (folder / "formats.csv").open("w", newline="", encoding="utf-8") as file:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import inspect
 import statistics
 import time
 from collections.abc import Callable
@@ -33,23 +34,34 @@ def contestants(names: list[str], channels: int, side: int) -> dict[str, Any]:
     from models.registry import lookup
 
     modules: dict[str, Any] = {"3x3 convolution": nn.Conv2d(channels, channels, 3, padding=1, bias=False)}
-    every: dict[str, dict[str, Any]] = {"MHSA": {"dim_head": channels // 4, "fmap_size": (side, side)}, "Involution": {"c2": channels}}
     for name in names:
-        settings = every.get(name, {})
-        modules[name] = lookup(name).build(channels, **settings)
+        build = lookup(name).build
+        widths = [channels for argument in list(inspect.signature(build).parameters)[:2] if argument in {"channels", "c1", "c2"}]
+        settings = {"dim_head": channels // 4, "fmap_size": (side, side)} if name == "MHSA" else {}
+        modules[name] = opened(build(*widths, **settings))
         if name in STRAIGHTFORWARD:
-            plain = modules[f"  {name}, straightforward"] = STRAIGHTFORWARD[name](channels, **settings)
+            plain = modules[f"  {name}, straightforward"] = STRAIGHTFORWARD[name](*widths, **settings)
             plain.load_state_dict(modules[name].state_dict())
     return modules
 
 
+def opened(module: Any) -> Any:
+    """Gates and scales that start at zero, or close to it, at random, so that what is behind them is compared too."""
+    for parameter in module.parameters():
+        if parameter.detach().abs().max() < 1e-3:
+            parameter.data.normal_(std=0.1)
+    return module
+
+
 def attention_modules() -> list[str]:
-    """All registered attention modules that keep the width of their input."""
+    """All registered attention modules that keep the width of their input, and what else has a straightforward implementation."""
+    from benchmarks.straightforward import STRAIGHTFORWARD
     from models import list_modules
     from models.registry import lookup, project, stack
 
     kept = [n for n in list_modules() if lookup(n).build.__module__.startswith("models.attention")]
-    return [n for n in kept if lookup(n).rule not in {project, stack} and n == lookup(n).build.__name__]
+    kept = [n for n in kept if lookup(n).rule not in {project, stack} and n == lookup(n).build.__name__]
+    return sorted({*kept, *STRAIGHTFORWARD}, key=str.lower)
 
 
 def passes(module: Any, x: Any, *, backward: bool) -> Run:

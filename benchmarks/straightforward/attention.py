@@ -1,36 +1,19 @@
-"""Direct implementations of the attention modules' formulas, with unfold, explicit softmax and permutes: a baseline for speed.
-
-Each has the weights of the corresponding module and computes the same output.
-"""
+"""Windows by unfold and fold, and an explicit softmax of Q K."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.attention.acmix import ACmix
-from models.attention.area import AreaAttentionBlock
-from models.attention.axial import AxialTransformer
 from models.attention.bot import MHSA
-from models.attention.cat import CAB, CPSA, IPSA
+from models.attention.cat import CAB
 from models.attention.convnext import ConvNextBlock
-from models.attention.coord import CoordAtt
-from models.attention.cot import CoT
-from models.attention.deformable import DeformableAttention
-from models.attention.dual import DualAttention
+from models.attention.cot import CoT, CoXt
 from models.attention.gnconv import GnConv
-from models.attention.halo import HaloAttention
 from models.attention.involution import Involution
-from models.attention.mixed_local import MLCA
-from models.attention.mobilevit import MobileViTAttention
-from models.attention.non_local import NonLocal
 from models.attention.outlook import OutlookAttention
-from models.attention.routing import BiLevelRoutingAttention
-from models.attention.swin import SwinBlock, SwinV2Block
 from models.necks.carafe import CARAFE
 
 
@@ -39,13 +22,16 @@ class UnfoldedCoT(CoT):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        size = self.kernel_size
-        static = self.key_embed(x)
-        weights = self.embed(torch.cat((x, static), 1)).reshape(batch, 1, -1, size * size, height, width)
+        size, static = self.kernel_size, self.key_embed(x)
+        weights = self.embed(self.joined(x, static)).reshape(batch * self.groups, 1, -1, size * size, height, width)
         values = F.unfold(self.conv1x1(x), size, padding=size // 2)
-        values = values.reshape(batch, self.share, -1, size * size, height, width)
+        values = values.reshape(batch * self.groups, self.share, -1, size * size, height, width)
         dynamic = (values * weights).sum(3).reshape(batch, channels, height, width)
         return self.fused(F.silu(self.bn(dynamic)), static)
+
+
+class UnfoldedCoXt(UnfoldedCoT, CoXt):
+    """The same in two groups."""
 
 
 class UnfoldedGnConv(GnConv):
@@ -192,29 +178,6 @@ class FoldedOutlook(OutlookAttention):
         return self.proj(F.fold(mixed, (height, width), size, padding=size // 2))
 
 
-class PooledMLCA(MLCA):
-    """Adaptive pools in both directions."""
-
-    def attention(self, x: Tensor) -> Tensor:
-        batch, channels, size = len(x), x.shape[1], self.local_size
-        local = F.adaptive_avg_pool2d(x, size)
-        line = local.permute(0, 2, 3, 1).reshape(batch, 1, -1)
-        patches = self.conv_local(line).sigmoid().reshape(batch, size, size, channels).permute(0, 3, 1, 2)
-        whole = self.conv(local.mean((2, 3))[:, None]).sigmoid().reshape(batch, channels, 1, 1)
-        return F.adaptive_avg_pool2d(whole * (1 - self.local_weight) + patches * self.local_weight, x.shape[2:])
-
-
-class PooledCoordAtt(CoordAtt):
-    """Adaptive pools, and the gates spread over the map before they are multiplied."""
-
-    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = x.shape[2:]
-        rows, columns = F.adaptive_avg_pool2d(x, (height, 1)), F.adaptive_avg_pool2d(x, (1, width)).permute(0, 1, 3, 2)
-        joint = F.hardswish(self.bn1(self.conv1(torch.cat((rows, columns), 2))))
-        of_rows, of_columns = joint.split((height, width), 2)
-        return self.conv_h(of_rows).sigmoid().expand_as(x), self.conv_w(of_columns.permute(0, 1, 3, 2)).sigmoid().expand_as(x)
-
-
 class ConvolvedConvNextBlock(ConvNextBlock):
     """The norm by its formula and the MLP by 1x1 convolutions, without a change of the layout."""
 
@@ -226,34 +189,3 @@ class ConvolvedConvNextBlock(ConvNextBlock):
         y = F.gelu(F.conv2d(y, self.pwconv1.weight[..., None, None], self.pwconv1.bias))
         y = F.conv2d(y, self.pwconv2.weight[..., None, None], self.pwconv2.bias)
         return x + self.gamma.view(-1, 1, 1) * y
-
-
-def explicit(kind: type[nn.Module]) -> type[nn.Module]:
-    """A block whose attention writes out softmax(Q K + mask) V, where its own uses a fused kernel."""
-
-    class Explicit(kind):  # type: ignore[misc, valid-type]
-        def forward(self, x: Tensor) -> Any:
-            with sdpa_kernel(SDPBackend.MATH):
-                return super().forward(x)
-
-    return Explicit
-
-
-FUSED = (
-    *(AreaAttentionBlock, AxialTransformer, BiLevelRoutingAttention, CPSA, DeformableAttention, DualAttention, HaloAttention, IPSA),
-    *(MobileViTAttention, NonLocal, SwinBlock, SwinV2Block),
-)
-STRAIGHTFORWARD = {
-    "CoT": UnfoldedCoT,
-    "GnConv": UnfoldedGnConv,
-    "MHSA": ExplicitMHSA,
-    "CAB": ExplicitCAB,
-    "Involution": UnfoldedInvolution,
-    "CARAFE": UnfoldedCARAFE,
-    "ACmix": UnfoldedACmix,
-    "OutlookAttention": FoldedOutlook,
-    "MLCA": PooledMLCA,
-    "CoordAtt": PooledCoordAtt,
-    "ConvNextBlock": ConvolvedConvNextBlock,
-    **{kind.__name__: explicit(kind) for kind in FUSED},
-}
