@@ -38,7 +38,7 @@ def run(folder: Path, *, short: bool) -> Tally:
     return tally
 
 
-def _clip(path: Path, code: str, size: tuple[int, int] = SIZE, frames: int = FRAMES) -> bytes:
+def make_clip(path: Path, code: str, size: tuple[int, int] = SIZE, frames: int = FRAMES) -> bytes:
     """A video of noise that moves, so that every frame takes some bytes."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), 25, size[::-1])
     ground = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
@@ -48,33 +48,33 @@ def _clip(path: Path, code: str, size: tuple[int, int] = SIZE, frames: int = FRA
     return path.read_bytes()
 
 
-def _patched(data: bytes, at: int, form: str, *values: int) -> bytes:
+def patched(data: bytes, at: int, form: str, *values: int) -> bytes:
     """The bytes with numbers written over some of them."""
     changed = bytearray(data)
     struct.pack_into(form, changed, at, *values)
     return bytes(changed)
 
 
-def _zeros(data: bytes, first: float, last: float) -> bytes:
+def zeros(data: bytes, first: float, last: float) -> bytes:
     start, end = int(len(data) * first), int(len(data) * last)
     return data[:start] + bytes(end - start) + data[end:]
 
 
-def _flipped(data: bytes, count: int) -> bytes:
+def flipped(data: bytes, count: int) -> bytes:
     changed = bytearray(data)
     for at in np.random.default_rng(1).integers(len(data) // 4, len(data) * 3 // 4, count):
         changed[at] ^= 0xFF
     return bytes(changed)
 
 
-def _content(data: bytes) -> Callable[[Path], object]:
+def content(data: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(data)
 
 
 def _cases(folder: Path) -> list[tuple[str, Callable[[Path], object], Count]]:
-    mp4, avi, mkv = (_clip(folder / f"whole.{s}", code) for s, code in (("mp4", "mp4v"), ("avi", "MJPG"), ("mkv", "mp4v")))
+    mp4, avi, mkv = (make_clip(folder / f"whole.{s}", code) for s, code in (("mp4", "mp4v"), ("avi", "MJPG"), ("mkv", "mp4v")))
     joined = (("ts", "mp4v"), ("mpg", "mpg1"), ("mkv", "MJPG"))
-    streams = {s: _clip(folder / f"a.{s}", code) + _clip(folder / f"b.{s}", code, (72, 40)) for s, code in joined}
+    streams = {s: make_clip(folder / f"a.{s}", code) + make_clip(folder / f"b.{s}", code, (72, 40)) for s, code in joined}
     rate, total = avi.index(b"strh") + 28, avi.index(b"avih") + 24
     scale = mp4.index(b"mdhd") + 16
     no_video = "not a video that can be opened"
@@ -84,46 +84,46 @@ def _cases(folder: Path) -> list[tuple[str, Callable[[Path], object], Count]]:
         ("cut-0.9.avi", avi[: len(avi) * 9 // 10], (20, 29)),
         ("cut-0.5.mkv", mkv[: len(mkv) // 2], (8, 22)),
         ("cut-0.01.mkv", mkv[:60], no_video),
-        ("zeros.mp4", _zeros(mp4, 0.3, 0.5), (1, 30)),
-        ("zeros.avi", _zeros(avi, 0.3, 0.5), (15, 30)),
-        ("zeros.mkv", _zeros(mkv, 0.3, 0.5), (5, 30)),
-        ("flips.mp4", _flipped(mp4, 40), (1, 30)),
-        ("flips.avi", _flipped(avi, 40), (15, 30)),
-        ("flips.mkv", _flipped(mkv, 40), (5, 30)),
-        ("rate-0.avi", _patched(avi, rate, "<II", 1, 0), (30, 30)),
-        ("rate-0-of-0.avi", _patched(avi, rate, "<II", 0, 0), (30, 30)),
-        ("rate-mad.avi", _patched(avi, rate, "<II", 1, 2**31 - 1), (30, 30)),
-        ("rate-0.mp4", _patched(mp4, scale, ">I", 0), (1, 30)),
-        ("total-lies.avi", _patched(avi, total, "<I", 10**9), (30, 30)),
+        ("zeros.mp4", zeros(mp4, 0.3, 0.5), (1, 30)),
+        ("zeros.avi", zeros(avi, 0.3, 0.5), (15, 30)),
+        ("zeros.mkv", zeros(mkv, 0.3, 0.5), (5, 30)),
+        ("flips.mp4", flipped(mp4, 40), (1, 30)),
+        ("flips.avi", flipped(avi, 40), (15, 30)),
+        ("flips.mkv", flipped(mkv, 40), (5, 30)),
+        ("rate-0.avi", patched(avi, rate, "<II", 1, 0), (30, 30)),
+        ("rate-0-of-0.avi", patched(avi, rate, "<II", 0, 0), (30, 30)),
+        ("rate-mad.avi", patched(avi, rate, "<II", 1, 2**31 - 1), (30, 30)),
+        ("rate-0.mp4", patched(mp4, scale, ">I", 0), (1, 30)),
+        ("total-lies.avi", patched(avi, total, "<I", 10**9), (30, 30)),
         *((f"size-changes.{suffix}", data, (FRAMES, 2 * FRAMES)) for suffix, data in streams.items()),
         ("empty.mp4", b"", no_video),
         ("text.mp4", b"<html>404</html>" * 50, no_video),
         ("playlist.mp4", b"#EXTM3U\n#EXTINF:5,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n", no_video),
         ("wrong-suffix.avi", mp4, (30, 30)),
-        ("one-frame.mp4", _clip(folder / "one.mp4", "mp4v", frames=1), (1, 1)),
+        ("one-frame.mp4", make_clip(folder / "one.mp4", "mp4v", frames=1), (1, 1)),
     ]
     return [
-        *((name, _content(data), expected) for name, data, expected in cases),
+        *((name, content(data), expected) for name, data, expected in cases),
         ("pipe.mp4", os.mkfifo, "not a file"),
         ("dangling.mp4", lambda path: path.symlink_to("nowhere"), "No such file"),
         ("loop.mp4", lambda path: path.symlink_to(path.name), "symbolic links"),
         ("device.mp4", lambda path: path.symlink_to("/dev/zero"), "not a file"),
-        (os.fsdecode(b"not-utf8-\xff.mp4"), _content(mp4), "not valid UTF-8"),
+        (os.fsdecode(b"not-utf8-\xff.mp4"), content(mp4), "not valid UTF-8"),
     ]
 
 
 def _between_good_ones(root: Path, name: str, make: Callable[[Path], object], expected: Count, tally: Tally) -> None:
     root.mkdir()
-    _clip(root / "a.mp4", "mp4v")
-    _clip(root / "z.avi", "MJPG")
+    make_clip(root / "a.mp4", "mp4v")
+    make_clip(root / "z.avi", "MJPG")
     make(root / name)
     _process(root, {name: expected}, tally, name)
 
 
 def _all_together(root: Path, cases: list[tuple[str, Callable[[Path], object], Count]], tally: Tally) -> None:
     root.mkdir()
-    _clip(root / "a.mp4", "mp4v")
-    _clip(root / "z.avi", "MJPG")
+    make_clip(root / "a.mp4", "mp4v")
+    make_clip(root / "z.avi", "MJPG")
     for name, make, _ in cases:
         make(root / name)
     _process(root, {name: expected for name, _, expected in cases}, tally, "all together")
