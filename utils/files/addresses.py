@@ -23,6 +23,8 @@ def is_public(text: str) -> bool:
             within.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         if any(inner and not is_public(str(inner)) for inner in within):
             return False
+        if address.is_site_local:  # fec0::/10, which Python calls global
+            return False
         if address.ipv4_mapped:
             return True
     return address.is_global and not address.is_multicast and not address.is_reserved
