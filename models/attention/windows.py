@@ -17,8 +17,9 @@ def cut(x: Tensor, size: int) -> Tensor:
 
 def joined(windows: Tensor, size: int, height: int, width: int) -> Tensor:
     """Undo `cut`: (B, windows, size^2, C) -> (B, height, width, C)."""
-    parts = windows.reshape(windows.shape[0], height // size, width // size, size, size, -1).transpose(2, 3)
-    return parts.reshape(windows.shape[0], height, width, -1)
+    channels = windows.shape[3]  # -1 stands for the batch, which ONNX's tracer takes for constant behind some operators
+    parts = windows.reshape(-1, height // size, width // size, size, size, channels).transpose(2, 3)
+    return parts.reshape(-1, height, width, channels)
 
 
 def windows(x: Tensor, size: int) -> Tensor:
