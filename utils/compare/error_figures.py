@@ -1,4 +1,4 @@
-"""What each type of error costs in AP50, and how well confidence fits precision, for any resample of the images."""
+"""Figures that explain an AP: what each type of error costs in AP50, and how well confidence fits precision; for any resample of images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.compare.match_store import StoredMatches
-from utils.compare.resampled_ap import RankedDetections, mean_ignoring_nan
+from utils.compare.resampled_ap import RankedDetections, mean_ignoring_nan, precision_recall_f1
 from utils.evaluation.error_types import ERROR_TYPES, NO_ERROR
 
+ERRORS = (*(f"{name}_error" for name in ERROR_TYPES), "calibration_error")
+"""What errors of each type cost, and the calibration error."""
+DETAILS = ("precision", "recall", "f1", *ERRORS)
+"""Of all images; precision, recall and F1 are not resampled."""
 CALIBRATED_CONF = 0.25
 """Detections below this confidence, the default of detect.py, do not count for calibration: a user does not see them."""
 _BINS = 10
 _IOU_50, _ALL_AREAS = 0, 0
+
+
+def run_details(matches: StoredMatches) -> dict[str, float]:
+    """`DETAILS` of a run."""
+    once = np.ones((1, len(matches.images)), np.int64)
+    return dict(zip(DETAILS, (*precision_recall_f1(matches), *errors(matches, once)[0].tolist()), strict=True))
+
+
+def errors(matches: StoredMatches, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(r, 7) `ERRORS` for each row of `weights`."""
+    return np.column_stack((error_costs(matches, weights), calibration_error(matches, weights)))
 
 
 def error_costs(matches: StoredMatches, weights: NDArray[np.integer]) -> NDArray[np.float64]:

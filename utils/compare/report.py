@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.cli import option, parse, run
 from utils.compare.checksummed_json import finite, read_json, write_text
-from utils.compare.page import protocol, sections
+from utils.compare.page import errors, protocol, sections
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html, json_script
 from utils.compare.page.gallery_types import Gallery
@@ -76,7 +76,7 @@ def write_report(study: Study) -> None:
     from utils.compare.page.tables import latex_table, markdown_table
 
     data = build_report_data(study)
-    write_text(study.folder / "table.md", markdown_table(study, data))
+    write_text(study.folder / "table.md", markdown_table(study, data) + errors.markdown_part(data))
     write_text(study.folder / "table.tex", latex_table(study, data))
     write_figures(study.folder / "figures", data)
     gallery = build_gallery(study)
@@ -99,6 +99,8 @@ def html_page(study: Study, data: ReportData, gallery: Gallery) -> str:
         "verdict": sections.verdict(data),
         "notes": sections.notes(limits),
         "legend": html(words.legend(data)),
+        "errors": errors.section(data),
+        "errors_link": errors.link(data),
         "gallery": sections.gallery(gallery, data),
         "gallery_link": '<li><a href="#gallery">Images</a></li>' if gallery.scenes else "",
         "changes": sections.changes(data),

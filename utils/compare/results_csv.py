@@ -15,11 +15,13 @@ def write_results(study: Study) -> None:
     """Write results.csv: measurements only, no times, notes or paths.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or the matches of a finished run cannot be read.
     """
+    from utils.compare.error_figures import DETAILS, run_details  # NumPy
+
     names = study.plan.data.names
     columns = ["variant", "seed", "control_of", "state", "error", "split", "epochs", "best_epoch"]
-    figures = [f"{which}/{figure}" for which in ("last", "best") for figure in FIGURES]
+    figures = [f"{which}/{figure}" for which in ("last", "best") for figure in FIGURES] + [f"last/{figure}" for figure in DETAILS]
     classes = [csv_cell(f"last/ap/{name}") for name in names]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -30,6 +32,8 @@ def write_results(study: Study) -> None:
         cells = [csv_cell(run.variant), run.seed, csv_cell(control), run.state, csv_cell(error), run.split]
         cells += [run.epochs, run.best_epoch] if run.state == "done" else ["", ""]
         overall = [_number(getattr(scores, figure)) if scores else "" for scores in (run.last, run.best) for figure in FIGURES]
+        details = run_details(study.matches(run.variant, run.seed)) if run.state == "done" else {}
+        overall += [_number(details.get(figure, math.nan)) for figure in DETAILS]
         per_class = [_number(float(ap)) for ap in run.last.per_class] if run.last else [""] * len(names)
         writer.writerow([*cells, *overall, *per_class])
     write_text(study.folder / RESULTS, text.getvalue())

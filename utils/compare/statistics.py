@@ -8,19 +8,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from utils.compare.intervals import ALPHA, Difference, Interval, family_intervals
+from utils.compare.error_figures import ERRORS
+from utils.compare.intervals import Difference, Interval, family_intervals
 from utils.compare.looks import Look, look_at
 from utils.compare.measured_runs import RESAMPLED, MeasuredRuns, VariantRuns, measure_runs, protocol_differences
-from utils.compare.resampled_ap import Scores
 
 BETTER = "better"
 WORSE = "worse"
 UNDECIDED = "not distinguishable"
 NO_VERDICT = "no verdict"
-FIGURES = tuple(f.name for f in dataclasses.fields(Scores) if f.name != "per_class")
+FAMILIES = (("ap",), ("ap50", "ap75"), ("small", "medium", "large"), ERRORS)
+"""Figures whose intervals hold together; all classes are a family, too. The verdict is that of the first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,10 +33,10 @@ class Comparison:
     Attributes:
         name, baseline: the two variants.
         seeds: those finished in both.
-        differences: mean of the paired differences of each of `FIGURES`; NaN where there is none.
+        differences: mean of the paired differences of each of `RESAMPLED`; NaN where there is none.
         interval: of AP, the 95 % CI over seeds and images together, simultaneous over the variants of the study and over its looks.
-        figures: descriptive intervals of AP50 and AP75, not adjusted for anything.
-        classes: descriptive intervals of each class's AP, likewise.
+        figures: the same of the others of `RESAMPLED`, each family of `FAMILIES` simultaneous over its figures, too.
+        classes: the same of each class's AP, simultaneous over the classes, too.
         smallest_visible: minimum detectable effect (80 % power) of this study, with the same adjustments as `interval`.
         unequal: arms whose AP varies more over the seeds than that of the others, among the variant and the baseline.
         verdict: "better", "worse", "not distinguishable" or "no verdict". reason: why, in a sentence.
@@ -108,23 +111,24 @@ class Analysis:
     def _family(self, arms: Sequence[MeasuredRuns], seeds: tuple[int, ...], count: int, *, related: bool) -> Iterator[Comparison]:
         """Compare arms, the baseline first, that all have these seeds."""
         base, *variants = arms
-        columns: list[list[Difference | None]] = []
+        found: dict[int, list[Difference | None]] = {}
         if len(seeds) > 1:
             values = np.array([[runs.figures(s) for s in seeds] for runs in arms])  # (arms, seeds, figures)
             means = [np.mean([runs.resampled[s] for s in seeds], axis=0) for runs in arms]
             resampled = np.array([mean - means[0] for mean in means[1:]])  # (variants, resamples, figures)
-            for k in range(values.shape[2]):
-                adjusted = (count, self.look.alpha) if k == 0 else (1, ALPHA)
-                columns.append(
-                    family_intervals(values[..., k], resampled[..., k], self.units, *adjusted, related=related, sharing=self.sharing)
-                )
+            for family in _families(values):
+                for k in family:  # Bonferroni over the figures, Dunnett over the variants
+                    adjusted: Any = {"count": count, "alpha": self.look.alpha / len(family), "related": related, "sharing": self.sharing}
+                    found[k] = family_intervals(values[..., k], resampled[..., k], self.units, **adjusted)
         for number, runs in enumerate(variants):
-            yield self._comparison(base, runs, seeds, [column[number] for column in columns])
+            yield self._comparison(base, runs, seeds, {k: column[number] for k, column in found.items()})
 
-    def _comparison(self, base: MeasuredRuns, runs: MeasuredRuns, seeds: tuple[int, ...], found: Sequence[Difference | None]) -> Comparison:
-        first = found[0] if found else None
-        intervals = [f.interval if f else None for f in found]
-        gaps = {name: [getattr(runs.scores[s], name) - getattr(base.scores[s], name) for s in seeds] for name in FIGURES}
+    def _comparison(
+        self, base: MeasuredRuns, runs: MeasuredRuns, seeds: tuple[int, ...], found: Mapping[int, Difference | None]
+    ) -> Comparison:
+        first = found.get(0)
+        intervals = [f.interval if (f := found.get(k)) else None for k in range(len(RESAMPLED) + self._classes)]
+        gaps = np.array([runs.figures(s) - base.figures(s) for s in seeds])
         names = base.runs.name, runs.runs.name
         unequal = tuple(name for name, flag in zip(names, first.unequal, strict=True) if flag) if first else ()
         faults = [*base.faults, *runs.faults, *protocol_differences(base.runs, runs.runs, self.seeds)]
@@ -137,15 +141,26 @@ class Analysis:
             name=names[1],
             baseline=names[0],
             seeds=seeds,
-            differences={name: float(np.mean(gap)) if seeds else math.nan for name, gap in gaps.items()},
-            interval=intervals[0] if intervals else None,
-            figures=dict(zip(RESAMPLED[1:], intervals[1:] or [None] * 2, strict=False)),
-            classes=tuple(intervals[len(RESAMPLED) :]) or (None,) * self._classes,
+            differences={name: float(gaps[:, k].mean()) if seeds else math.nan for k, name in enumerate(RESAMPLED)},
+            interval=intervals[0],
+            figures=dict(zip(RESAMPLED[1:], intervals[1:], strict=False)),
+            classes=tuple(intervals[len(RESAMPLED) :]),
             smallest_visible=first.detectable if first else None,
             unequal=unequal,
             verdict=words,
             reason=reason,
         )
+
+
+def _families(values: NDArray[np.float64]) -> Iterator[list[int]]:
+    """The columns of `RESAMPLED` and of the classes, by family; without those that are NaN in a run, as a class without objects.
+
+    Args:
+        values: (arms, seeds, figures).
+    """
+    known = np.asarray(np.isfinite(values).all((0, 1)))
+    for family in (*([RESAMPLED.index(name) for name in names] for names in FAMILIES), range(len(RESAMPLED), len(known))):
+        yield [k for k in family if known[k]]
 
 
 def verdict(tested: Difference | None, unequal: Sequence[str] = (), faults: Sequence[str] = ()) -> tuple[str, str]:

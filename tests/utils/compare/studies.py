@@ -12,6 +12,7 @@ import numpy as np
 
 from tests.utils.compare.synthetic import detect, draw_scenes
 from utils.compare.costs import CostMeasurement, Ratio
+from utils.compare.error_figures import ERRORS
 from utils.compare.intervals import Difference, Interval
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.resampled_ap import Scores
@@ -138,17 +139,18 @@ def _cost(variant: Variant, number: int) -> CostMeasurement:
 def _comparison(rng: np.random.Generator, name: str, gain: float, runs: tuple[RunResult, ...], nc: int) -> Comparison:
     word = WORDS.get(name, "not distinguishable")
     if name == "yolov5n-hornet":
-        nothing = dict.fromkeys(FIGURES, math.nan)
+        nothing = dict.fromkeys((*FIGURES, *ERRORS), math.nan)
         return Comparison(name, "yolov5n", (), nothing, None, {}, (None,) * nc, None, (), word, "no seed of it is done")
     width, p = (0.009, 0.024) if word in ("better", "worse") else (0.016, 0.44)
-    differences = {key: gain + k / 1000 for k, key in enumerate(FIGURES)}
+    differences = {key: gain + k / 1000 for k, key in enumerate((*FIGURES, *ERRORS))}
     ap, *others = (Interval(d, d - width, d + width, p, 0.003, 0.001, 14) for d in differences.values())
     classes = tuple(Interval(d, d - 0.04, d + 0.04, 0.4, 0.01, 0.02, 14) for d in (gain + rng.normal(0, 0.02, nc)).tolist())
     faults = ["seed 2 of yolov5n-cot is missing"] if word == "no verdict" else []
     said, reason = verdict(Difference(ap, 2.9, (False, False), identical=False), faults=faults)
     assert said == word
-    figures: dict[str, Interval | None] = dict(zip(("ap50", "ap75"), others, strict=False))
-    return Comparison(name, "yolov5n", (0, 1, 2), {**differences, "small": math.nan}, ap, figures, classes, 0.0124, (), word, reason)
+    figures: dict[str, Interval | None] = dict(zip((*FIGURES[1:], *ERRORS), others, strict=True))
+    differences["small"], figures["small"] = math.nan, None
+    return Comparison(name, "yolov5n", (0, 1, 2), differences, ap, figures, classes, 0.0124, (), word, reason)
 
 
 def _plan(variants: tuple[Variant, ...], seeds: int, epochs: int, names: tuple[str, ...]) -> StudyPlan:

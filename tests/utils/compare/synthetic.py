@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.compare.match_store import StoredMatches
+from utils.evaluation.error_types import ERROR_TYPES
 from utils.evaluation.matching import IOU_THRESHOLDS
 
 NAMES = ("a", "b")
@@ -44,6 +45,9 @@ def detect(random: np.random.Generator, scenes: Scenes, skill: float, strays: fl
     cls = np.concatenate((scenes.cls[seen], random.integers(0, len(NAMES), len(wrong))))
     sure = np.concatenate((margin[seen] + random.normal(0, 0.7, int(seen.sum())), random.normal(-1.3, 0.9, len(wrong))))
     hit = np.concatenate((overlap[seen], np.zeros(len(wrong))))[:, None] >= IOU_THRESHOLDS
+    kinds = np.where(hit[:, 0], len(ERROR_TYPES), ERROR_TYPES.index("localisation"))
+    kinds[seen.sum() :] = ERROR_TYPES.index("background")
+    target = np.concatenate((np.flatnonzero(seen), np.full(len(wrong), -1)))
     order = np.lexsort((image, -sure, cls))
     matched = np.zeros((len(image), 10, 4), bool)
     matched[..., 0] = hit[order]
@@ -60,6 +64,8 @@ def detect(random: np.random.Generator, scenes: Scenes, skill: float, strays: fl
         object_image=scenes.owner.astype(np.int32),
         object_cls=scenes.cls.astype(np.int32),
         object_area=area,
+        error=kinds[order].astype(np.uint8),
+        target=target[order].astype(np.int32),
     )
 
 

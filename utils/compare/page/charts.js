@@ -137,6 +137,7 @@ function drawLegend() {
 
 function drawClasses() {
   const maximum = 12;
+  const excludesZero = (pair) => pair && (pair[0] > 0 || pair[1] < 0);
   const spreadOf = (v, c) => points(v.class_ap[c], 1) + (known(v.class_sd[c]) ? ` ± ${points(v.class_sd[c], 1)}` : "");
   const rows = data.classes.map((name, c) => ({ name, c, most: Math.max(...others.map((v) => Math.abs(v.classes[c] || 0)), 0) })).sort((a, b) => b.most - a.most);
   const kept = state.all ? rows : rows.slice(0, maximum);
@@ -146,7 +147,7 @@ function drawClasses() {
     html("tbody", {}, kept.map((r) => html("tr", {}, html("th", { scope: "row" }, r.name), html("td", { class: "dim" }, spreadOf(base, r.c)), others.map((v) => {
       const value = v.classes[r.c];
       const strength = known(value) ? Math.round(62 * Math.min(Math.abs(value) / limit, 1)) : 0;
-      return html("td", { title: known(value) ? `95 % CI ${range(v.class_intervals[r.c])}, not adjusted for the number of classes` : null, css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), html("small", {}, spreadOf(v, r.c)));
+      return html("td", { title: known(value) ? `95 % CI ${range(v.class_intervals[r.c])}, adjusted for the number of classes and variants` : null, css: { background: strength ? `color-mix(in srgb, var(--${value > 0 ? "s1" : "s2"}) ${strength}%, var(--card))` : "transparent" } }, signed(value, 1), excludesZero(v.class_intervals[r.c]) ? " *" : "", html("small", {}, spreadOf(v, r.c)));
     })))));
   const more = find("more");
   more.hidden = rows.length <= maximum;

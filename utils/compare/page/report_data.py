@@ -42,6 +42,16 @@ DETECTION = (
     Metric("f1", "F1", "F1"),
 )
 """Means over the classes at IoU 0.50 and the confidence of the best mean F1, one for each run; descriptive."""
+ERROR_METRICS = (
+    Metric("classification_error", "Classification", "IoU 0.5 or more with an object of another class"),
+    Metric("localisation_error", "Localisation", "IoU 0.1 to 0.5 with an object of the right class"),
+    Metric("both_error", "Both", "IoU 0.1 to 0.5 with an object of another class"),
+    Metric("duplicate_error", "Duplicate", "IoU 0.5 or more with an object that a more confident detection found"),
+    Metric("background_error", "Background", "IoU below 0.1 with every object"),
+    Metric("missed_error", "Missed", "Objects that no detection found, nor would with another class or box"),
+    Metric("calibration_error", "Calibration (ECE)", "Mean distance of confidence from precision, over ten bins"),
+)
+"""TIDE's error types, and the expected calibration error; in points, less is better."""
 SERIES = (
     ("metrics/mAP_0.5:0.95", "AP", True),
     ("metrics/mAP_0.5", "AP50", True),
@@ -88,7 +98,7 @@ def build_report_data(study: Study) -> ReportData:
 
 
 def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement | None) -> ReportData:
-    from utils.compare.resampled_ap import precision_recall_f1  # imports NumPy
+    from utils.compare.error_figures import run_details  # imports NumPy
 
     runs = study.runs_of(variant.name)
     done = [run for run in runs if run.state == "done"]
@@ -99,7 +109,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     cost = {key: float(getattr(measured, key, 0.0)) or math.nan for key in COSTS}
     scores = [run.last for run in done if run.last]
     direct = study.control_tests.get(variant.name)
-    found = [precision_recall_f1(study.matches(run.variant, run.seed)) for run in done]
+    found = [run_details(study.matches(run.variant, run.seed)) for run in done]
     per_class = [spread([float(s.per_class[c]) for s in scores]) for c in range(len(study.plan.data.names))]
     return {
         "index": number,
@@ -117,11 +127,12 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "seeds": {"done": len(done), "wanted": len(runs)},
         "scores": {m.key: spread([getattr(run.last, m.key) for run in done if run.last]) for m in METRICS},
         "best": {m.key: spread([getattr(run.best, m.key) for run in done if run.best]) for m in METRICS},
-        "detection": {m.key: spread([values[i] for values in found]) for i, m in enumerate(DETECTION)},
+        "detection": {m.key: spread([values[m.key] for values in found]) for m in DETECTION},
+        "errors": {m.key: spread([values[m.key] for values in found]) for m in ERROR_METRICS},
         "best_epochs": ", ".join(str(run.best_epoch) for run in done),
         "class_ap": [c["mean"] for c in per_class],
         "class_sd": [c["sd"] for c in per_class],
-        "differences": {m.key: _difference(comparison, m.key) for m in METRICS} if comparison else {},
+        "differences": {m.key: _difference(comparison, m.key) for m in (*METRICS, *ERROR_METRICS)} if comparison else {},
         "direct": {**_difference(direct, HEADLINE), "word": direct.verdict} if direct else {},
         "classes": [i.mean if i else math.nan for i in comparison.classes] if comparison else [],
         "class_intervals": [_ends(i) for i in comparison.classes] if comparison else [],
@@ -165,14 +176,15 @@ def _reason(variant: Variant, runs: Sequence[RunResult], comparison: Comparison 
 
 
 def _difference(comparison: Comparison, key: str) -> ReportData:
-    """A difference with its interval; only that of `HEADLINE` is adjusted for the number of variants, the others are descriptive."""
+    """A difference with its interval, adjusted for the number of variants and of figures of its family."""
     interval = comparison.interval if key == HEADLINE else comparison.figures.get(key)
-    out: ReportData = {"mean": comparison.differences.get(key, math.nan), "interval": _ends(interval)}
+    out: ReportData = {"mean": comparison.differences.get(key, math.nan), "interval": _ends(interval), "seed_share": math.nan}
+    out["p"] = interval.p if interval else math.nan
+    if interval and (total := interval.error_seeds**2 + interval.error_images**2):
+        out["seed_share"] = interval.error_seeds**2 / total
     if key == HEADLINE:
         visible = comparison.smallest_visible
-        out |= {"p": interval.p if interval else math.nan, "visible": math.nan if visible is None else visible, "seed_share": math.nan}
-        if interval and (total := interval.error_seeds**2 + interval.error_images**2):
-            out["seed_share"] = interval.error_seeds**2 / total
+        out["visible"] = math.nan if visible is None else visible
     return out
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.compare.page.report_data import ReportData
+from utils.log import abbreviated
 
 NOTHING = "–"
 
@@ -24,6 +25,20 @@ def signed(value: float | None, digits: int = 2) -> str:
 def ends(pair: Sequence[float] | None) -> str:
     """An interval: ``+0.10 to +1.32``."""
     return NOTHING if pair is None or any(map(math.isnan, pair)) else f"{signed(pair[0])} to {signed(pair[1])}"
+
+
+def spread(values: ReportData) -> str:
+    """A mean over the seeds with its standard deviation, in points."""
+    if math.isnan(values["mean"]):
+        return NOTHING
+    return points(values["mean"]) + ("" if math.isnan(values["sd"]) else f" ± {points(values['sd'])}")
+
+
+def pipes(rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|" + "---|" + "--:|" * (len(rows[0]) - 1)
+    return "\n".join([head, rule, *body])
 
 
 def p_value(p: float | None) -> str:
@@ -131,7 +146,9 @@ def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
         for text in [*([": ".join([*state, run.error]) if run.error else state[0]] if state else []), *run.notes]:
             by_note.setdefault((run.variant, text), []).append(str(run.seed))
     out += [f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {text}" for (name, text), seeds in by_note.items()]
-    out += [f"{v['name']}: its costs were not measured" for v in data["variants"] if math.isnan(v["cost"]["latency_ms"])]
+    without = [v["name"] for v in data["variants"] if math.isnan(v["cost"]["latency_ms"])]
+    if without:
+        out.append(f"Costs were not measured{'' if len(without) == len(data['variants']) else f' of {abbreviated(without)}'}.")
     return out
 
 
@@ -143,7 +160,8 @@ def legend(data: ReportData) -> str:
     effect = f" The minimum detectable effect of this study is {' to '.join(sizes)} AP." if max(known) >= 0.0001 else ""
     return (
         "The verdict is based on the 95 % CI of AP alone: it is for other seeds and other images together and adjusted for the number "
-        "of variants, as is p. Intervals of other metrics and of classes are descriptive, not adjusted. "
+        "of variants, as is p. AP50 and AP75, the sizes, the classes and the types of error are a family each, whose intervals "
+        "hold together. "
         "× is the ratio to the baseline. Best epoch: optimistic if the epoch was selected on the "
         f"measured images.{effect}{second_copy(data)}"
     )

@@ -31,8 +31,8 @@ def markdown_table(study: Study, data: ReportData) -> str:
     notes = [f"- {markdown(note)}" for note in words.notes(data, study.runs, study.plan.data.overlap)]
     parts = [
         f"**{markdown(words.headline(data))}.**",
-        _pipes(main),
-        _pipes(every),
+        words.pipes(main),
+        words.pipes(every),
         f"{_caption(study, data, markdown)} {words.legend(data)}",
         *(["\n".join(notes)] if notes else []),
     ]
@@ -42,14 +42,14 @@ def markdown_table(study: Study, data: ReportData) -> str:
 def _every(v: ReportData) -> Row:
     figures = [*(v["scores"][m.key] for m in METRICS), *(v["detection"][m.key] for m in DETECTION), v["best"]["ap"]]
     start = v["start"]
-    return [markdown(v["name"]), *map(_spread, figures), words.points(start["ap"]), start["transferred"] or words.NOTHING]
+    return [markdown(v["name"]), *map(words.spread, figures), words.points(start["ap"]), start["transferred"] or words.NOTHING]
 
 
 def _main(v: ReportData, escape: Callable[[object], str]) -> Row:
     gap = v["differences"].get("ap", {})
     return [
         escape(v["name"]),
-        _spread(v["scores"]["ap"]),
+        words.spread(v["scores"]["ap"]),
         words.signed(gap.get("mean")),
         words.ends(gap.get("interval")),
         words.p_value(gap.get("p")),
@@ -61,23 +61,11 @@ def _main(v: ReportData, escape: Callable[[object], str]) -> Row:
     ]
 
 
-def _spread(values: ReportData) -> str:
-    if math.isnan(values["mean"]):
-        return words.NOTHING
-    return words.points(values["mean"]) + ("" if math.isnan(values["sd"]) else f" ± {words.points(values['sd'])}")
-
-
 def _cost(v: ReportData, key: str, factor: float, form: str) -> str:
     value, ratio = v["cost"][key], v["ratio"][key]
     if math.isnan(value):
         return words.NOTHING
     return form.format(value * factor) + ("" if v["baseline"] or math.isnan(ratio) else f" (× {ratio:.2f})")
-
-
-def _pipes(rows: Sequence[Row]) -> str:
-    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    rule = "|" + "---|" + "--:|" * (len(rows[0]) - 1)
-    return "\n".join([head, rule, *body])
 
 
 def latex_table(study: Study, data: ReportData) -> str:
