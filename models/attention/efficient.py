@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from models.arguments import positive
@@ -49,9 +50,7 @@ class EMSA(nn.Module):
         y = self.norm(x)
         q = self._headed(self.q(y))
         k, v = (self._headed(t) for t in self.kv(self.sr_norm(self.sr(y))).chunk(2, 1))
-        logits = self.mix(q @ k.transpose(2, 3) * q.shape[3] ** -0.5)
-        weights = logits.softmax(3)
-        # An instance norm of each head, which takes a single weight too.
-        centred = weights - weights.mean((2, 3), keepdim=True)
-        weights = centred * (centred.square().mean((2, 3), keepdim=True) + 1e-5).rsqrt()
+        logits = self.mix(q * q.shape[3] ** -0.5 @ k.transpose(2, 3))
+        # An instance norm of each head; unlike PyTorch's it takes a single weight too.
+        weights = torch.group_norm(logits.softmax(3), self.heads, eps=1e-5)
         return x + self.proj((weights.to(v.dtype) @ v).transpose(2, 3).reshape(x.shape))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.arguments import multiple, positive
-from models.attention.mixed_local import averaging
+from models.attention.mixed_local import overlap
 from models.registry import preserve, register
 
 # Rows and columns of the 16 components that by themselves are best on ImageNet, on a 7x7 map, best first (the authors' "top16").
@@ -58,8 +58,12 @@ class FCA(nn.Module):
     def components(self, x: Tensor) -> Tensor:
         """Each channel's component: (B, C, H, W) -> (B, C)."""
         height, width, few = (torch.arange(n, device=x.device) for n in (*x.shape[2:], self.size))
-        small = averaging(height, few).to(x.dtype) @ x @ averaging(width, few).to(x.dtype).T
-        return (small * self.rows[:, :, None].to(x.dtype) * self.columns[:, None].to(x.dtype)).sum((2, 3))
+        inside = overlap(height, few), overlap(width, few)
+        rows, columns = (
+            cosines.float() @ (part / part.sum(1, keepdim=True)) for cosines, part in zip((self.rows, self.columns), inside, strict=True)
+        )
+        # Averaging is linear: the cosines are spread over the map instead.
+        return (x * (rows[:, :, None] * columns[:, None]).to(x.dtype)).sum((2, 3))
 
     def attention(self, x: Tensor) -> Tensor:
         """The gate, (B, C, 1, 1)."""

@@ -37,8 +37,8 @@ class UFOAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (t.flatten(2).unflatten(1, (self.heads, -1)) for t in self.qkv(x).chunk(3, 1))  # (B, heads, d, N) each
         context = F.normalize(k @ v.transpose(2, 3), dim=3) * self.gamma
-        y = (F.normalize(q, dim=2) * self.gamma).transpose(2, 3) @ context
-        return self.proj(y.transpose(2, 3).reshape(x.shape))
+        y = context.transpose(2, 3) @ (F.normalize(q, dim=2) * self.gamma)  # (B, heads, d, N): no copy makes it maps again
+        return self.proj(y.reshape(x.shape))
 
 
 @register(preserve, example=(2, 3))
