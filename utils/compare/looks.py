@@ -39,7 +39,7 @@ class Look:
         if self.exploratory:
             return f"exploratory: {self.seeds - self.planned} of the {self.seeds} seeds were added beyond the {self.planned} planned"
         if not self.partial:
-            return f"the only look, after all {self.seeds} seeds"
+            return "the only look, after its only seed" if self.seeds == 1 else f"the only look, after all {self.seeds} seeds"
         last = "the last look" if self.seeds == self.planned else "an interim look"
         return f"look {self.number}, after {self.seeds} of at most {self.planned} seeds: {last}, at level {self.alpha:.2g}"
 

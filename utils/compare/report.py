@@ -131,7 +131,10 @@ def results_json(study: Study, data: ReportData, gallery: Gallery) -> str:
         "energy": {
             "seed": gallery.seed,
             "without_focus": gallery.uniform_share,
-            "inside_true_boxes": {name: {"share": energy.share, "images": energy.images} for name, energy in gallery.energy.items()},
+            "inside_true_boxes": {
+                name: {**energy._asdict(), "difference": energy.difference and dataclasses.asdict(energy.difference)}
+                for name, energy in gallery.energy.items()
+            },
         },
         "protocol": {"command": plan.command, **dict(protocol.plan_rows(study)), **{k: dict(v) for k, v in protocol.tables(study).items()}},
     }

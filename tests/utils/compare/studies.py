@@ -198,7 +198,8 @@ def make_gallery(study: Study, scenes: int = 3) -> Gallery:
                 pictures=pictures,
             )
         )
-    energy = {v.name: CamEnergy(share=0.41 + 0.03 * i, images=48) for i, v in enumerate(shown)}
+    energy = {v.name: CamEnergy(0.41 + 0.03 * i, 48, 3, Interval(0.03 * i, -0.01, 0.07, 0.2, 0.01, 0.02, 14)) for i, v in enumerate(shown)}
+    energy["yolov5n"] = CamEnergy(0.41, 48, 3)
     return Gallery(scenes=tuple(out), energy=energy, uniform_share=0.187, seed=0)
 
 

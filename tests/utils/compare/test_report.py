@@ -187,7 +187,8 @@ def test_results_json_has_everything_and_no_literal_that_is_not_json(study: Stud
     assert len(content["runs"]) == len(study.runs)
     assert content["protocol"]["Seeds"] == "0, 1, 2"
     assert content["energy"]["without_focus"] == 0.187
-    assert content["energy"]["inside_true_boxes"]["yolov5n"] == {"share": 0.41, "images": 48}
+    assert content["energy"]["inside_true_boxes"]["yolov5n"] == {"share": 0.41, "images": 48, "seeds": 3, "difference": None}
+    assert content["energy"]["inside_true_boxes"]["yolov5n-ca"]["difference"]["high"] == 0.07
 
 
 def test_a_study_without_any_finished_run_has_a_report(tmp_path: Path) -> None:
@@ -239,14 +240,14 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     for run in study.runs:
         if run.state == "done":
             measure(study.plan, run.folder, index, select_device("cpu"), 0, same=True)
-    shown = build_gallery(study, focus_images=2)
+    shown = build_gallery(study)
     assert shown.notes == ()
     assert len(shown.scenes) == 4
     scene = shown.scenes[0]
     assert set(scene.pictures) == {"yolov5n", "yolov5n-ca"}
     assert all(p.jpeg[:3] == b"\xff\xd8\xff" for p in scene.pictures["yolov5n-ca"] if p.view != "attention")
     assert [p.view for p in scene.pictures["yolov5n"]][:2] == ["boxes", "cam"]
-    assert {f.images for f in shown.energy.values()} <= {0, 1, 2}
+    assert {f.images for f in shown.energy.values()} <= {0, 1, 2, 3, 4}
     assert 0 < shown.uniform_share < 1
     assert "Images" in report.html_page(study, build_report_data(study), shown)
     other = {"val": SplitPlan(images=4, objects=0, digest="another")}
@@ -254,9 +255,9 @@ def test_pictures_come_from_the_trained_models(tmp_path: Path, tiny_dataset: Pat
     assert build_gallery(changed).notes == (f"No images can be shown: {tiny_dataset}: the val split has changed since it was measured",)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("utils.explain.rendering.attention_maps", _failing)
-        assert build_gallery(study, focus_images=1).notes[1] == "yolov5n-ca cannot be shown: an odd block"
+        assert build_gallery(study).notes[1] == "yolov5n-ca cannot be shown: an odd block"
     (study.runs[1].folder / "weights" / "last.pt").write_bytes(b"damaged")
-    some = build_gallery(study, focus_images=1)
+    some = build_gallery(study)
     assert some.notes[0].startswith("yolov5n-ca cannot be shown: ")
     assert set(some.scenes[0].pictures) == {"yolov5n"}
 

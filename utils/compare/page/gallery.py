@@ -11,39 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.weights.load import load_model
-from utils.compare.page.choose_images import SHOWN_CONF, ChosenImage, choose, evenly_spaced
-from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
+from utils.compare.page.cam_energy import SIDE, cam_of, compare_energy, energy_images, energy_shares, explained, largest_object
+from utils.compare.page.choose_images import SHOWN_CONF, ChosenImage, choose
+from utils.compare.page.gallery_types import Gallery, GalleryScene, Picture
 from utils.compare.provenance import data_digest
 from utils.data.config import load_data
 from utils.data.index import GroundTruth, Index
 from utils.data.scan import load_index
 from utils.errors import UserError
-from utils.explain.cam import Map, energy_inside
-from utils.explain.rendering import ExplainedImage, Image, resize_to_side
-from utils.geometry import ceil_to_stride, iou
+from utils.explain.cam import energy_inside
+from utils.explain.rendering import Image, resize_to_side
+from utils.geometry import iou
 from utils.images.drawing import draw_boxes
-from utils.images.reading import ImageError, read_image
-from utils.log import LOG, printable
+from utils.images.reading import read_image
+from utils.log import printable
 from utils.progress import Progress
 
 if TYPE_CHECKING:
     from models.detector import Detector
     from utils.compare.study import Study
 
-SIDE = 320
-"""Maximum side of a picture, in pixels."""
 BUDGET = 6_000_000
 """Maximum total size of the pictures in bytes; further scenes are left out."""
-FOCUS_IMAGES = 100
-"""Maximum number of images for the mean energy inside ground-truth boxes."""
 BLOCKS = 3
 """Maximum number of attention blocks of a variant that are shown: the first, the last and one between."""
 _QUALITY = 82
 _MIN_IOU = 0.5  # of a true positive
 
 
-def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
-    """Run the finished models of one seed on chosen images of the measured split.
+def build_gallery(study: Study) -> Gallery:
+    """Run the finished models of one seed on chosen images of the measured split, and those of all seeds for the energy.
 
     Errors do not prevent the report: what cannot be shown is stated in the notes.
     """
@@ -59,8 +56,8 @@ def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
         return Gallery(seed=seed, notes=(f"No images can be shown: {error}",))
     side = int(study.plan.flags.get("imgsz", 640))
     pictures: list[dict[str, list[Picture]]] = [{} for _ in choices]
-    energy: dict[str, CamEnergy] = {}
-    uniform_share, notes = math.nan, []
+    shares: dict[str, dict[int, NDArray[np.float64]]] = {}
+    notes, focus = [], energy_images(index, len(study.plan.seeds))
     with Progress("report", len(variants)) as progress:
         for done, name in enumerate(variants):  # one after another, so that only one model is in memory
             progress.update(done, printable(name))
@@ -68,8 +65,10 @@ def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
                 model = load_model(study.run(name, seed).folder / "weights" / "last.pt")
                 for choice, image, shown in zip(choices, images, pictures, strict=True):
                     shown[name] = list(_views(model, image, index.ground_truth(choice.image), index.names, side))
-                energy[name], uniform = _mean_energy(model, index, side, focus_images)
-                uniform_share = uniform if math.isnan(uniform_share) else uniform_share
+                others = [run for run in study.runs_of(name) if run.state == "done" and run.seed != seed]
+                shares[name] = {seed: energy_shares(model, index, focus, side)}
+                for run in others:
+                    shares[name][run.seed] = energy_shares(load_model(run.folder / "weights" / "last.pt"), index, focus, side)
             except (UserError, RuntimeError) as error:  # RuntimeError: a block without gradients, or out of memory
                 partly = any(name in shown for shown in pictures)
                 notes.append(f"{name} {'is only partly' if partly else 'cannot be'} shown: {' '.join(str(error).split())[:300]}")
@@ -80,6 +79,8 @@ def build_gallery(study: Study, *, focus_images: int = FOCUS_IMAGES) -> Gallery:
         spent += len(scene.truth) + sum(len(p.jpeg) for views in shown.values() for p in views)
         if shown and (spent <= BUDGET or not scenes):
             scenes.append(scene)
+    groups = [study.plan.data.groups[i] for i in focus] if study.plan.data.groups else []
+    energy, uniform_share = compare_energy(shares, study.plan.baseline.name, groups)
     return Gallery(scenes=tuple(scenes), energy=energy, uniform_share=uniform_share, seed=seed, notes=tuple(notes))
 
 
@@ -94,15 +95,15 @@ def _index(study: Study) -> Index:
 def _views(model: Detector, image: Image, truth: GroundTruth, names: Mapping[int, str], side: int) -> Iterator[Picture]:
     """The pictures of one variant: its detections, and the LayerCAM and the attention maps of the largest object."""
     found = model.predict(image, imgsz=side, conf=SHOWN_CONF)[0]
-    view = _explained(model, image, side)
+    view = explained(model, image, side)
     labels = [f"{printable(found.name(int(c)))} {p:.2f}" for c, p in zip(found.cls, found.conf, strict=True)]
     drawn = draw_boxes(view.picture, found.xyxy[::-1] * view.scale, labels[::-1], found.cls[::-1], line_width=2)
     yield Picture(view="boxes", jpeg=_jpeg(drawn), caption=count_found(found.xyxy, found.cls, truth))
-    largest = _largest_object(truth)
+    largest = largest_object(truth)
     if largest is None:
         yield Picture(view="cam", jpeg=b"", caption="no object to explain")
     else:
-        cam, seen = _cam(view, truth, largest)
+        cam, seen = cam_of(view, truth, largest)
         share, cls = energy_inside(cam, seen), int(truth.cls[largest])
         evidence = "no positive evidence" if math.isnan(share) else f"{100 * share:.0f} % inside ground-truth boxes"
         drawn = view.framed(view.draw_cam(cam), truth.xyxy[largest], cls)
@@ -114,38 +115,6 @@ def _views(model: Detector, image: Image, truth: GroundTruth, names: Mapping[int
         yield Picture(view="attention", jpeg=_jpeg(view.draw_attention(values)), caption=caption)
     if not maps:
         yield Picture(view="attention", jpeg=b"", caption="this model has no attention maps")
-
-
-def _explained(model: Detector, image: Image, side: int) -> ExplainedImage:
-    side = ceil_to_stride(side, model.max_stride)
-    return ExplainedImage(model, image, (side, side), SIDE, enlarge=False)
-
-
-def _cam(view: ExplainedImage, truth: GroundTruth, explained: int) -> tuple[Map, NDArray[np.float32]]:
-    """LayerCAM of an object, and the ground-truth boxes of the object's class in its pixels."""
-    same = (truth.cls == truth.cls[explained]) & ~truth.crowd
-    return view.layer_cam(truth.xyxy[explained], int(truth.cls[explained])), view.to_network(truth.xyxy[same])
-
-
-def _mean_energy(model: Detector, index: Index, side: int, maximum: int) -> tuple[CamEnergy, float]:
-    """The mean share of LayerCAM energy inside ground-truth boxes, and that of a uniform map."""
-    with_objects = [i for i in range(len(index)) if _largest_object(index.ground_truth(i)) is not None]
-    shares, uniform = [], []
-    for i in evenly_spaced(with_objects, maximum):
-        truth = index.ground_truth(i)
-        try:
-            image = read_image(index.paths[i])
-        except ImageError as error:
-            LOG.warning("%s: left out of the mean LayerCAM energy (%s)", index.paths[i], error)
-            continue
-        largest = _largest_object(truth)
-        assert largest is not None, "only images with objects are chosen"
-        cam, seen = _cam(_explained(model, image, side), truth, largest)
-        shares.append(energy_inside(cam, seen))
-        uniform.append(energy_inside(np.ones_like(cam), seen))
-    known = [s for s in shares if not math.isnan(s)]
-    energy = CamEnergy(share=sum(known) / len(known) if known else math.nan, images=len(known))
-    return energy, sum(uniform) / len(uniform) if uniform else math.nan
 
 
 def _scene(index: Index, choice: ChosenImage, image: Image, pictures: dict[str, list[Picture]]) -> GalleryScene:
@@ -174,12 +143,6 @@ def count_found(xyxy: NDArray[np.float32], cls: NDArray[np.int64], truth: Ground
             right += 1
     wrong = len(xyxy) - right
     return f"{right} of {objects} found" + (f", {wrong} wrong" if wrong else "")
-
-
-def _largest_object(truth: GroundTruth) -> int | None:
-    """Index of the largest object; None in an image without objects."""
-    area = np.where(truth.crowd, -1, truth.area)
-    return int(area.argmax()) if area.size and area.max() > 0 else None
 
 
 def _jpeg(image: Image) -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from utils.compare.intervals import Interval
 
 VIEWS = {"boxes": "Detections", "cam": "LayerCAM", "attention": "Attention maps"}
 
@@ -44,10 +47,20 @@ class GalleryScene:
 
 
 class CamEnergy(NamedTuple):
-    """The share (0..1) of a variant's LayerCAM energy inside ground-truth boxes, mean over images; NaN if no map has any energy."""
+    """The share (0..1) of a variant's LayerCAM energy inside ground-truth boxes, a mean over images and seeds.
+
+    Attributes:
+        share: NaN if no map has any energy.
+        images: number of images, those where all variants have energy.
+        seeds: their number.
+        difference: from the baseline, with its 95 % CI over seeds and images, simultaneous over the variants; None of the baseline, or
+            if it cannot be computed.
+    """
 
     share: float
     images: int
+    seeds: int
+    difference: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,18 +134,22 @@ def _energy_table(shown: Gallery, data: ReportData) -> str:
     """The table of LayerCAM energy inside ground-truth boxes."""
     if not shown.energy:
         return ""
-    count = max(f.images for f in shown.energy.values())
+    count, seeds = (max(getattr(f, name) for f in shown.energy.values()) for name in ("images", "seeds"))
     rows = ""
     for v in data["variants"]:
         if energy := shown.energy.get(v["name"]):
             meter = "" if math.isnan(energy.share) else f'<meter min="0" max="1" value="{energy.share:.3f}"></meter>'
-            rows += f'<tr><th scope="row">{html(v["name"])}</th><td>{meter}{_percent(energy.share)}</td><td>{energy.images}</td></tr>'
+            gap = energy.difference
+            difference = f"{words.signed(gap.mean, 1)} ({words.ends((gap.low, gap.high), 1)})" if gap else words.NOTHING
+            rows += f'<tr><th scope="row">{html(v["name"])}</th><td>{meter}{_percent(energy.share)}</td><td>{difference}</td></tr>'
     return (
         '<details open><summary>LayerCAM energy inside ground-truth boxes</summary><div class="scroll focus-table"><table>'
-        '<thead><tr><th scope="col">Variant</th><th scope="col">Energy inside boxes</th><th scope="col">Images</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-        f'<p class="small">Mean over {count} images of the measured split; in each, the largest object is explained, and the energy inside '
-        f"the boxes of its class is counted. A uniform map would have {_percent(shown.uniform_share)}.</p></details>"
+        '<thead><tr><th scope="col">Variant</th><th scope="col">Energy inside boxes</th>'
+        f'<th scope="col">Difference, {html(data["level"])} CI</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<p class="small">Mean over {words.counted(seeds, "seed")} and the {words.counted(count, "image")} of the measured split on which '
+        "all variants have energy, of those examined; in each, the largest object is explained, and the energy inside the boxes of its "
+        f"class is counted. Differences in percentage points, their intervals for seeds and images together and simultaneous over the "
+        f"variants. A uniform map would have {_percent(shown.uniform_share)}.</p></details>"
     )
 
 

@@ -22,9 +22,14 @@ def signed(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None or math.isnan(value) else ("+" if 100 * value > 0 else "") + points(value, digits)
 
 
-def ends(pair: Sequence[float] | None) -> str:
+def ends(pair: Sequence[float] | None, digits: int = 2) -> str:
     """An interval: ``+0.10 to +1.32``."""
-    return NOTHING if pair is None or any(map(math.isnan, pair)) else f"{signed(pair[0])} to {signed(pair[1])}"
+    return NOTHING if pair is None or any(map(math.isnan, pair)) else f"{signed(pair[0], digits)} to {signed(pair[1], digits)}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: ``1 seed``, ``3 seeds``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def spread(values: ReportData) -> str:
