@@ -16,6 +16,7 @@ IGNORED = {
     "--log-artifacts": "Weights & Biases is not used; nothing is uploaded",
     "--linear-lr": "the learning rate is linear unless --cos-lr is given",
     "--inplace": "a Python detail of YOLOv5; there is nothing to choose here",
+    "--dnn": "OpenCV's DNN module is not used; an .onnx file given as --weights runs with onnxruntime",
     "--update": "no weights need stripping: a finished training does that itself",
 }
 """Loggers' flags and those that change nothing, with what is so instead. They may have one value."""
@@ -29,7 +30,6 @@ REFUSED = {
     "--notest": "use --noval",
     "--img-weights": "use --image-weights",
     "--visualize": "feature maps are not drawn; --attention explains each image by LayerCAM and the attention maps of the blocks",
-    "--dnn": "OpenCV's DNN module is not used; an .onnx file given as --weights runs with onnxruntime",
     "--mlmodel": "the old Core ML format is not written; --include coreml writes an ML program",
     "--keras": "TensorFlow formats are not written; export to ONNX and convert that",
     "--per-tensor": "TensorFlow formats are not written; --int8 quantises OpenVINO and ONNX",

@@ -7,6 +7,7 @@ import platform
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from utils.export.fixed_size import fixed_size
@@ -24,7 +25,8 @@ def write(job: Job, path: Path) -> None:
     """
     ct = require("coremltools", "coreml", INSTALL)
     precision = ct.precision.FLOAT16 if job.cfg.half else ct.precision.FLOAT32
-    with one_error("coremltools cannot convert it"), torch.no_grad(), warnings.catch_warnings():
+    versions = f"coremltools {ct.__version__} with numpy {np.__version__} (9.0 needs numpy<2.4)"
+    with one_error(f"{versions} cannot convert it"), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(fixed_size(job), (job.example,), strict=False, check_trace=False)
         package = ct.convert(
