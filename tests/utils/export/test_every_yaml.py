@@ -31,10 +31,20 @@ NOT_IN_NCNN = {f"yolov5s-{block}" for block in ("a2c2f", "acmix", "bot", "botnet
 """Refused by export.py, for the reasons in docs/export.md."""
 
 
+@torch.no_grad()
+def open_gates(model: Detector) -> Detector:
+    """Draw what starts near zero (gates, layer scales, shifts), so that the blocks behind it have an effect."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.abs().max() < 1e-3:
+            parameter.normal_(std=0.1, generator=generator)
+    return model
+
+
 @lru_cache(1)
 def reference(name: str, sizes: Sizes) -> tuple[Detector, list[tuple[Tensor, Tensor]]]:
     """The smallest size of a model, and images and predictions for each of `sizes`, rounded up to the model's stride."""
-    model = build_model(sized(name, "n"), nc=3)
+    model = open_gates(build_model(sized(name, "n"), nc=3))
     draw, stride = image_batches(""), model.max_stride
     batches = [next(draw(batch, *(ceil_to_stride(side, stride) for side in sides))) for batch, *sides in sizes]
     calibrated(model, next(draw(8, *batches[-1].shape[2:]))).requires_grad_(False)

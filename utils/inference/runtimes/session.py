@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ MAX_FILE_BYTES = 4 << 30
 
 FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, OSError, ImportError)
 """What runtimes and exporters raise for a file or a model that they cannot handle."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 Shape = tuple[int | None, int | None, int | None, int | None]
 """(B, C, H, W) of the input; None where a size is free."""
@@ -62,8 +65,8 @@ def one_error(what: str, *more: type[Exception]) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """The first lines of a runtime's message, in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """The first lines of a runtime's message, in one line and without colours."""
+    text = " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
