@@ -38,6 +38,11 @@ def abbreviated(names: Iterable[str]) -> str:
     return ", ".join([*listed[:3], *(["..."] if len(listed) > 3 else [])])
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: ``1 seed``, ``3 seeds``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def printable(text: str) -> str:
     """Replace what is not printable, so that the name of a class or file cannot control a terminal or break a line."""
     return "".join(c if c.isprintable() else "?" for c in text)

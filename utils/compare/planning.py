@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from utils.compare.load import load_study
 from utils.compare.study import PLAN, StudyPlan
 from utils.errors import UserError
+from utils.log import counted
 
 if TYPE_CHECKING:
     from utils.compare.statistics import Comparison
@@ -111,9 +112,10 @@ def advice(plan: StudyPlan, pilot: Variances | None, *, effect: float, hours: fl
 
     def detects(seeds: int) -> str:
         if seeds < 2:
-            return f"{seeds} seeds: no interval can be computed from fewer than 2"
+            return f"{counted(seeds, 'seed')}: no interval can be computed from fewer than 2"
         found = smallest_effect(pilot, seeds, units, variants)
-        return f"{seeds} seeds and {units} {unit} detect {100 * found:.2f} points of AP (80 % power, {variants} variants)"
+        what = f"{seeds} seeds and {units} {unit} detect {100 * found:.2f} points of AP"
+        return f"{what} (80 % power, {counted(variants, 'variant')})"
 
     yield detects(len(plan.seeds))
     if hours and seed_hours:

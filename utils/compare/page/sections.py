@@ -11,6 +11,7 @@ from utils.compare.page import sentences as words
 from utils.compare.page.escape import html
 from utils.compare.page.gallery_types import VIEWS, Gallery, GalleryScene, Picture
 from utils.compare.page.report_data import ReportData
+from utils.log import counted
 
 
 def verdict(data: ReportData) -> str:
@@ -146,7 +147,7 @@ def _energy_table(shown: Gallery, data: ReportData) -> str:
         '<details open><summary>LayerCAM energy inside ground-truth boxes</summary><div class="scroll focus-table"><table>'
         '<thead><tr><th scope="col">Variant</th><th scope="col">Energy inside boxes</th>'
         f'<th scope="col">Difference, {html(data["level"])} CI</th></tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="small">Mean over {words.counted(seeds, "seed")} and the {words.counted(count, "image")} of the measured split on which '
+        f'<p class="small">Mean over {counted(seeds, "seed")} and the {counted(count, "image")} of the measured split on which '
         "all variants have energy, of those examined; in each, the largest object is explained, and the energy inside the boxes of its "
         f"class is counted. Differences in percentage points, their intervals for seeds and images together and simultaneous over the "
         f"variants. A uniform map would have {_percent(shown.uniform_share)}.</p></details>"

@@ -27,11 +27,6 @@ def ends(pair: Sequence[float] | None, digits: int = 2) -> str:
     return NOTHING if pair is None or any(map(math.isnan, pair)) else f"{signed(pair[0], digits)} to {signed(pair[1], digits)}"
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: ``1 seed``, ``3 seeds``."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def spread(values: ReportData) -> str:
     """A mean over the seeds with its standard deviation, in points."""
     if math.isnan(values["mean"]):
