@@ -21,9 +21,9 @@ class CoreMlSession:
     """A CoreML package of Attune: input ``images``, output ``output0``."""
 
     def __init__(self, path: Path, device: torch.device) -> None:  # noqa: ARG002 - CoreML chooses among CPU, GPU and neural engine
-        ct = require("coremltools", f"{path}: reading CoreML", INSTALL)
         if platform.system() != "Darwin":
             raise UserError(f"{path}: CoreML runs on macOS only")
+        ct = require("coremltools", f"{path}: reading CoreML", INSTALL)
         with one_error(f"{path}: CoreML cannot load it"):
             self._model = ct.models.MLModel(str(path))
             entries = json.loads(self._model.user_defined_metadata.get("attune", "{}"))
