@@ -44,7 +44,7 @@ def draw(
     noise = random.standard_t(3, (studies, variants + 1, seeds)) / 3**0.5 if heavy else random.normal(size=(studies, variants + 1, seeds))
     scale = np.exp(random.normal(0, 0.5, (studies, variants + 1))) if spread == "lognormal" else np.ones((studies, variants + 1))
     if spread in ("arm", "baseline"):
-        scale[:, spread == "arm"] = 4
+        scale[:, int(spread == "arm")] = 4  # of variant 1, or of the baseline
     values = sd * (1 - pairing) ** 0.5 * scale[..., None] * noise + sd * pairing**0.5 * random.normal(size=(studies, 1, seeds))
     values += random.normal(0, image_sd / 2**0.5, (studies, variants + 1, 1))
     values[:, -1] += gain

@@ -41,6 +41,13 @@ def test_the_family_wise_error_is_held(variants: int, seeds: int, settings: dict
     assert false_claims(random, LONG, variants, seeds, **settings) <= 0.055 + tolerance(0.055, LONG)
 
 
+@pytest.mark.parametrize(("spread", "varies"), [("arm", 1), ("baseline", 0)])
+def test_the_arm_that_is_named_is_drawn_with_4_times_the_spread(spread: str, varies: int) -> None:
+    values, _ = draw(rng(spread), SHORT, 3, 5, spread=spread, pairing=0.0)
+    deviations = values.std(-1, ddof=1).mean(0) / 0.5
+    assert deviations == pytest.approx([3.76 if arm == varies else 0.94 for arm in range(4)], rel=0.05)  # 0.94 of sigma with 5 seeds
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spread", "seeds", "limit"),
