@@ -21,31 +21,36 @@ from utils.versions import file_digest
 _KEYS = ("cfg", "weights", "hyp", "flags")
 
 
-def read_arms(config: CompareConfig) -> tuple[list[Variant], str]:
+def read_arms(config: CompareConfig) -> tuple[list[Variant], CompareConfig]:
     """Read the arms of ``--arms`` and ``--arm``.
 
     Returns:
-        A variant for each, not built yet; and the baseline that the file names, or "".
+        A variant for each, not built yet; and the flags, with what the file alone says of baseline and factors.
 
     Raises:
         UserError: invalid, with the file or flag and the arm's name.
     """
-    arms, baseline = _from_file(Path(config.arms)) if config.arms else ([], "")
+    arms: list[Variant] = []
+    if config.arms:
+        arms, baseline, factors = _from_file(Path(config.arms))
+        config = dataclasses.replace(config, baseline=config.baseline or baseline, factors=config.factors or factors)
     arms += [_from_line(line) for line in config.arm]
     if config.control and any(arm.weights for arm in arms):
         raise UserError("--control makes controls that start from the study's --weights; omit it, or the arms' own weights")
-    return arms, baseline
+    return arms, config
 
 
-def _from_file(path: Path) -> tuple[list[Variant], str]:
+def _from_file(path: Path) -> tuple[list[Variant], str, tuple[str, ...]]:
     content = read_yaml(path)
-    _check_keys(content, ("baseline", "arms"), str(path))
-    arms, baseline = content.get("arms"), content.get("baseline", "")
+    _check_keys(content, ("baseline", "arms", "factors"), str(path))
+    arms, baseline, factors = content.get("arms"), content.get("baseline", ""), content.get("factors", [])
     if not isinstance(arms, dict) or not arms or not isinstance(baseline, str):
         raise UserError(f"{path}: needs 'arms:' with a line such as 'siou: {{cfg: yolov5n.yaml, hyp: {{box_loss: siou}}}}' for each arm")
     if baseline and baseline not in arms:
         raise UserError(f"{path}: baseline: no arm {baseline!r}{nearest(baseline, arms)}")
-    return [_from_entry(path, str(name), entry) for name, entry in arms.items()], baseline
+    if not isinstance(factors, list) or not all(isinstance(name, str) for name in factors):
+        raise UserError(f"{path}: factors: a list of arms to combine, as in [ca, siou]")
+    return [_from_entry(path, str(name), entry) for name, entry in arms.items()], baseline, tuple(factors)
 
 
 def _from_entry(path: Path, name: str, entry: Any) -> Variant:

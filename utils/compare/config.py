@@ -31,6 +31,13 @@ class CompareConfig(TrainConfig):
     arm: tuple[str, ...] = option(
         (), "an arm, as 'siou: yolov5n.yaml box_loss=siou'; may be repeated", action="extend", nargs="+", type=str
     )
+    factors: tuple[str, ...] = option(
+        (),
+        "arms to combine in full: of two, A, B and A+B against the baseline, with their effects and interaction",
+        nargs="+",
+        type=str,
+    )
+    pairs: tuple[str, ...] = option((), "also compare these variants with each other; 'all' of them", nargs="+", type=str)
     baseline: str = option("", "name of the variant that the others are compared with")
     seeds: tuple[int, ...] = option((3,), "number of seeds (N means 0 to N-1), or two or more seeds", nargs="+", type=int)
     project: str = option("runs/compare", "folder of the studies")

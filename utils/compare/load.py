@@ -26,6 +26,5 @@ def load_study(folder: str | Path) -> Study:
     plan = read_plan(folder)
     runs = tuple(read_run_result(folder, v.name, seed) for v in plan.variants for seed in plan.seeds)
     names = {v.name for v in plan.variants}  # a study that was reduced keeps the costs of the others
-    comparisons, control_tests = read_comparisons(folder / COMPARISONS, plan, runs)
     costs = read_costs(folder, names)
-    return Study(folder=folder, plan=plan, runs=runs, costs=costs, comparisons=comparisons, control_tests=control_tests)
+    return Study(folder=folder, plan=plan, runs=runs, costs=costs, **read_comparisons(folder / COMPARISONS, plan, runs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -49,8 +48,7 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
     devices = [device.type if device.index is None else str(device.index) for device in chosen]
     jobs = config.jobs or (len(devices) if devices[0].isdigit() else min(cpu_count(), _MAX_CPU_JOBS))
     with stop_requests() as request:
-        arms, baseline = read_arms(config)
-        config = dataclasses.replace(config, baseline=config.baseline or baseline)
+        arms, config = read_arms(config)
         plan = make_plan(config, hyp, command, jobs, arms)
         folder = Path(config.project) / config.name
         if config.dry_run or config.plan:

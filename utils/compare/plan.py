@@ -10,11 +10,13 @@ from typing import Any
 from models import load_plugins
 from models.weights.load import read_weights
 from utils.compare.capacity_control import controls
+from utils.compare.combinations import missing_cells
 from utils.compare.config import CompareConfig, parse_seeds, result_flags
+from utils.compare.data_plan import DataPlan, SplitPlan
 from utils.compare.groups import image_groups
 from utils.compare.provenance import data_digest, versions
 from utils.compare.reset_control import reset_controls
-from utils.compare.study import DataPlan, SplitPlan, StudyPlan, Variant
+from utils.compare.study import StudyPlan, Variant
 from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
 from utils.data.config import load_data
@@ -22,7 +24,7 @@ from utils.data.fingerprint import file_digests
 from utils.data.preflight import check
 from utils.data.scan import load_index
 from utils.device import cpu_count
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.log import LOG, abbreviated
 from utils.versions import file_digest
 
@@ -37,6 +39,10 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
     """
     load_plugins(config.plugins)
     data, names = read_data(config)
+    if config.factors:
+        given = [*(Variant(name=variant_name(cfg), cfg=cfg) for cfg in config.cfgs), *arms]
+        base = variant_name(config.baseline) if config.baseline else given[0].name
+        arms = [*arms, *missing_cells(given, base, config.factors)]
     variants = read_variants(config.cfgs, names, config.imgsz, arms=arms, hyp=hyp)
     weights = str(read_weights(config.weights).source.resolve()) if config.weights else ""
     return StudyPlan(
@@ -55,6 +61,8 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         threads=max(cpu_count() // jobs, 1),
         control=config.control,
         versions=versions(),
+        factors=config.factors,
+        pairs=config.pairs,
     )
 
 
@@ -94,7 +102,8 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
 def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> StudyPlan:
     """Reconcile a plan with the one that the study has, choose the baseline, and add the controls.
 
-    Seeds and variants may be added, and a variant that could not be built may be fixed. Everything else must be unchanged.
+    Seeds and variants may be added, a variant that could not be built may be fixed, and factors and pairs may be chosen, since they only
+    add comparisons. Everything else must be unchanged.
 
     Raises:
         UserError: the plans differ, with the differences; or fewer than two variants.
@@ -110,6 +119,7 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
         seeds = tuple(sorted({*old.seeds, *plan.seeds}))
         looks = (*old.looks, len(old.seeds)) if seeds != old.seeds else old.looks
         plan = dataclasses.replace(plan, seeds=seeds, planned=old.planned, looks=looks, threads=old.threads, versions=old.versions)
+        plan = dataclasses.replace(plan, factors=plan.factors or old.factors, pairs=plan.pairs or old.pairs)
     if len([v for v in variants if not v.control_of]) < 2:
         raise UserError("--cfgs: only one variant; a comparison needs at least two models, the baseline first")
     variants = [with_edits(v, variants[0]) for v in variants]
@@ -117,6 +127,7 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
         have = {v.control_of for v in variants if bool(v.reset) == (kind == "reset")}
         lacking = [v for v in variants if v.baseline or (v.name not in have and not v.control_of)]
         variants += reset_controls(lacking, plan) if kind == "reset" else controls(lacking, kind, names, plan.flags["imgsz"], plan.weights)
+    check_pairs(plan.pairs, variants)
     if old is not None and len(variants) == len(old.variants) and plan.seeds == old.seeds:
         plan = dataclasses.replace(plan, command=old.command)
     return dataclasses.replace(plan, variants=tuple(variants))
@@ -131,6 +142,20 @@ def _merged(old: Sequence[Variant], new: Sequence[Variant]) -> list[Variant]:
         kept.append(now if before.error else dataclasses.replace(before, spec=before.spec or now.spec))
     added = found.values()
     return [*(v for v in kept if not v.control_of), *added, *(v for v in kept if v.control_of)]
+
+
+def check_pairs(pairs: Sequence[str], variants: Sequence[Variant]) -> None:
+    """Check the arms of ``--pairs``.
+
+    Raises:
+        UserError: one that the study does not have, or a single one.
+    """
+    names = [v.name for v in variants]
+    for name in () if pairs == ("all",) else pairs:
+        if name not in names:
+            raise UserError(f"--pairs {name}: no such variant{nearest(name, names)} (available: {', '.join(names)})")
+    if pairs and pairs != ("all",) and len(set(pairs)) < 2:
+        raise UserError(f"--pairs {pairs[0]}: name at least two variants, or all")
 
 
 def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:

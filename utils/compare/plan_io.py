@@ -13,6 +13,7 @@ import yaml
 
 from utils.compare.checksummed_json import MAX_BYTES, digest, write_text
 from utils.compare.config import MAX_NAME, arm_flags
+from utils.compare.factors import MOST, cells
 from utils.compare.study import PLAN, StudyPlan, Variant, model_file
 from utils.config import Hyp, TrainConfig, read_yaml
 from utils.errors import UserError
@@ -85,6 +86,9 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
         raise ValueError("a variant or seed is there twice")
     if not 1 <= plan.planned <= 1 << 20 or (plan.data.groups and len(plan.data.groups) != plan.data.splits[plan.data.measured].images):
         raise ValueError("planned seeds or groups are impossible")
+    named = {v.name for v in plan.variants}
+    if len(plan.factors) > MOST or not {*cells(plan.factors, plan.baseline.name).values(), *plan.pairs} <= {*named, "all"}:
+        raise ValueError("factors or pairs name no variant")
     if not {"train", "val", plan.data.measured} <= set(plan.data.splits) or not 1 <= plan.threads <= 4096 or min(plan.seeds) < 0:
         raise ValueError("splits, threads or seeds are impossible")
     return dataclasses.replace(

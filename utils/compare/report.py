@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.cli import option, parse, run
 from utils.compare.checksummed_json import finite, read_json, write_text
-from utils.compare.page import errors, protocol, sections
+from utils.compare.page import errors, factors, protocol, sections
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html, json_script
 from utils.compare.page.gallery_types import Gallery
@@ -76,8 +76,9 @@ def write_report(study: Study) -> None:
     from utils.compare.page.tables import latex_table, markdown_table
 
     data = build_report_data(study)
-    write_text(study.folder / "table.md", markdown_table(study, data) + errors.markdown_part(data))
-    write_text(study.folder / "table.tex", latex_table(study, data))
+    parts = errors.markdown_part(data) + factors.markdown_parts(study, data)
+    write_text(study.folder / "table.md", markdown_table(study, data) + parts)
+    write_text(study.folder / "table.tex", latex_table(study, data) + factors.latex_parts(study, data))
     write_figures(study.folder / "figures", data)
     gallery = build_gallery(study)
     write_text(study.folder / "results.json", results_json(study, data, gallery))
@@ -101,6 +102,8 @@ def html_page(study: Study, data: ReportData, gallery: Gallery) -> str:
         "legend": html(words.legend(data)),
         "errors": errors.section(data),
         "errors_link": errors.link(data),
+        "factors": factors.html_parts(study, data),
+        "factors_link": "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in factors.links(study)),
         "gallery": sections.gallery(gallery, data),
         "gallery_link": '<li><a href="#gallery">Images</a></li>' if gallery.scenes else "",
         "changes": sections.changes(data),
@@ -126,6 +129,7 @@ def results_json(study: Study, data: ReportData, gallery: Gallery) -> str:
         "headline": words.headline(data),
         "notes": words.notes(data, study.runs, plan.data.overlap),
         **{k: v for k, v in data.items() if k not in ("explain", "curves")},
+        **factors.effect_data(study),
         "runs": study.records(),
         "curves": {v["name"]: data["curves"]["values"][v["index"]] for v in data["variants"]},
         "energy": {

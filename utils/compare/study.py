@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.compare.data_plan import DataPlan
 from utils.errors import UserError
 
 if TYPE_CHECKING:
     from utils.compare.costs import CostMeasurement
+    from utils.compare.effects import Effect
     from utils.compare.looks import Look
     from utils.compare.match_store import StoredMatches
     from utils.compare.resampled_ap import Scores
@@ -73,38 +75,6 @@ def _described(weights: str, digest: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SplitPlan:
-    """A split of the dataset: number of images and objects, and a digest of both."""
-
-    images: int
-    objects: int
-    digest: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DataPlan:
-    """The dataset of the study.
-
-    Attributes:
-        source: path of the dataset's YAML.
-        names: the class names.
-        splits: "train", "val", and "test" if there is one.
-        measured: the split that figures are reported on: "test" if there is one (epochs are selected on val), else "val".
-        overlap: number of measured images that are also trained on; no gain can be claimed on them.
-        group: of ``--group``, how the measured images are grouped, or "".
-        groups: for each measured image the number of its group; empty without `group`.
-    """
-
-    source: str
-    names: tuple[str, ...]
-    splits: Mapping[str, SplitPlan]
-    measured: str
-    overlap: int = 0
-    group: str = ""
-    groups: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
     """Everything that determines the figures of a study.
 
@@ -123,6 +93,8 @@ class StudyPlan:
         threads: CPU threads of a run, fixed for the study since the last bits of a sum depend on them.
         control: of `utils.compare.config.CONTROLS`.
         versions: Attune's code (a digest), Python and the libraries when the study began.
+        factors: arms whose main effects and interactions are reported, see `utils.compare.factors`.
+        pairs: arms that are compared with each other, ("all",) for all but the controls.
     """
 
     name: str
@@ -141,6 +113,8 @@ class StudyPlan:
     control: tuple[str, ...]
     versions: Mapping[str, str]
     looks: tuple[int, ...] = ()
+    factors: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
 
     @property
     def look(self) -> Look:
@@ -238,6 +212,8 @@ class Study:
         costs: by variant, as far as measured.
         comparisons: by variant, without the baseline; empty until compare.py has compared these runs.
         control_tests: by control, its variant compared with it.
+        effects: of the plan's factors.
+        pairs: the plan's pairs of arms, compared.
     """
 
     folder: Path
@@ -246,6 +222,8 @@ class Study:
     costs: Mapping[str, CostMeasurement]
     comparisons: Mapping[str, Comparison]
     control_tests: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
+    effects: tuple[Effect, ...] = ()
+    pairs: tuple[Comparison, ...] = ()
 
     @property
     def variants(self) -> tuple[Variant, ...]:

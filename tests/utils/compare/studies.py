@@ -12,12 +12,13 @@ import numpy as np
 
 from tests.utils.compare.synthetic import detect, draw_scenes
 from utils.compare.costs import CostMeasurement, Ratio
+from utils.compare.data_plan import DataPlan, SplitPlan
 from utils.compare.error_figures import ERRORS
 from utils.compare.intervals import Difference, Interval
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
 from utils.compare.resampled_ap import Scores
 from utils.compare.statistics import Comparison, verdict
-from utils.compare.study import FIGURES, DataPlan, RunResult, SplitPlan, StartingPoint, Study, StudyPlan, Variant
+from utils.compare.study import FIGURES, RunResult, StartingPoint, Study, StudyPlan, Variant
 
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1|`$\\input{x}$&_"
 LONG = "yolov5n-coordinate-attention-after-every-stage-of-the-neck-with-gate-zero-and-reduction-thirty-two"

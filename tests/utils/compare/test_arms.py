@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_arms_of_a_file_and_of_the_command_line(folder):
     line = f"wiou: {folder}/tiny.yaml box_loss=wiou-v3 label-smoothing=0.1 cos_lr"
-    arms, baseline = read_arms(CompareConfig(arms=str(folder / "study.yaml"), arm=(line,)))
-    assert baseline == "base"
+    arms, config = read_arms(CompareConfig(arms=str(folder / "study.yaml"), arm=(line,)))
+    assert config.baseline == "base"
     assert [arm.name for arm in arms] == ["base", "siou", "soft", "wiou"]
     base, siou, soft, wiou = arms
     assert (base.cfg, base.own_settings) == (f"{folder}/tiny.yaml", {})
@@ -48,8 +48,8 @@ def test_arms_of_a_file_and_of_the_command_line(folder):
 def test_a_plan_with_arms(folder, tiny_dataset, tmp_path):
     """It comes back from its file, names what each arm changes against the baseline, and refuses other settings of an arm."""
     config = settings((), tiny_dataset, tmp_path, arms=str(folder / "study.yaml"))
-    arms, baseline = read_arms(config)
-    plan = reconcile_plan(make_plan(config, Hyp(), "python compare.py", 1, arms), None, baseline)
+    arms, config = read_arms(config)
+    plan = reconcile_plan(make_plan(config, Hyp(), "python compare.py", 1, arms), None, config.baseline)
     write_plan(tmp_path, plan)
     assert read_plan(tmp_path) == plan
     siou, soft = plan.variant("siou"), plan.variant("soft")

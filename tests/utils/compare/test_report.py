@@ -16,12 +16,13 @@ import pytest
 
 from tests.utils.compare.studies import HOSTILE, LONG, make_gallery, make_study
 from utils.compare import report
+from utils.compare.data_plan import SplitPlan
 from utils.compare.page import sentences as words
 from utils.compare.page.choose_images import choose, evenly_spaced, true_minus_false
 from utils.compare.page.escape import html as escaped
 from utils.compare.page.gallery_types import Gallery
 from utils.compare.page.report_data import build_report_data
-from utils.compare.study import SplitPlan, Study
+from utils.compare.study import Study
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,38 @@
+"""The dataset of a study."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SplitPlan:
+    """A split of the dataset: number of images and objects, and a digest of both."""
+
+    images: int
+    objects: int
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DataPlan:
+    """The dataset of the study.
+
+    Attributes:
+        source: path of the dataset's YAML.
+        names: the class names.
+        splits: "train", "val", and "test" if there is one.
+        measured: the split that figures are reported on: "test" if there is one (epochs are selected on val), else "val".
+        overlap: number of measured images that are also trained on; no gain can be claimed on them.
+        group: of ``--group``, how the measured images are grouped, or "".
+        groups: for each measured image the number of its group; empty without `group`.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    splits: Mapping[str, SplitPlan]
+    measured: str
+    overlap: int = 0
+    group: str = ""
+    groups: tuple[int, ...] = ()
