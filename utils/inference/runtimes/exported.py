@@ -84,7 +84,8 @@ class ExportedModel(nn.Module):
         if channels not in (3, None) or (height is None) != (width is None) or (batch or 1) * (height or 1) * (width or 1) > _MAX_PIXELS:
             shape = " x ".join("any" if side is None else str(side) for side in self._session.shape)
             raise UserError(
-                f"{path}: takes images of {shape} (batch, channels, height, width); expected 3 channels, of a fixed or a free size"
+                f"{path}: takes images of {shape} (batch, channels, height, width); expected 3 channels, "
+                f"height and width both fixed or both free, and at most {_MAX_PIXELS:,} pixels"
             )
         self.names = self._names()
         self.nc = len(self.names)
