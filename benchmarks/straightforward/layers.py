@@ -21,7 +21,7 @@ class _Looped(MixedConv):
     def forward(self, x: Tensor) -> Tensor:
         maps = []
         for image, shares in zip(x, self.shares(x), strict=True):
-            kernel = (shares[:, None, None, None, None] * self.weight).sum(0)
+            kernel = (shares[:, None, None, None, None] * self.weight.unflatten(0, (self.experts, -1))).sum(0)
             maps.append(F.conv2d(image[None], kernel, stride=self.stride, padding=kernel.shape[2] // 2))
         return self.act(self.bn(torch.cat(maps)))
 
@@ -125,7 +125,7 @@ class ShuffledDySample(DySample):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        offset = self.offset(x) * 0.25 + self.start.expand(2, self.groups, -1, 1, 1).reshape(1, -1, 1, 1)
+        offset = self.offset(x) * 0.25 + self.start.expand(2, self.groups, -1).reshape(1, -1, 1, 1)
         offset = offset.view(batch, 2, -1, height, width)
         across, down = torch.arange(width) + 0.5, torch.arange(height) + 0.5
         grid = torch.stack(torch.meshgrid([across, down], indexing="ij")).transpose(1, 2).unsqueeze(1).unsqueeze(0)

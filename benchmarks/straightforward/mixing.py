@@ -127,10 +127,14 @@ class UnfoldedMobileViTv2(MobileViTv2Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         p, (batch, channels, height, width) = self.patch_size, x.shape
-        y = self.local(x)
-        patches = F.unfold(y, p, stride=p).reshape(batch, channels, p * p, -1)
-        y = self.layers(patches).reshape(batch, channels * p * p, -1)
-        return self.proj(F.fold(y, (height, width), p, stride=p))
+        *layers, norm = self.layers
+        y = F.unfold(self.local(x), p, stride=p).reshape(batch, channels, p * p, -1)
+        for layer in layers:
+            z = layer.norm1(y)
+            context = (layer.key(z) * layer.score(z).softmax(3)).sum(3, keepdim=True)
+            y = y + layer.out(F.relu(layer.value(z)) * context)
+            y = y + layer.fc2(F.silu(layer.fc1(layer.norm2(y))))
+        return self.proj(F.fold(norm(y).reshape(batch, channels * p * p, -1), (height, width), p, stride=p))
 
 
 class GroupedRepMLP(RepMLP):

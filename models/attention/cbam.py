@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from models.arguments import odd, positive
-from models.layers.spatial import PooledGate
+from models.layers.spatial import PooledGate, peak
 from models.registry import preserve, register
 
 
@@ -18,7 +18,7 @@ class _ChannelGate(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         """The gate, (B, C, 1, 1)."""
-        gate = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        gate = self.mlp(x.mean((2, 3))) + self.mlp(peak(x.flatten(2), 2))
         return gate.sigmoid()[:, :, None, None]
 
     def forward(self, x: Tensor) -> Tensor:

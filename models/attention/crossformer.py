@@ -32,7 +32,8 @@ class DynamicPositionBias(nn.Module):
         self.mlp = nn.Sequential(*layers)
 
     def forward(self, rows: int, columns: int) -> Tensor:
-        like = self.mlp[0].get_parameter("weight")
+        like = self.mlp[0].weight
+        assert isinstance(like, Tensor)
         up, across = (torch.arange(2 * n - 1, device=like.device) - (n - 1) for n in (rows, columns))
         sides = (2 * rows - 1, 2 * columns - 1)
         offsets = torch.stack((up[:, None].expand(sides), across.expand(sides)), 2).to(like.dtype)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.arguments import odd, positive
+from models.layers.spatial import peak
 from models.registry import preserve, register
 
 
@@ -80,7 +81,7 @@ class LSK(nn.Module):
         near = self.conv0(x)
         first, second = self.conv1(near), self.conv2(self.conv_spatial(near))
         both = torch.cat((first, second), 1)
-        pooled = torch.cat((both.mean(1, keepdim=True), both.amax(1, keepdim=True)), 1)
+        pooled = torch.cat((both.mean(1, keepdim=True), peak(both, 1)), 1)
         share = self.conv_squeeze(pooled).sigmoid()
         return self.conv(first * share[:, :1] + second * share[:, 1:])
 

@@ -75,7 +75,7 @@ class AFT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, 1)
-        weights = (k - k.amax((2, 3), keepdim=True)).exp()  # the factor cancels
+        weights = (k - k.detach().amax((2, 3), keepdim=True)).exp()  # the factor cancels, and its gradient with it
         kernel = self._kernel().repeat_interleave(x.shape[1] // self.heads, 0)
         sums = [
             F.conv2d(m, kernel.to(m.dtype), padding=kernel.shape[2] // 2, groups=m.shape[1]) + m.sum((2, 3), keepdim=True)

@@ -82,20 +82,29 @@ class MobileViTAttention(nn.Module):
 
 
 class _SeparableLayer(nn.Module):
-    """Separable self-attention and a feed-forward network, each with a residual and a norm before it: (B, C, p^2, N) -> the same."""
+    """Separable self-attention and a feed-forward network, each with a residual and a norm before it: (B, C, H, W) -> the same.
 
-    def __init__(self, channels: int) -> None:
+    Patches of p x p pixels divide the map. It stays as it is: only the score, one channel, is brought into the order of patches.
+    """
+
+    def __init__(self, channels: int, p: int) -> None:
         super().__init__()
+        self.p = p
         self.norm1, self.norm2 = GroupNorm(1, channels), GroupNorm(1, channels)
         self.score = nn.Conv2d(channels, 1, 1, bias=False)
         self.key, self.value, self.out = (nn.Conv2d(channels, channels, 1) for _ in range(3))
         self.fc1, self.fc2 = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        p, rows, columns = self.p, height // self.p, width // self.p
         y = self.norm1(x)
-        weights = self.score(y).softmax(3)  # over the patches
-        context = (self.key(y) * weights).sum(3, keepdim=True)
-        x = x + self.out(F.relu(self.value(y)) * context)
+        score = self.score(y).reshape(batch, rows, p, columns, p).permute(0, 2, 4, 1, 3)
+        weights = score.reshape(batch, p, p, rows * columns).softmax(3).reshape(batch, 1, p, p, rows, columns)  # over the patches
+        patches = (batch, channels, rows, p, columns, p)
+        context = (self.key(y).reshape(patches) * weights.permute(0, 1, 4, 2, 5, 3)).sum((2, 4), keepdim=True)
+        gated = F.relu(self.value(y)).reshape(patches) * context
+        x = x + self.out(gated.reshape(batch, channels, height, width))
         return x + self.fc2(F.silu(self.fc1(self.norm2(x))))
 
 
@@ -120,14 +129,9 @@ class MobileViTv2Attention(nn.Module):
         positive(self, depth=depth, patch_size=patch_size)
         self.patch_size = patch_size
         self.local = nn.Sequential(Conv(channels, channels, 3, g=channels), nn.Conv2d(channels, channels, 1, bias=False))
-        self.layers = nn.Sequential(*(_SeparableLayer(channels) for _ in range(depth)), GroupNorm(1, channels))
+        self.layers = nn.Sequential(*(_SeparableLayer(channels, patch_size) for _ in range(depth)), GroupNorm(1, channels))
         self.proj = Conv(channels, channels, 1, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        p, height, width = self.patch_size, x.shape[2], x.shape[3]
-        y = _fitted(self.local(x), p)
-        rows, columns = y.shape[2] // p, y.shape[3] // p
-        tokens = y.reshape(x.shape[0], -1, rows, p, columns, p).permute(0, 1, 3, 5, 2, 4).reshape(x.shape[0], -1, p * p, rows * columns)
-        y = self.layers(tokens).reshape(x.shape[0], -1, p, p, rows, columns).permute(0, 1, 4, 2, 5, 3)
-        y = y.reshape(x.shape[0], -1, rows * p, columns * p)
-        return self.proj(_resized(y, height, width))
+        y = self.layers(_fitted(self.local(x), self.patch_size))
+        return self.proj(_resized(y, x.shape[2], x.shape[3]))

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from models.arguments import positive
 from models.layers.join import total
+from models.layers.spatial import peak
 from models.registry import preserve, register
 
 
@@ -41,7 +42,7 @@ class CPCA(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 1)
 
     def _by_channel(self, x: Tensor) -> Tensor:
-        pooled = (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+        pooled = (x.mean((2, 3), keepdim=True), peak(x.flatten(2), 2)[..., None])
         return total(self.fc2(F.relu(self.fc1(p))) for p in pooled).sigmoid()
 
     def _by_place(self, x: Tensor) -> Tensor:

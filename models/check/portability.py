@@ -41,9 +41,12 @@ def half(it: Subject) -> str:
 
 
 def channels_last(it: Subject) -> str:
-    """Maps in channels_last order give the same output."""
+    """Module and maps in channels_last order, as in training, give the same output."""
     module, given = it.make().eval(), it.example()
     expected = run(module, given)
+    if five := [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.dim() == 5]:
+        raise CheckFailed(f"{', '.join(five)} has five axes, of which PyTorch cannot order the channels last; training would fail")
+    module.to(memory_format=torch.channels_last)
     given = mapped(given, lambda tensor: tensor.contiguous(memory_format=torch.channels_last))
     require_equal(module(given), expected, 1e-5, "channels_last input")
     return "equal"

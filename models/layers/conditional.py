@@ -30,8 +30,9 @@ class MixedConv(nn.Module):
         super().__init__()
         odd(self, k=k)
         positive(self, s=s, experts=experts)
-        self.stride = s
-        self.weight = nn.Parameter(torch.stack([nn.Conv2d(c1, c2, k, bias=False).weight.detach() for _ in range(experts)]))
+        self.stride, self.experts = s, experts
+        # (experts * c2, c1, k, k): in channels_last, which training uses, a tensor has four axes at the most.
+        self.weight = nn.Parameter(torch.cat([nn.Conv2d(c1, c2, k, bias=False).weight.detach() for _ in range(experts)]))
         self.bn: nn.Module = batch_norm(c2)
         self.act = nn.SiLU()
 
@@ -40,15 +41,15 @@ class MixedConv(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        n, out, _, k, _ = self.weight.shape
-        shares = self.shares(x)
+        n, k = self.experts, self.weight.shape[2]
+        out, shares = len(self.weight) // n, self.shares(x)
         if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined, no-untyped-call]
             # n convolutions, equal as they are linear: the number of groups below would fix the batch size of a graph.
-            y = F.conv2d(x, self.weight.flatten(0, 1), stride=self.stride, padding=k // 2)
+            y = F.conv2d(x, self.weight, stride=self.stride, padding=k // 2)
             y = (y.unflatten(1, (n, out)) * shares[..., None, None, None]).sum(1)
         else:
             B, C, H, W = x.shape
-            kernels = (shares @ self.weight.flatten(1).to(shares.dtype)).reshape(B * out, C, k, k)
+            kernels = (shares @ self.weight.reshape(n, -1).to(shares.dtype)).reshape(B * out, C, k, k)
             y = F.conv2d(x.reshape(1, B * C, H, W).to(kernels.dtype), kernels, stride=self.stride, padding=k // 2, groups=B)
             y = y.reshape(B, out, *y.shape[2:])
         return self.act(self.bn(y))
@@ -58,7 +59,8 @@ class MixedConv(nn.Module):
         """Fold the batch norm's factor into the kernels."""
         if isinstance(self.bn, nn.BatchNorm2d):
             factor, shift = factor_and_shift(self.bn)
-            self.weight = nn.Parameter(self.weight * factor.view(-1, 1, 1, 1), requires_grad=self.weight.requires_grad)
+            every = factor.repeat(self.experts).view(-1, 1, 1, 1)
+            self.weight = nn.Parameter(self.weight * every, requires_grad=self.weight.requires_grad)
             self.bn = Shift(shift)
 
 

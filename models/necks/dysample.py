@@ -40,12 +40,12 @@ class DySample(nn.Module):
         nn.init.zeros_(self.offset.bias)
         place = (torch.arange(scale) - (scale - 1) / 2) / scale
         x, y = place.repeat(scale), place.repeat_interleave(scale)
-        self.register_buffer("start", torch.stack((x, y)).reshape(2, 1, scale * scale, 1, 1), persistent=False)
+        self.register_buffer("start", torch.stack((x, y))[:, None], persistent=False)  # (2, 1, scale^2)
 
     def points(self, x: Tensor) -> Tensor:
         """Where the output is sampled, (B * groups, scale * H, scale * W, 2) as (x, y), -1 to 1 on the map."""
         B, _, H, W = x.shape
-        moves = self.offset(x).reshape(B, 2, self.groups, self.scale**2, H, W).float() * 0.25 + self.start
+        moves = self.offset(x).reshape(B, 2, self.groups, self.scale**2, H, W).float() * 0.25 + self.start[..., None, None]
         across, down = (torch.arange(n, device=x.device) + 0.5 for n in (W, H))
         x_, y = (across + moves[:, 0]) * 2 / W - 1, (down[:, None] + moves[:, 1]) * 2 / H - 1
         places = torch.stack((x_, y), 1)  # (B, 2, groups, s^2, H, W)

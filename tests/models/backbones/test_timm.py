@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from export import main as export
 from models import build_model, load_model
 from models.backbones.timm import TimmBackbone
 from models.check import __main__ as check
 from models.check.popular import POPULAR
+from models.detector import Detector
 from models.show import main as show
 from utils.config import Hyp
 from utils.errors import UserError
@@ -27,6 +29,15 @@ def variant(*args: Any, more: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]
     gone = [{"remove": row} for row in (1, 2, 3, 5, 7)]
     maps = [{"replace": row, "with": [0, 1, "Feature", [i]]} for i, row in enumerate((4, 6, 8))]
     return {"base": "yolov5n.yaml", "edits": [{"replace": 0, "with": [1, "timm", list(args)]}, *gone, *maps, *more]}
+
+
+GATED = {"after": 9, "insert": [1, "SE", []], "gate": "zero"}
+
+
+def save(model: Detector, path: Path) -> None:
+    """A checkpoint as training leaves it."""
+    payload = {"attune": 1, "spec": model.spec.to_dict(), "names": dict(model.names), "model": model.state_dict(), "ema": None}
+    save_checkpoint(path, {**payload, "config": {}, "hyp": {}, "resume": None, "epoch": 0, "metrics": {}})
 
 
 @pytest.mark.parametrize(
@@ -74,16 +85,14 @@ def test_weights_of_a_file_survive_building_gating_saving_and_loading(suffix: st
         torch.save(own.state_dict(), path)
     else:
         pytest.importorskip("safetensors.torch").save_file(own.state_dict(), path)
-    gated = {"after": 9, "insert": [1, "SE", []], "gate": "zero"}
-    model = build_model(variant("lcnet_050", {"pretrained": str(path)}, more=(gated,)), nc=2).eval()
+    model = build_model(variant("lcnet_050", {"pretrained": str(path)}, more=(GATED,)), nc=2).eval()
     network = model.get_submodule("model.0.net")
     assert torch.equal(network.get_parameter("conv_stem.weight"), own.conv_stem.weight)
     plain = build_model(variant("lcnet_050", {"pretrained": str(path)}), nc=2).eval()
     x = torch.rand(1, 3, 64, 96)
     expected = plain(x)
     torch.testing.assert_close(model(x), expected)
-    payload = {"attune": 1, "spec": model.spec.to_dict(), "names": dict(model.names), "model": model.state_dict(), "ema": None}
-    save_checkpoint(tmp_path / "a.pt", {**payload, "config": {}, "hyp": {}, "resume": None, "epoch": 0, "metrics": {}})
+    save(model, tmp_path / "a.pt")
     path.unlink()
     torch.testing.assert_close(load_model(tmp_path / "a.pt")(x), expected, rtol=1e-4, atol=1e-4)
 
@@ -91,14 +100,19 @@ def test_weights_of_a_file_survive_building_gating_saving_and_loading(suffix: st
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext_atto", "efficientnet_b0", "swin_tiny_patch4_window7_224"])
 @torch.no_grad()
-def test_weights_of_a_file_survive_the_export(name: str, tmp_path: Path) -> None:
+def test_weights_of_a_file_survive_gating_saving_and_the_export(name: str, tmp_path: Path) -> None:
     ort = pytest.importorskip("onnxruntime")
     torch.save(timm.create_model(name).state_dict(), tmp_path / "a.pth")
-    model = build_model(variant(name, {"pretrained": str(tmp_path / "a.pth")}), nc=2).eval()
-    x = torch.rand(1, 3, 64, 96)
-    torch.onnx.export(model, (x,), tmp_path / "a.onnx", dynamo=True, opset_version=18, verbose=False)
-    (found,) = ort.InferenceSession(str(tmp_path / "a.onnx")).run(None, {"x": x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=1e-3, atol=1e-3)
+    network = (name, {"pretrained": str(tmp_path / "a.pth")})
+    gated = build_model(variant(*network, more=(GATED,)), nc=2)
+    save(gated, tmp_path / "a.pt")
+    export(["--weights", str(tmp_path / "a.pt"), "--include", "onnx", "--imgsz", "64"])
+    x = torch.rand(1, 3, 64, 64)
+    (found,) = ort.InferenceSession(str(tmp_path / "a.onnx")).run(None, {"images": x.numpy()})
+    # The model without the closed gate, straight from the file of weights, its head as in the exported one.
+    plain = build_model(variant(*network), nc=2)
+    plain.head.load_state_dict(gated.head.state_dict())
+    torch.testing.assert_close(torch.from_numpy(found), plain.eval()(x), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -177,6 +177,15 @@ class ViewsAsItStands(Good):
         return self.mix(x.view(x.shape[0], -1).view(x.shape))
 
 
+class FiveAxes(Good):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.several = nn.Parameter(torch.randn(2, channels, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x) + nn.functional.conv2d(x, self.several.sum(0))
+
+
 class NeedsEight(Good):
     def forward(self, x: Tensor) -> Tensor:
         return self.mix(x.reshape(len(x), 8, -1, *x.shape[2:]).flip(1).flatten(1, 2))
@@ -200,6 +209,7 @@ FAULTS: dict[type[nn.Module], tuple[str, str]] = {
     Explodes: ("gradients", "infinite for the input"),
     Solves: ("FLOPs counted", "aten.linalg_cholesky_ex; its GFLOPs come out too low"),
     ViewsAsItStands: ("channels_last", "view size is not compatible"),
+    FiveAxes: ("channels_last", "several has five axes"),
     NeedsEight: ("any width", "4 channels: built, then RuntimeError"),
     Twice: ("declared width", "gives [64] channels, its rule says [32]"),
 }

@@ -38,7 +38,8 @@ def test_each_image_has_a_kernel_of_its_own(kind: Any, stride: int, monkeypatch:
         shares = e / e.sum(1, keepdim=True)
         assert shares.shape == (2, 4)
     expected = [
-        F.conv2d(x[i : i + 1], sum(a * w for a, w in zip(shares[i], block.weight, strict=True)), stride=stride, padding=1) for i in range(2)
+        F.conv2d(x[i : i + 1], sum(a * w for a, w in zip(shares[i], block.weight.chunk(shares.shape[1]), strict=True)), None, stride, 1)
+        for i in range(2)
     ]
     torch.testing.assert_close(block(x), silu(normed(torch.cat(expected), block.bn)))
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
