@@ -252,6 +252,17 @@ def test_curves_and_classes(opened: Opened) -> None:
     assert page.locator("#heat tbody tr").count() == 20
 
 
+def test_errors_and_energy_have_their_differences(opened: Opened) -> None:
+    page = opened.page
+    rows = page.locator("#errors tbody tr")
+    assert rows.count() == 7  # the variant that failed has none
+    assert "+1.91 (+1.01 to +2.81)*" in rows.nth(1).inner_text()
+    assert page.locator("#errors thead th").all_inner_texts()[1:3] == ["Classification", "Localisation"]
+    page.get_by_role("link", name="Errors").click()
+    assert page.locator(".focus-table tbody tr").nth(1).inner_text().split("\t")[-1] == "+3.0 (−1.0 to +7.0)"
+    assert page.locator(".focus-table meter").first.is_visible() == (page.viewport_size["width"] == WIDE)
+
+
 def test_images_side_by_side_and_one_over_another(opened: Opened) -> None:
     page = opened.page
     seen = page.locator(".scene:not([hidden]) .tile:not([hidden])")
