@@ -1,4 +1,4 @@
-"""Reading a study folder.
+"""Reading a study folder, or several studies as one.
 
 from utils.compare import load_study
 study = load_study("runs/compare/study")
@@ -7,6 +7,7 @@ pandas.DataFrame(study.records())
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.compare.costs import read_costs
@@ -16,12 +17,16 @@ from utils.compare.study import COMPARISONS, Study
 from utils.compare.verdicts import read_comparisons
 
 
-def load_study(folder: str | Path) -> Study:
-    """Read a study folder, finished or not.
+def load_study(folder: str | Path | Sequence[str | Path]) -> Study:
+    """Read a study folder, finished or not; or several studies of one protocol as one, whose arms are compared anew.
 
     Raises:
-        UserError: the folder holds no study, or its plan cannot be read.
+        UserError: a folder holds no study, its plan cannot be read, or several studies do not fit together.
     """
+    if not isinstance(folder, str | Path):
+        from utils.compare.together import together  # imports torch
+
+        return together([load_study(one) for one in folder])
     folder = Path(folder)
     plan = read_plan(folder)
     runs = tuple(read_run_result(folder, v.name, seed) for v in plan.variants for seed in plan.seeds)

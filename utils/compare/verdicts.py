@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from utils.compare.statistics import Analysis, Comparison
 
 
-def compare(study: Study, resamples: int) -> Study:
-    """Compare all variants with the baseline, by the EMA weights of the last epoch, and save the comparisons.
+def compare(study: Study, resamples: int, *, save: bool = True) -> Study:
+    """Compare all variants with the baseline, by the EMA weights of the last epoch, and by default save the comparisons.
 
     The variants are one family. Controls are another, so that they do not widen the variants' intervals, and each variant is tested
     directly against its own controls, which is a third. The pairs of arms are a family, and so are the effects of factors.
@@ -53,7 +53,8 @@ def compare(study: Study, resamples: int) -> Study:
         content[key] = {name: dataclasses.asdict(c) for name, c in each.items()}
     for key, some in (("pairs", pairs), ("effects", effects)):
         content[key] = [dataclasses.asdict(c) for c in some]
-    write_json(study.folder / COMPARISONS, content)
+    if save:
+        write_json(study.folder / COMPARISONS, content)
     return dataclasses.replace(study, comparisons=found, control_tests=direct, pairs=pairs, effects=effects)
 
 
