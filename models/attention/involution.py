@@ -56,7 +56,7 @@ class Involution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.widen(x)
         kernels = self.kernels(x)
-        H, W = kernels.shape[-2:]
+        H, W = ((side + self.s - 1) // self.s for side in x.shape[2:])  # ONNX's tracer takes the sizes behind unflatten for constant
         padded = F.pad(x, [self.k // 2] * 4).unflatten(1, (self.groups, -1))  # (B, groups, channels of one, H, W)
         out = x.new_zeros(())
         for tap in range(self.k**2):
