@@ -9,6 +9,7 @@ from typing import Any
 from utils.cli import option
 from utils.config import TrainConfig
 from utils.errors import UserError
+from utils.search_space import SearchConfig
 
 _NOT_HERE = "not available here: "
 CONTROLS = ("params", "gflops", "reset")
@@ -23,7 +24,7 @@ def _refused(default: Any, reason: str, **argument: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CompareConfig(TrainConfig):
+class CompareConfig(SearchConfig):
     """Flags of compare.py, which include the flags of train.py that apply to a run."""
 
     cfgs: tuple[str, ...] = option((), "model YAMLs; the first is the baseline", nargs="+", type=str)
@@ -38,6 +39,9 @@ class CompareConfig(TrainConfig):
         type=str,
     )
     pairs: tuple[str, ...] = option((), "also compare these variants with each other; 'all' of them", nargs="+", type=str)
+    predictions: tuple[str, ...] = option(
+        (), "other programs' predictions for the reported images in COCO format, as 'dfine=pred.json'", action="extend", nargs="+", type=str
+    )
     baseline: str = option("", "name of the variant that the others are compared with")
     seeds: tuple[int, ...] = option((3,), "number of seeds (N means 0 to N-1), or two or more seeds", nargs="+", type=int)
     project: str = option("runs/compare", "folder of the studies")
@@ -68,10 +72,11 @@ class CompareConfig(TrainConfig):
     nosave: bool = _refused(False, "a killed run resumes from its checkpoints")
     sync_bn: bool = _refused(False, "each run of a study uses one GPU; --jobs runs several at a time")
     local_rank: int = _refused(-1, "each run of a study is one process")
+    evolve: int = _refused(0, "--tune N --search evolve gives every arm as many trials", nargs="?", const=300, type=int)
     augment: str = _refused("", "plug-ins are the only programs that a study's plan names")
 
     def __post_init__(self) -> None:
-        TrainConfig.__post_init__(self)
+        SearchConfig.__post_init__(self)
         if self.jobs < 0:
             raise UserError(f"--jobs {self.jobs}: must be >= 1, or 0 to choose by the machine")
         if self.resamples < 100:

@@ -23,7 +23,8 @@ def plan_warnings(plan: StudyPlan) -> list[str]:
     """What the plan alone shows, one sentence each."""
     out = []
     if plan.data.measured == "val":
-        out.append("There is no test split: the best epoch is selected on the images on which figures are reported.")
+        chosen = "the best epoch and the tuned hyper-parameters are" if plan.tuning else "the best epoch is"
+        out.append(f"There is no test split: {chosen} selected on the images on which figures are reported.")
     if ungated := {v.name: rows for v in plan.variants if not v.control_of and plan.of(v).weights and (rows := _ungated(v))}:
         arms = "; ".join(f"{name}: {abbreviated(rows)}" for name, rows in ungated.items())
         out.append(

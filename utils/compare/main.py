@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from utils.compare.config import CompareConfig, local_flags
 from utils.compare.executors import Executor, LocalExecutor, Task
 from utils.compare.guards import plan_warnings
 from utils.compare.load import load_study
+from utils.compare.others import measure_others
 from utils.compare.plan import make_plan, reconcile_plan
 from utils.compare.plan_io import read_plan, write_plan
 from utils.compare.planning import advice, find_pilot
@@ -23,12 +25,13 @@ from utils.compare.results_csv import write_results
 from utils.compare.run_result import RESULT
 from utils.compare.scheduler import Scheduler, fail_unbuildable, tasks_left
 from utils.compare.study import PLAN, StudyPlan, run_folder
+from utils.compare.tuning import tune_arms
 from utils.compare.verdicts import compare
 from utils.config import Hyp
 from utils.device import cpu_count, select_device
 from utils.errors import UserError
 from utils.files.lock import folder_lock
-from utils.log import LOG, start_log
+from utils.log import LOG, counted, start_log
 from utils.signals import StopRequest, stop_requests
 
 _MAX_CPU_JOBS = 4  # runs at a time on a CPU by default: each needs its own memory
@@ -64,13 +67,23 @@ def run_study(config: CompareConfig, hyp: Hyp, given: frozenset[str], command: s
             raise UserError(f"{folder}: cannot be created ({error.strerror or error}); give another --project or --name") from error
         with folder_lock(folder):
             plan = _begin(folder, plan, config.baseline)
-            unfinished = _carry_out(folder, plan, config, given, devices, jobs, request)
+
+            def carry_out(tasks: Sequence[Task], done: int) -> dict[Task, str]:
+                return _carry_out(tasks, done, plan, config, given, devices, jobs, request)
+
+            plan = tune_arms(folder, plan, carry_out)
+            fail_unbuildable(folder, plan)
+            tasks, total = tasks_left(folder, plan), len(plan.variants) * len(plan.seeds)
+            done = total - len(tasks)
+            LOG.info("%s: %d runs of %d variants, %d seeds; %d are done", folder, total, len(plan.variants), len(plan.seeds), done)
+            unfinished = carry_out(tasks, done)
+            measure_others(folder, plan)
             measure_costs(folder, plan, devices[0], request)
             study = load_study(folder)
             write_results(study)
             study = compare(study, config.resamples)
             write_report(study)
-    for name, comparison in study.comparisons.items():
+    for name, comparison in {**study.comparisons, **study.others}.items():
         LOG.info("%s: %s. %s", name, comparison.verdict, comparison.reason)
     LOG.info("report: %s", folder / "report.html")
     if unfinished:
@@ -120,13 +133,16 @@ def _begin(folder: Path, plan: StudyPlan, baseline: str) -> StudyPlan:
 
 
 def _carry_out(
-    folder: Path, plan: StudyPlan, config: CompareConfig, given: frozenset[str], devices: list[str], jobs: int, request: StopRequest
+    tasks: Sequence[Task],
+    done: int,
+    plan: StudyPlan,
+    config: CompareConfig,
+    given: frozenset[str],
+    devices: list[str],
+    jobs: int,
+    request: StopRequest,
 ) -> dict[Task, str]:
-    """Carry out the remaining runs; return those that could not be finished, and why."""
-    fail_unbuildable(folder, plan)
-    tasks = tasks_left(folder, plan)
-    total = len(plan.variants) * len(plan.seeds)
-    LOG.info("%s: %d runs of %d variants, %d seeds; %d are done", folder, total, len(plan.variants), len(plan.seeds), total - len(tasks))
+    """Carry out tasks; return those that could not be finished, and why."""
     if not tasks:
         return {}
     flags = local_flags(config)
@@ -140,7 +156,7 @@ def _carry_out(
         executor = RayExecutor(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=len(tasks), device=device)
     else:
         executor = LocalExecutor(jobs, flags, devices)
-    scheduler = Scheduler(executor, tasks, Progress(total, total - len(tasks), plan.flags["epochs"]))
+    scheduler = Scheduler(executor, list(tasks), Progress(done + len(tasks), done, plan.flags["epochs"]))
     scheduler.run(request)
     return scheduler.unfinished
 
@@ -148,7 +164,8 @@ def _carry_out(
 def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> float:
     """Print the plan and its estimated time, and return the seconds of all runs."""
     data, flags = plan.data, (plan.flags[name] for name in ("epochs", "imgsz", "batch_size"))
-    LOG.info("%s: %d variants x %d seeds (%s)", plan.name, len(plan.variants), len(plan.seeds), ", ".join(map(str, plan.seeds)))
+    variants, seeds = counted(len(plan.variants), "variant"), counted(len(plan.seeds), "seed")
+    LOG.info("%s: %s x %s (%s)", plan.name, variants, seeds, ", ".join(map(str, plan.seeds)))
     for warning in plan_warnings(plan):
         LOG.warning(warning)
     sizes = ", ".join(f"{split} {s.images} images" for split, s in data.splits.items())

@@ -14,9 +14,11 @@ from utils.compare.combinations import missing_cells
 from utils.compare.config import CompareConfig, parse_seeds, result_flags
 from utils.compare.data_plan import DataPlan, SplitPlan
 from utils.compare.groups import image_groups
+from utils.compare.others import read_given
 from utils.compare.provenance import data_digest, versions
 from utils.compare.reset_control import reset_controls
 from utils.compare.study import StudyPlan, Variant
+from utils.compare.tuning import tuning_plan
 from utils.compare.variants import choose_baseline, read_variants, variant_name, with_edits
 from utils.config import Hyp
 from utils.data.config import load_data
@@ -45,7 +47,7 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         arms = [*arms, *missing_cells(given, base, config.factors)]
     variants = read_variants(config.cfgs, names, config.imgsz, arms=arms, hyp=hyp)
     weights = str(read_weights(config.weights).source.resolve()) if config.weights else ""
-    return StudyPlan(
+    plan = StudyPlan(
         name=config.name,
         command=command,
         variants=tuple(variants),
@@ -63,7 +65,9 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         versions=versions(),
         factors=config.factors,
         pairs=config.pairs,
+        tuning=tuning_plan(config),
     )
+    return dataclasses.replace(plan, predictions=read_given(config.predictions, [v.name for v in variants], plan))
 
 
 def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
@@ -120,6 +124,8 @@ def reconcile_plan(plan: StudyPlan, old: StudyPlan | None, baseline: str) -> Stu
         looks = (*old.looks, len(old.seeds)) if seeds != old.seeds else old.looks
         plan = dataclasses.replace(plan, seeds=seeds, planned=old.planned, looks=looks, threads=old.threads, versions=old.versions)
         plan = dataclasses.replace(plan, factors=plan.factors or old.factors, pairs=plan.pairs or old.pairs)
+        added = {p.name: p for p in plan.predictions if p.name not in {before.name for before in old.predictions}}
+        plan = dataclasses.replace(plan, predictions=(*old.predictions, *added.values()))
     if len([v for v in variants if not v.control_of]) < 2:
         raise UserError("--cfgs: only one variant; a comparison needs at least two models, the baseline first")
     variants = [with_edits(v, variants[0]) for v in variants]
@@ -168,6 +174,9 @@ def differences(old: StudyPlan, new: StudyPlan, baseline: str) -> list[str]:
         lines.append(f"--weights: {old.weights or 'none'} before, {new.weights or 'none'} now (other content)")
     if old.control != new.control:
         lines.append(f"--control: {', '.join(old.control) or 'none'} before, {', '.join(new.control) or 'none'} now")
+    known = {p.name: p.digest[:16] for p in old.predictions}
+    lines += _changes("--predictions ", known, {**known, **{p.name: p.digest[:16] for p in new.predictions if p.name in known}})
+    lines += _changes("--", {"tune": old.tuning}, {"tune": new.tuning})
     if baseline and baseline != old.baseline.cfg and variant_name(baseline) != old.baseline.name:
         lines.append(f"--baseline: {old.baseline.name} before, {baseline} now")
     for variant in new.variants:

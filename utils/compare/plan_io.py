@@ -87,6 +87,8 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
     if not 1 <= plan.planned <= 1 << 20 or (plan.data.groups and len(plan.data.groups) != plan.data.splits[plan.data.measured].images):
         raise ValueError("planned seeds or groups are impossible")
     named = {v.name for v in plan.variants}
+    if any(Path(p.name).name != p.name or p.name in ("", "..") or p.name in named for p in plan.predictions):
+        raise ValueError("invalid name of predictions")
     if len(plan.factors) > MOST or not {*cells(plan.factors, plan.baseline.name).values(), *plan.pairs} <= {*named, "all"}:
         raise ValueError("factors or pairs name no variant")
     if not {"train", "val", plan.data.measured} <= set(plan.data.splits) or not 1 <= plan.threads <= 4096 or min(plan.seeds) < 0:

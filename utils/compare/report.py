@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.cli import option, parse, run
 from utils.compare.checksummed_json import finite, read_json, write_text
-from utils.compare.page import errors, factors, protocol, sections
+from utils.compare.page import errors, factors, others, protocol, sections, tuning
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html, json_script
 from utils.compare.page.gallery_types import Gallery
@@ -76,9 +76,15 @@ def write_report(study: Study) -> None:
     from utils.compare.page.tables import latex_table, markdown_table
 
     data = build_report_data(study)
-    parts = errors.markdown_part(data) + factors.markdown_parts(study, data)
-    write_text(study.folder / "table.md", markdown_table(study, data) + parts)
-    write_text(study.folder / "table.tex", latex_table(study, data) + factors.latex_parts(study, data))
+    write_text(
+        study.folder / "table.md",
+        markdown_table(study, data)
+        + others.markdown_part(study)
+        + errors.markdown_part(data)
+        + factors.markdown_parts(study, data)
+        + tuning.markdown_part(study.plan),
+    )
+    write_text(study.folder / "table.tex", latex_table(study, data) + others.latex_part(study) + factors.latex_parts(study, data))
     write_figures(study.folder / "figures", data)
     gallery = build_gallery(study)
     write_text(study.folder / "results.json", results_json(study, data, gallery))
@@ -107,6 +113,10 @@ def html_page(study: Study, data: ReportData, gallery: Gallery) -> str:
         "gallery": sections.gallery(gallery, data),
         "gallery_link": '<li><a href="#gallery">Images</a></li>' if gallery.scenes else "",
         "changes": sections.changes(data),
+        "others": others.section(study),
+        "others_link": '<li><a href="#others">Predictions</a></li>' if study.others else "",
+        "tuning": tuning.section(study.plan),
+        "tuning_link": '<li><a href="#tuning">Tuning</a></li>' if study.plan.tuning else "",
         "protocol": sections.protocol(study.plan.command, protocol.plan_rows(study), protocol.tables(study)),
         "data": json_script(data),
         "style": style,
@@ -130,6 +140,8 @@ def results_json(study: Study, data: ReportData, gallery: Gallery) -> str:
         "notes": words.notes(data, study.runs, plan.data.overlap),
         **{k: v for k, v in data.items() if k not in ("explain", "curves")},
         **factors.effect_data(study),
+        **others.others_data(study),
+        **tuning.tuning_data(plan),
         "runs": study.records(),
         "curves": {v["name"]: data["curves"]["values"][v["index"]] for v in data["variants"]},
         "energy": {

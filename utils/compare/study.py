@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.compare.data_plan import DataPlan
+from utils.compare.prediction import Prediction
+from utils.compare.tuning_plan import Tuned, TuningPlan
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Variant:
         hyp, flags: its own hyper-parameters and flags of train.py, in the place of the study's.
         weights: its own start weights, "" for none; None takes the study's.
         weights_digest: SHA-256 of that file.
+        tuned: what tuning found, which takes precedence over `hyp`; None before it.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Variant:
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: str | None = None
     weights_digest: str = ""
+    tuned: Tuned | None = None
 
     @property
     def own_settings(self) -> dict[str, Any]:
@@ -95,6 +99,8 @@ class StudyPlan:
         versions: Attune's code (a digest), Python and the libraries when the study began.
         factors: arms whose main effects and interactions are reported, see `utils.compare.factors`.
         pairs: arms that are compared with each other, ("all",) for all but the controls.
+        tuning: the search that each arm has before its seeds run, or None.
+        predictions: of other programs, compared with the baseline.
     """
 
     name: str
@@ -115,6 +121,8 @@ class StudyPlan:
     looks: tuple[int, ...] = ()
     factors: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
+    tuning: TuningPlan | None = None
+    predictions: tuple[Prediction, ...] = ()
 
     @property
     def look(self) -> Look:
@@ -135,11 +143,13 @@ class StudyPlan:
     def of(self, variant: Variant) -> StudyPlan:
         """This plan with the variant's own settings in the place of the study's."""
         own: dict[str, Any] = {} if variant.weights is None else {"weights": variant.weights, "weights_digest": variant.weights_digest}
-        return dataclasses.replace(self, flags={**self.flags, **variant.flags}, hyp={**self.hyp, **variant.hyp}, **own)
+        hyp = {**self.hyp, **variant.hyp, **(variant.tuned.values if variant.tuned else {})}
+        return dataclasses.replace(self, flags={**self.flags, **variant.flags}, hyp=hyp, **own)
 
     def settings(self, variant: Variant) -> dict[str, Any]:
         """Flags, hyper-parameters and start weights of a variant's runs."""
-        return {**self.flags, **self.hyp, "weights": _described(self.weights, self.weights_digest), **variant.own_settings}
+        own = {**variant.own_settings, **(variant.tuned.values if variant.tuned else {})}
+        return {**self.flags, **self.hyp, "weights": _described(self.weights, self.weights_digest), **own}
 
     def other_settings(self, variant: Variant) -> tuple[str, ...]:
         """The settings in which a variant differs from the baseline, one line each."""
@@ -214,6 +224,7 @@ class Study:
         control_tests: by control, its variant compared with it.
         effects: of the plan's factors.
         pairs: the plan's pairs of arms, compared.
+        others: other programs' predictions, compared with the baseline.
     """
 
     folder: Path
@@ -224,6 +235,7 @@ class Study:
     control_tests: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
     effects: tuple[Effect, ...] = ()
     pairs: tuple[Comparison, ...] = ()
+    others: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
 
     @property
     def variants(self) -> tuple[Variant, ...]:

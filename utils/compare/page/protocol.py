@@ -39,6 +39,7 @@ def plan_rows(study: Study) -> Rows:
         ("Analysis", str(plan.look)),
         ("Threads of a run", str(plan.threads)),
         ("Controls", ", ".join(plan.control) or "none"),
+        *([("Tuning of every arm", str(plan.tuning))] if plan.tuning else []),
     ]
     if not study.costs:
         return [*rows, ("Costs", "not measured")]
