@@ -88,7 +88,7 @@ class MHSA(nn.Module):
         q = q * self.dim_head**-0.5
         mask: Tensor | None = None
         if isinstance(self.pos_emb, RelativePosition):
-            mask = self.pos_emb(q.reshape(*q.shape[:2], height, width, -1)).to(q.dtype)
+            mask = self.pos_emb(q, height, width).to(q.dtype)
         elif self.pos_emb is not None:
             # q.(k + e) = q.k + q.e: an absolute position is part of the key.
             k = k + self.pos_emb(height, width).to(k.dtype)

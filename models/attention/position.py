@@ -54,7 +54,7 @@ class RelativePosition(nn.Module):
         dim_head: width d of a head.
 
     Shape:
-        q (B, heads, H, W, d) -> (B, heads, H * W, H * W)
+        q (B, heads, H * W, d), H, W -> (B, heads, H * W, H * W)
     """
 
     def __init__(self, fmap_size: tuple[int, int], dim_head: int) -> None:
@@ -63,8 +63,8 @@ class RelativePosition(nn.Module):
         self.rel_height = nn.Parameter(torch.randn(2 * height - 1, dim_head) * dim_head**-0.5)
         self.rel_width = nn.Parameter(torch.randn(2 * width - 1, dim_head) * dim_head**-0.5)
 
-    def forward(self, q: Tensor) -> Tensor:
-        height, width = q.shape[2:4]
+    def forward(self, q: Tensor, height: int, width: int) -> Tensor:
+        q = q.reshape(-1, q.shape[1], height, width, q.shape[3])  # -1: ONNX's tracer takes a batch behind unflatten for constant
         rows = relative_table(self.rel_height.to(q.dtype), height)
         columns = relative_table(self.rel_width.to(q.dtype), width)
         by_row = torch.einsum("bnyxd,yYd->bnyxY", q, rows)[..., None]
