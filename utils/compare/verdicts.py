@@ -58,7 +58,8 @@ def compare(study: Study, resamples: int, *, save: bool = True) -> Study:
         content[key] = {name: dataclasses.asdict(c) for name, c in each.items()}
     for key, some in (("pairs", pairs), ("effects", effects)):
         content[key] = [dataclasses.asdict(c) for c in some]
-    write_json(study.folder / COMPARISONS, content)
+    if save:
+        write_json(study.folder / COMPARISONS, content)
     return dataclasses.replace(study, comparisons=found, control_tests=direct, pairs=pairs, effects=effects, others=others)
 
 
