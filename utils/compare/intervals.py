@@ -76,7 +76,7 @@ def critical_value(alpha: float, df: float, correlation: float, count: int) -> f
     def excess(t: float) -> float:
         return float(familywise_p(np.array([t]), np.array([df]), np.array([correlation]), count)[0]) - alpha
 
-    return float(optimize.brentq(excess, 0.99 * low, 1.01 * high))
+    return float(optimize.brentq(excess, 0.99 * low, 1.01 * high, xtol=1e-6))
 
 
 def detectable_effect(error: float, df: float, critical: float) -> float:

@@ -44,7 +44,7 @@ def baseline(scenes: Scenes) -> VariantRuns:
 
 
 def compare(baseline: VariantRuns, *variants: VariantRuns, seeds: tuple[int, ...] = SEEDS) -> tuple[Comparison, ...]:
-    return compare_variants(baseline, variants, seeds, resamples=200)
+    return compare_variants(baseline, variants, seeds, resamples=100)
 
 
 def test_a_large_gain_is_better_a_large_loss_worse_and_none_neither(baseline: VariantRuns, scenes: Scenes) -> None:
@@ -248,7 +248,7 @@ def test_an_interim_look_is_stricter_and_says_which_it_is(baseline: VariantRuns,
 
 def test_controls_are_tested_directly_as_independent_comparisons(baseline: VariantRuns, scenes: Scenes) -> None:
     runs = [baseline, arm("up", 1.1, scenes), arm("control", 1.1, scenes), arm("other", 0.6, scenes)]
-    analysis = Analysis(runs, SEEDS, resamples=200)
+    analysis = Analysis(runs, SEEDS, resamples=100)
     (direct,) = analysis.compare("control", ["up"], tests=2)
     (weak,) = analysis.compare("other", ["up"], tests=2)
     assert (direct.baseline, direct.verdict, weak.verdict) == ("control", "not distinguishable", "better")
