@@ -53,12 +53,21 @@ def test_results_csv_has_the_figures_of_each_run(study: Study) -> None:
 
 
 def test_runs_without_types_have_no_costs(study: Study, tmp_path: Path) -> None:
-    for run in study.runs_of("yolov5n-bot"):
-        old = dataclasses.replace(study.matches("yolov5n-bot", run.seed), error=np.zeros(0, np.uint8), target=np.zeros(0, np.int32))
-        (tmp_path / str(run.seed)).mkdir()
-        old.save(tmp_path / str(run.seed) / "last.npz")
-    runs = tuple(dataclasses.replace(r, folder=tmp_path / str(r.seed)) if r.variant == "yolov5n-bot" else r for r in study.runs)
-    lines = errors.markdown_part(build_report_data(dataclasses.replace(study, runs=runs))).splitlines()
+    runs, old = [], []
+    for run in study.runs:
+        runs.append(run)
+        if run.state == "done":
+            folder = tmp_path / run.variant / str(run.seed)
+            folder.mkdir(parents=True)
+            matches = study.matches(run.variant, run.seed)
+            dataclasses.replace(matches, error=np.zeros(0, np.uint8), target=np.zeros(0, np.int32)).save(folder / "last.npz")
+            old.append(dataclasses.replace(run, folder=folder))
+            if run.variant == "yolov5n-bot":
+                runs[-1] = old[-1]
+    every = errors.markdown_part(build_report_data(dataclasses.replace(study, runs=tuple(old))))
+    assert cells(every.strip().splitlines()[0]) == ["Variant", "Calibration (ECE)"]
+    assert "over the 1 column and the variants" in every
+    lines = errors.markdown_part(build_report_data(dataclasses.replace(study, runs=tuple(runs)))).splitlines()
     row = cells(next(line for line in lines if line.startswith("| yolov5n-bot |")))
     assert [cell.split("<br>")[0] for cell in row[1:-1]] == ["–"] * 6
     assert row[-1][0].isdigit()
