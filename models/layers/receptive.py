@@ -41,8 +41,10 @@ class RFAConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         k = self.k
         weights = self.weigh(F.avg_pool2d(x, k, self.stride, k // 2)).unflatten(1, (-1, k * k)).softmax(2)
-        fields = self.generate(x).unflatten(1, (-1, k * k)) * weights
-        return self.conv(F.pixel_shuffle(fields.flatten(1, 2), k))
+        fields = (self.generate(x).unflatten(1, (-1, k * k)) * weights).flatten(1, 2)
+        # Spread to k x k pixels each, the fields would be read by a k x k of stride k; side by side, by the same weights as a 1x1.
+        conv = self.conv.conv
+        return self.conv.act(self.conv.bn(F.conv2d(fields, conv.weight.flatten(1)[..., None, None], conv.bias)))
 
 
 @register(project, example=(48, 3))
