@@ -44,6 +44,7 @@ class CompareConfig(SearchConfig):
     )
     baseline: str = option("", "name of the variant that the others are compared with")
     seeds: tuple[int, ...] = option((3,), "number of seeds (N means 0 to N-1), or two or more seeds", nargs="+", type=int)
+    folds: int = option(0, "k-fold: split train and val into so many folds for each seed; each run is measured on the fold left out")
     project: str = option("runs/compare", "folder of the studies")
     name: str = option("study", "name of the study; repeating a name continues that study")
     jobs: int = option(0, "runs at a time; 0 takes one per GPU, or on the CPU one per core, at most 4")
@@ -84,6 +85,7 @@ class CompareConfig(SearchConfig):
         for name, value in (("plan", self.plan), ("hours", self.hours)):
             if not 0 <= value < float("inf"):
                 raise UserError(f"--{name} {value:g}: must be > 0")
+        _check_folds(self)
         if (self.pilot or self.hours) and not (self.plan or self.dry_run):
             raise UserError("--pilot and --hours need --plan or --dry-run, which say what a study can detect")
         if 0 < self.max_seeds < len(parse_seeds(self.seeds)):
@@ -97,6 +99,14 @@ class CompareConfig(SearchConfig):
         if {"params", "gflops"} <= {*self.control}:
             raise UserError("--control params gflops: a control has a variant's parameters or its GFLOPs; choose one")
         parse_seeds(self.seeds)
+
+
+def _check_folds(config: CompareConfig) -> None:
+    if config.folds < 0 or config.folds == 1:
+        raise UserError(f"--folds {config.folds}: must be >= 2")
+    for flag in ("plan", "pilot", "hours", "tune", "predictions"):
+        if config.folds and getattr(config, flag):
+            raise UserError(f"--folds has no one set of measured images, which --{flag} needs; omit one of them")
 
 
 _REFUSED = {f.name: f.metadata["help"] for f in dataclasses.fields(CompareConfig) if f.metadata["help"].startswith(_NOT_HERE)}

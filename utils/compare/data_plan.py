@@ -26,7 +26,9 @@ class DataPlan:
         measured: the split that figures are reported on: "test" if there is one (epochs are selected on val), else "val".
         overlap: number of measured images that are also trained on; no gain can be claimed on them.
         group: of ``--group``, how the measured images are grouped, or "".
-        groups: for each measured image the number of its group; empty without `group`.
+        groups: for each measured image the number of its group; empty without `group`. With `folds` for each image of train and val, which
+            are those of `group`, or copies of one image.
+        folds: number of folds of train and val together, see `utils.compare.folds`; 0 for none.
     """
 
     source: str
@@ -36,3 +38,4 @@ class DataPlan:
     overlap: int = 0
     group: str = ""
     groups: tuple[int, ...] = ()
+    folds: int = 0

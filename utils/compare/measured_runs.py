@@ -63,37 +63,50 @@ class MeasuredRuns:
 
 
 def measure_runs(
-    given: Sequence[VariantRuns], seeds: Sequence[int], *, groups: Sequence[int] = (), resamples: int = 1000, seed: int = 0
+    given: Sequence[VariantRuns],
+    seeds: Sequence[int],
+    *,
+    groups: Sequence[int] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    folded: bool = False,
 ) -> tuple[dict[str, MeasuredRuns], int]:
     """Measure the runs of all variants, each once.
 
     Args:
         groups: for each image the number of its group, such as its video; groups are resampled as a whole. Empty: each image is one.
         resamples: number of bootstrap resamples of the images, the same for all runs; they depend on `seed`.
+        folded: runs of different seeds are measured on images of their own, so that their variance contains that of the images;
+            these are not resampled.
 
     Returns:
         By variant the measured runs, and the number of groups.
     """
+    if folded:
+        first = {s: runs.matches[s]() for runs in reversed(given) for s in runs.measured(seeds)}
+        return {runs.name: _measure(runs, seeds, first, None) for runs in given}, len(first)
     reference = next((runs.matches[s]() for runs in given for s in runs.measured(seeds)), None)
     unit = np.asarray(groups, np.int64) if len(groups) else np.arange(len(reference.images) if reference else 0)
     units = int(unit.max(initial=-1)) + 1
     random = np.random.default_rng(seed)
     drawn = random.multinomial(units, np.full(units, 1 / units), size=resamples) if units else np.zeros((resamples, 0), np.int64)
-    return {runs.name: _measure(runs, seeds, reference, drawn[:, unit]) for runs in given}, units
+    return {runs.name: _measure(runs, seeds, dict.fromkeys(seeds, reference), drawn[:, unit]) for runs in given}, units
 
 
-def _measure(runs: VariantRuns, seeds: Sequence[int], reference: StoredMatches | None, weights: NDArray[np.int64]) -> MeasuredRuns:
+def _measure(
+    runs: VariantRuns, seeds: Sequence[int], references: Mapping[int, StoredMatches | None], weights: NDArray[np.int64] | None
+) -> MeasuredRuns:
     scores, observed, resampled = {}, {}, {}
-    once = np.ones((1, weights.shape[1]), np.int64)
     faults = [f"seed {s} of {runs.name} is missing" for s in seeds if s not in runs.matches]
     for s in runs.measured(seeds):
-        matches = runs.matches[s]()
+        matches, reference = runs.matches[s](), references[s]
         if reference is None or not matches.same_ground_truth(reference):
             faults.append(f"seed {s} of {runs.name} was measured on other images or annotations")
             continue
         scores[s] = average_precision(matches)
-        observed[s] = errors(matches, once)[0]
-        resampled[s] = _resampled(matches, weights)
+        observed[s] = errors(matches, np.ones((1, len(matches.images)), np.int64))[0]
+        nothing = np.zeros((2, len(RESAMPLED) + len(matches.names)))  # no variance over images
+        resampled[s] = nothing if weights is None else _resampled(matches, weights)
     return MeasuredRuns(runs, scores, observed, resampled, tuple(faults))
 
 

@@ -13,6 +13,7 @@ from utils.compare.capacity_control import controls
 from utils.compare.combinations import missing_cells
 from utils.compare.config import CompareConfig, parse_seeds, result_flags
 from utils.compare.data_plan import DataPlan, SplitPlan
+from utils.compare.folds import pool, pool_groups
 from utils.compare.groups import image_groups
 from utils.compare.others import read_given
 from utils.compare.provenance import data_digest, versions
@@ -40,6 +41,7 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         UserError: invalid models, data, weights or plug-ins.
     """
     load_plugins(config.plugins)
+    per_seed, seeds = config.folds or 1, parse_seeds(config.seeds)
     data, names = read_data(config)
     if config.factors:
         given = [*(Variant(name=variant_name(cfg), cfg=cfg) for cfg in config.cfgs), *arms]
@@ -51,8 +53,8 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         name=config.name,
         command=command,
         variants=tuple(variants),
-        seeds=parse_seeds(config.seeds),
-        planned=config.max_seeds or len(parse_seeds(config.seeds)),
+        seeds=tuple(seed * per_seed + fold for seed in seeds for fold in range(per_seed)),
+        planned=(config.max_seeds or len(seeds)) * per_seed,
         data=data,
         weights=weights,
         weights_digest=file_digest(weights) if weights else "",
@@ -78,7 +80,7 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
     """
     data = load_data(config.data)
     # where val is missing, test serves as val, and there is no third split to report on
-    own_test = "test" in data.splits and data.splits["test"] != data.splits.get("val")
+    own_test = "test" in data.splits and data.splits["test"] != data.splits.get("val") and not config.folds
     splits = ("train", "val", "test") if own_test else ("train", "val")
     indices = {s: load_index(data, s, single_cls=config.single_cls, classes=config.classes) for s in splits}
     for index in indices.values():
@@ -87,7 +89,11 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
     measured = "test" if own_test else "val"
     train = indices["train"].paths
     content = set(file_digests(train))
-    overlap = sum(digest in content for digest in file_digests(indices[measured].paths))
+    overlap = 0 if config.folds else sum(digest in content for digest in file_digests(indices[measured].paths))
+    if config.folds:
+        groups = pool_groups(config.group, pool([indices["train"], indices["val"]])[0], config.folds)
+    else:
+        groups = image_groups(config.group, indices[measured].paths) if config.group else ()
     if overlap:
         LOG.warning("%s: %d images of '%s' or their copies are trained on; no gain can be claimed on them", config.data, overlap, measured)
     names = indices["train"].names
@@ -98,7 +104,8 @@ def read_data(config: CompareConfig) -> tuple[DataPlan, dict[int, str]]:
         measured=measured,
         overlap=overlap,
         group=config.group,
-        groups=image_groups(config.group, indices[measured].paths) if config.group else (),
+        groups=groups,
+        folds=config.folds,
     )
     return plan, names
 
@@ -199,7 +206,9 @@ def _changes(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> lis
 
 
 def _data_changes(old: DataPlan, new: DataPlan) -> list[str]:
-    if old.group != new.group or old.groups != new.groups:
+    if old.folds != new.folds:
+        return [f"--folds: {old.folds or 'none'} before, {new.folds or 'none'} now"]
+    if old.group != new.group or (new.group and old.groups != new.groups):
         return [f"--group: {old.group or 'none'} before, {new.group or 'none'} now"]
     if old.names != new.names:
         return [f"--data: {len(old.names)} classes ({abbreviated(old.names)}) before, {len(new.names)} ({abbreviated(new.names)}) now"]

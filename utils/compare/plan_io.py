@@ -84,13 +84,17 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
         raise ValueError("exactly one variant must be the baseline, and there must be a seed")
     if len({v.name for v in plan.variants}) != len(plan.variants) or len(set(plan.seeds)) != len(plan.seeds):
         raise ValueError("a variant or seed is there twice")
-    if not 1 <= plan.planned <= 1 << 20 or (plan.data.groups and len(plan.data.groups) != plan.data.splits[plan.data.measured].images):
+    if not 1 <= plan.planned <= 1 << 20 or (
+        plan.data.groups and not plan.data.folds and len(plan.data.groups) != plan.data.splits[plan.data.measured].images
+    ):
         raise ValueError("planned seeds or groups are impossible")
     named = {v.name for v in plan.variants}
     if any(Path(p.name).name != p.name or p.name in ("", "..") or p.name in named for p in plan.predictions):
         raise ValueError("invalid name of predictions")
     if len(plan.factors) > MOST or not {*cells(plan.factors, plan.baseline.name).values(), *plan.pairs} <= {*named, "all"}:
         raise ValueError("factors or pairs name no variant")
+    if plan.data.folds and not 2 <= plan.data.folds <= len(set(plan.data.groups)):
+        raise ValueError("folds are impossible")
     if not {"train", "val", plan.data.measured} <= set(plan.data.splits) or not 1 <= plan.threads <= 4096 or min(plan.seeds) < 0:
         raise ValueError("splits, threads or seeds are impossible")
     return dataclasses.replace(

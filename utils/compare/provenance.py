@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "faster-coco-eval", "pycocotools")
 _COMPARE = ROOT / "utils" / "compare"
-_IN_A_RUN = ("match_store", "resampled_ap", "run_worker", "evaluate_run", "start", "widen")
+_IN_A_RUN = ("match_store", "resampled_ap", "run_worker", "evaluate_run", "start", "widen", "folds")
 """The files of utils/compare that decide a run's figures. Statistics and report may change while a study is under way."""
 
 

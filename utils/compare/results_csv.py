@@ -20,7 +20,8 @@ def write_results(study: Study) -> None:
     from utils.compare.error_figures import DETAILS, run_details  # NumPy
 
     names = study.plan.data.names
-    columns = ["variant", "seed", "control_of", "state", "error", "split", "epochs", "best_epoch"]
+    folds = study.plan.data.folds
+    columns = ["variant", "seed", *(["fold"] if folds else []), "control_of", "state", "error", "split", "epochs", "best_epoch"]
     figures = [f"{which}/{figure}" for which in ("last", "best") for figure in FIGURES] + [f"last/{figure}" for figure in DETAILS]
     classes = [csv_cell(f"last/ap/{name}") for name in names]
     text = io.StringIO()
@@ -29,7 +30,8 @@ def write_results(study: Study) -> None:
     for run in study.runs:
         control = study.plan.variant(run.variant).control_of or ""
         error = run.error if run.state == "failed" else ""
-        cells = [csv_cell(run.variant), run.seed, csv_cell(control), run.state, csv_cell(error), run.split]
+        number = divmod(run.seed, folds) if folds else [run.seed]
+        cells = [csv_cell(run.variant), *number, csv_cell(control), run.state, csv_cell(error), run.split]
         cells += [run.epochs, run.best_epoch] if run.state == "done" else ["", ""]
         overall = [_number(getattr(scores, figure)) if scores else "" for scores in (run.last, run.best) for figure in FIGURES]
         details = run_details(study.matches(run.variant, run.seed)) if run.state == "done" else {}

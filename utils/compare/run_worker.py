@@ -172,13 +172,19 @@ class Worker:
         made_with |= {f"plug-in {path}": file_digest(path)[:16] for path in self.plan.plugins}  # one may be edited meanwhile
         if self.plan.weights and (start := file_digest(self.plan.weights)) != self.plan.weights_digest:
             made_with["start weights"] = f"{start[:16]}, not the planned ones"
-        origin = start_weights(self.plan, self.variant, self.config.seed, self.study)
-        payload = self._trained(origin)
+        seed = self.plan.seed_of(self.config.seed)
+        if self.plan.data.folds:
+            from utils.compare.folds import fold_plan
+
+            self.plan = fold_plan(self.plan, self.study, self.config.seed)
+            splits = open_splits(self.plan)
+        origin = start_weights(self.plan, self.variant, seed, self.study)
+        payload = self._trained(origin, seed)
         best_epoch = int(load_checkpoint(self.folder / "weights" / "best.pt")["epoch"])
         (self.folder / RESULT).unlink(missing_ok=True)
         measured, last_epoch = self.plan.data.measured, int(payload["epoch"])
         scores = measure(self.plan, self.folder, splits[measured], device, self.config.workers, same=best_epoch == last_epoch)
-        before = measure_start(self.plan, self.variant, origin, self.config.seed, device, self.config.workers)
+        before = measure_start(self.plan, self.variant, origin, seed, device, self.config.workers)
         usage = self._usage()
         self.notes += [f"{count} x {kind}" for kind, count in sorted(_event_counts(self.folder).items())]
         return dataclasses.replace(
@@ -196,7 +202,7 @@ class Worker:
             start=before,
         )
 
-    def _trained(self, origin: str) -> dict[str, Any]:
+    def _trained(self, origin: str, seed: int) -> dict[str, Any]:
         """Train to the end from the weights `origin`, resuming an interrupted run; return the last checkpoint's content."""
         from utils.training.checkpoint import load_checkpoint
         from utils.training.resume import is_finished, newest_checkpoint
@@ -213,7 +219,7 @@ class Worker:
             self.notes.append(f"resumed from epoch {int(payload['epoch']) + 1}")
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self._train(origin, resume=payload is not None)
+        self._train(origin, seed, resume=payload is not None)
         path = newest_checkpoint(self.folder)
         assert path is not None, "training ended without a checkpoint"
         return load_checkpoint(path)
@@ -240,7 +246,7 @@ class Worker:
             return "best.pt is damaged"
         return ""
 
-    def _train(self, origin: str, *, resume: bool) -> None:
+    def _train(self, origin: str, seed: int, *, resume: bool) -> None:
         """Train, and record time and memory even if the training fails."""
         from utils.config import Hyp, TrainConfig
         from utils.device import peak_memory_mb
@@ -249,7 +255,7 @@ class Worker:
         earlier = self._usage()
         write_json(self.folder / USAGE, earlier)
         local = local_flags(self.config)
-        own: dict[str, Any] = {"cfg": str(model_file(self.study, self.variant.name)), "seed": self.config.seed, "exist_ok": True}
+        own: dict[str, Any] = {"cfg": str(model_file(self.study, self.variant.name)), "seed": seed, "exist_ok": True}
         own |= {"weights": origin, "data": self.plan.data.source, "plugins": tuple(self.plan.plugins)}
         own |= {"project": str(self.folder.parent), "name": self.folder.name}
         config = TrainConfig(**{**self.plan.flags, **own, **local, "resume": str(self.folder) if resume else ""})

@@ -134,7 +134,7 @@ def joint_error(
     variance = over_seeds + images
     weighted = over_seeds * (1 + 1 / seeds.df) ** 3
     spread = weighted**2 / seeds.df + images**2 / (units - 1)
-    df = np.divide((weighted + images) ** 2, spread, out=np.full_like(variance, count - 1.0), where=spread > 0)
+    df = np.divide((weighted + images) ** 2, spread, out=np.full_like(variance, max(count - 1.0, 1.0)), where=spread > 0)
     shared = seeds.baseline / count + shared_images
     correlation = np.divide(shared, variance, out=np.full_like(variance, 0.5), where=variance > 0)
     return JointError(variance, df, np.minimum(correlation, 0.95))

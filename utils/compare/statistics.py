@@ -67,7 +67,7 @@ class Analysis:
         runs: of all variants.
         seeds: the planned ones; a variant in which one is missing gets no verdict.
         look: which analysis of the study this is; None for the only one.
-        sharing: see `utils.compare.intervals.independent_runs`.
+        sharing: see `utils.compare.intervals.independent_runs`; above 0 runs of different seeds are measured on different images.
         groups, resamples, seed: see `measure_runs`.
 
     Attributes:
@@ -90,7 +90,7 @@ class Analysis:
         self.seeds = tuple(seeds)
         self.look = look or look_at(len(self.seeds), len(self.seeds))
         self.sharing = sharing
-        self.measured, self.units = measure_runs(runs, seeds, groups=groups, resamples=resamples, seed=seed)
+        self.measured, self.units = measure_runs(runs, seeds, groups=groups, resamples=resamples, seed=seed, folded=sharing > 0)
         self._classes = max((len(s.per_class) for m in self.measured.values() for s in m.scores.values()), default=0)
 
     def compare(self, baseline: str, variants: Sequence[str], *, tests: int = 0) -> tuple[Comparison, ...]:

@@ -86,7 +86,7 @@ class StudyPlan:
         name: of the study.
         command: the command line that started it.
         variants: the baseline first, then in the order given; controls last.
-        seeds: of each variant's runs.
+        seeds: of each variant's runs; with folds their numbers, see `utils.compare.folds`.
         planned, looks: the greatest number of seeds, fixed when the study began; and the numbers after which seeds were added.
         weights: start weights of all runs, or "".
         weights_digest: SHA-256 of that file.
@@ -130,6 +130,10 @@ class StudyPlan:
         from utils.compare.looks import look_at
 
         return look_at(len(self.seeds), self.planned, self.looks)
+
+    def seed_of(self, run: int) -> int:
+        """The seed that a run is trained with."""
+        return run // self.data.folds if self.data.folds else run
 
     @property
     def baseline(self) -> Variant:
@@ -270,6 +274,8 @@ class Study:
             variant, cost = self.plan.variant(run.variant), self.costs.get(run.variant)
             record: dict[str, Any] = {"variant": run.variant, "baseline": variant.baseline, "control_of": variant.control_of}
             record |= {name: getattr(run, name) for name in ("seed", "state", "error", "split", "epochs", "best_epoch")}
+            if folds := self.plan.data.folds:
+                record |= {"seed": run.seed // folds, "fold": run.seed % folds}
             for which, scores in (("last", run.last), ("best", run.best)):
                 record |= {f"{which}_{name}": getattr(scores, name) if scores else float("nan") for name in FIGURES}
             for number, name in enumerate(self.plan.data.names):

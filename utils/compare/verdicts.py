@@ -39,7 +39,9 @@ def compare(study: Study, resamples: int, *, save: bool = True) -> Study:
         done = [r for r in study.runs_of(name) if r.state == "done"]
         matches = {r.seed: functools.partial(study.matches, name, r.seed) for r in done}
         runs.append(VariantRuns(name, matches, {r.seed: r.made_with for r in done}))
-    analysis = Analysis(runs, plan.seeds, look=plan.look, groups=plan.data.groups, resamples=resamples)
+    folds = plan.data.folds
+    sharing, groups = (1 / (folds - 1), ()) if folds else (0.0, plan.data.groups)
+    analysis = Analysis(runs, plan.seeds, look=plan.look, sharing=sharing, groups=groups, resamples=resamples)
     found = {c.name: c for names in (variants, [*controls]) for c in analysis.compare(base, names)}
     direct = {name: analysis.compare(name, [variant], tests=len(controls))[0] for name, variant in controls.items()}
     pairs = _pairs(analysis, plan)

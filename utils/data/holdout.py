@@ -82,11 +82,11 @@ def write_holdout(config: HoldoutConfig) -> Path:
     try:
         kept = {"train": frozenset(paths) - chosen, "val": chosen}
         for number, entry in enumerate(trained):
-            write = _write_coco if entry.suffix.lower() == ".json" else _write_lists
+            write = write_coco if entry.suffix.lower() == ".json" else write_lists
             for split, part in write(out, str(number or ""), data, entry, kept):
                 content[split].append(part)
         if data.splits.get("test", trained) != trained:
-            content["test"] = [_entry(entry.resolve(), data.partners.get(entry)) for entry in data.splits["test"]]
+            content["test"] = [data_entry(entry.resolve(), data.partners.get(entry)) for entry in data.splits["test"]]
         content["names"] = data.names
         if data.keypoints:
             values = 2 if data.keypoints % 3 else 3
@@ -100,18 +100,20 @@ def write_holdout(config: HoldoutConfig) -> Path:
     return out / "data.yaml"
 
 
-def _write_lists(out: Path, number: str, data: DataConfig, entry: Path, kept: Kept) -> Iterator[tuple[str, str | dict[str, str]]]:
+def write_lists(out: Path, number: str, data: DataConfig, entry: Path, kept: Kept) -> Iterator[tuple[str, str | dict[str, str]]]:
     """Write those of an entry's images that are `kept` in each split as a list, and yield split and entry."""
     from utils.data.labels.find_files import entry_images
 
     images = entry_images(entry)[0]
     for split, some in kept.items():
-        file = out / f"{split}{number}.txt"
-        write_text(file, "".join(f"{path.resolve()}\n" for path in images if path in some))
-        yield split, _entry(Path(file.name), data.partners.get(entry))
+        file, own = out / f"{split}{number}.txt", [path for path in images if path in some]
+        if not own:
+            continue
+        write_text(file, "".join(f"{path.resolve()}\n" for path in own))
+        yield split, data_entry(Path(file.name), data.partners.get(entry))
 
 
-def _write_coco(out: Path, number: str, data: DataConfig, entry: Path, kept: Kept) -> Iterator[tuple[str, str]]:
+def write_coco(out: Path, number: str, data: DataConfig, entry: Path, kept: Kept) -> Iterator[tuple[str, str]]:
     """Write those of a COCO file's images that are `kept` in each split, with full paths and annotations; yield split and file."""
     from utils.data.labels.coco import read_coco
     from utils.data.labels.image_lists import read_source
@@ -129,7 +131,7 @@ def _write_coco(out: Path, number: str, data: DataConfig, entry: Path, kept: Kep
         yield split, f"{split}{number}.json"
 
 
-def _entry(path: Path, partner: Path | None) -> str | dict[str, str]:
+def data_entry(path: Path, partner: Path | None) -> str | dict[str, str]:
     """Return an entry of a split in a data YAML."""
     if partner is None:
         return str(path)

@@ -44,6 +44,8 @@ def build_gallery(study: Study) -> Gallery:
 
     Errors do not prevent the report: what cannot be shown is stated in the notes.
     """
+    if study.plan.data.folds:
+        return Gallery(notes=("No images are shown: each fold has its own.",))
     seed = max(study.plan.seeds, key=lambda s: (sum(r.seed == s and r.state == "done" for r in study.runs), -s))
     variants = [v.name for v in study.variants if study.run(v.name, seed).state == "done"]
     if not variants:

@@ -10,6 +10,11 @@ from utils.compare.checksummed_json import read_json
 from utils.compare.study import COMPARISONS, Study, StudyPlan
 
 Rows = list[tuple[str, str]]
+_FOLDS = (
+    "{0}, of train and val together, with equal shares of each class, another partition for each seed; each run is measured on the fold "
+    "that it does not train on. Runs are paired by fold and seed. Corrected resampled t (Nadeau and Bengio 2003): the variance over runs, "
+    "which contains that over images, counts (1 / runs + 1 / {1}) times, since the folds share training images"
+)
 
 
 def plan_rows(study: Study) -> Rows:
@@ -18,16 +23,19 @@ def plan_rows(study: Study) -> Rows:
     resamples = (read_json(study.folder / COMPARISONS) or {}).get("resamples", "no")
     units = f"groups of images ({data.group}: {max(data.groups) + 1} groups)" if data.groups else "the images"
     done = sum(run.state == "done" for run in study.runs)
+    place = "the fold left out" if data.folds else data.measured
+    bootstrap = f"paired bootstrap of the mean over seeds, {resamples} resamples of {units}, shared by all runs"
     rows = [
         ("Variants", ", ".join(v.name for v in plan.variants)),
         ("Baseline", plan.baseline.name),
-        ("Seeds", ", ".join(map(str, plan.seeds))),
+        ("Seeds", ", ".join(map(str, dict.fromkeys(map(plan.seed_of, plan.seeds))))),
+        *([("Folds", _FOLDS.format(data.folds, data.folds - 1))] if data.folds else []),
         ("Runs", f"{done} of {len(study.runs)} done"),
         ("Data", data.source),
         *((f"Split {name}", f"{s.images} images, {s.objects} objects, digest {s.digest}") for name, s in data.splits.items()),
         (
             "Measured on",
-            f"{data.measured}; " + ("best epoch selected on val" if data.measured == "test" else "the best epoch is selected on it, too"),
+            f"{place}; " + ("best epoch selected on val" if data.measured == "test" else "the best epoch is selected on it, too"),
         ),
         ("Classes", f"{len(data.names)}: {', '.join(data.names)}"),
         ("Start weights", f"{plan.weights}, SHA-256 {plan.weights_digest}" if plan.weights else "none: trained from scratch"),
@@ -35,7 +43,7 @@ def plan_rows(study: Study) -> Rows:
         ("Metric", plan.metric),
         ("Interval", "95 % CI over seeds and images together, simultaneous over the variants (Dunnett); the verdict rests on it alone"),
         ("Variance over seeds", "residual variance of all arms in a two-way layout of arms and seeds; an arm that varies more has its own"),
-        ("Variance over images", f"paired bootstrap of the mean over seeds, {resamples} resamples of {units}, shared by all runs"),
+        ("Variance over images", "part of the variance over runs, since each fold has its own" if data.folds else bootstrap),
         ("Analysis", str(plan.look)),
         ("Threads of a run", str(plan.threads)),
         ("Controls", ", ".join(plan.control) or "none"),
@@ -72,10 +80,10 @@ def kicker(plan: StudyPlan) -> str:
     """The line above the headline: data, seeds, epochs."""
     epochs, imgsz = plan.flags.get("epochs"), plan.flags.get("imgsz")
     split = plan.data.splits.get(plan.data.measured)
-    count = len(plan.variants) - 1
+    count, seeds = len(plan.variants) - 1, len({plan.seed_of(run) for run in plan.seeds})
     parts = [
         f"{count} variant{'s' if count != 1 else ''} against {plan.baseline.name}",
-        f"{len(plan.seeds)} seed{'s' if len(plan.seeds) != 1 else ''}",
+        f"{seeds} seed{'s' if seeds != 1 else ''}" + (f" × {plan.data.folds} folds" if plan.data.folds else ""),
         *([f"{epochs} epochs"] if epochs else []),
         *([f"{imgsz} pixels"] if imgsz else []),
         f"data {Path(plan.data.source).name}" + (f", {split.images} images measured ({plan.data.measured})" if split else ""),
