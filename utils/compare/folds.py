@@ -93,7 +93,8 @@ def fold_plan(plan: StudyPlan, study: Path, run: int) -> StudyPlan:
         raise UserError(f"--folds {plan.data.folds}: fold {number} of seed {seed} shows no object; take fewer folds")
     kept = {"train": {p for p, k in zip(paths, fold, strict=True) if k != number}}
     kept["val"] = {*paths} - kept["train"]
-    out, content = study / "folds" / f"seed{seed}-fold{number}", {"train": [], "val": []}
+    out = study / "folds" / f"seed{seed}-fold{number}"
+    content: dict[str, list[Any]] = {"train": [], "val": []}
     entries = dict.fromkeys([*data.entries("train"), *data.entries("val")])
     try:
         out.mkdir(parents=True, exist_ok=True)
