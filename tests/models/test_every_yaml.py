@@ -108,7 +108,7 @@ def train_step(model: Detector, precision: torch.dtype) -> None:
     from utils.config import Hyp
     from utils.training.losses.criterion import build_criterion
 
-    model.train()
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.cat([image(model, 64, 64)] * 2)
     side = x.shape[2]
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.6], [1, 0, 0.25, 0.75, 20 / side, 16 / side]])

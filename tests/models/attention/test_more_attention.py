@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from models.attention.coatnet import CoAtNetBlock
@@ -135,6 +136,13 @@ def test_crossformer_attends_near_then_far() -> None:
         inner = torch.einsum("dc,bchw->bdhw", mlp.fc1.weight, layer_normed(y, norms[1])) + mlp.fc1.bias[:, None, None]
         y = y + torch.einsum("dc,bchw->bdhw", mlp.fc2.weight, F.gelu(inner)) + mlp.fc2.bias[:, None, None]
     torch.testing.assert_close(block(x), y)
+
+
+def test_crossformer_takes_tensors_for_its_parameters() -> None:
+    """As a count of operations gives them."""
+    block = CrossFormer(8, 2, 3, 2)
+    weights = {name: torch.empty_like(parameter, device="meta") for name, parameter in block.named_parameters()}
+    assert functional_call(block, weights, torch.empty(1, 8, 4, 5, device="meta")).shape == (1, 8, 4, 5)
 
 
 def test_irmb_mixes_a_widened_value() -> None:
