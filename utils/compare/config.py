@@ -48,8 +48,9 @@ class CompareConfig(SearchConfig):
     project: str = option("runs/compare", "folder of the studies")
     name: str = option("study", "name of the study; repeating a name continues that study")
     jobs: int = option(0, "runs at a time; 0 takes one per GPU, or on the CPU one per core, at most 4")
-    engine: str = option("local", "where runs are executed: on this machine, or on a Ray cluster", choices=("local", "ray"))
+    engine: str = option("local", "where runs are executed: this machine, a Ray or a SLURM cluster", choices=("local", "ray", "slurm"))
     ray_address: str = option("", "Ray cluster to join (auto, HOST:PORT); '' starts Ray on this machine")
+    slurm: tuple[str, ...] = option((), "options of SLURM's jobs, such as partition=gpu timeout_min=600 mem_gb=16", nargs="+", type=str)
     control: tuple[str, ...] = option(
         (),
         "add controls: the baseline with each variant's parameters or GFLOPs; or with its lost weights reset",
@@ -92,6 +93,8 @@ class CompareConfig(SearchConfig):
             raise UserError(f"--max-seeds {self.max_seeds}: fewer than the {len(parse_seeds(self.seeds))} of --seeds")
         if self.batch_size == -1:
             raise UserError("--batch-size -1 would give each variant its own batch size; a study needs a fixed one")
+        if self.slurm and self.engine != "slurm":
+            raise UserError("--slurm needs --engine slurm")
         if self.ray_address and self.engine != "ray":
             raise UserError("--ray-address needs --engine ray")
         if "reset" in self.control and not self.weights:

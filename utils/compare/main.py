@@ -154,6 +154,12 @@ def _carry_out(
 
         device = config.device and devices[0]
         executor = RayExecutor(config.ray_address, flags, jobs=jobs, threads=plan.threads, runs=len(tasks), device=device)
+    elif config.engine == "slurm":
+        from utils.compare.slurm_executor import SlurmExecutor
+
+        device, study = config.device and devices[0], Path(config.project) / config.name
+        threads, runs, options = plan.threads, len(tasks), config.slurm
+        executor = SlurmExecutor(study, flags, jobs=config.jobs, threads=threads, runs=runs, device=device, options=options)
     else:
         executor = LocalExecutor(jobs, flags, devices)
     scheduler = Scheduler(executor, list(tasks), Progress(done + len(tasks), done, plan.flags["epochs"]))
