@@ -187,6 +187,8 @@ def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -
             total += seconds * len(plan.seeds)
             LOG.info("%-32s%14d%10.2f%14s", variant.name, variant.parameters, variant.gflops, _duration(seconds))
     LOG.info("\nall runs: about %s, plus about a minute per variant for costs and report", _duration(total / jobs))
+    if plan.tuning:
+        LOG.info("tuning before them: about %s", _duration(total / len(plan.seeds) * plan.tuning.trials / jobs))
     return total / jobs
 
 
