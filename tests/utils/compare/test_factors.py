@@ -180,6 +180,7 @@ def test_grid_effects_and_pairs_stand_in_every_file(study):
     assert "| a+b against a |" in text
     assert re.search(r"^    \\checkmark & \\checkmark & \d+\.\d\d \$\\pm\$ \d", tex, re.MULTILINE)
     assert tex.count(r"95\,\% CI &") == 3
+    assert "$<$ 0.001" in tex
     assert [page.count(f'id="{key}"') for key in ("factors", "pairs")] == [1, 1]
     assert [e["factors"] for e in effect_data(study)["effects"]] == [["a"], ["b"], ["a", "b"]]
     plain = dataclasses.replace(study, effects=(), pairs=())

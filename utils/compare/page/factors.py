@@ -109,7 +109,7 @@ def latex_parts(study: Study, data: ReportData) -> str:
 
 def _table(rows: Table, left: str, caption: str, kind: str, study: Study) -> str:
     label = "".join(c if c.isascii() and c.isalnum() else "-" for c in study.plan.name)
-    signs = {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"}
+    signs = {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "<": "$<$"}
     plain = ["".join(signs.get(c, c) for c in " & ".join(row)) for row in rows]
     head, *body = (f"    {row} \\\\" for row in (plain[0].replace(" % CI", r"\,\% CI"), *plain[1:]))
     lines = [
@@ -140,7 +140,9 @@ def html_parts(study: Study, data: ReportData) -> str:
     """The sections of the page; empty without factors and pairs."""
     out = ""
     if study.effects:
-        tables = _html(_grid(study, data, html, "✓"), "factors-title") + _html(_effects(study, html), "factors-title")
+        tables = (
+            _html(_grid(study, data, html, "✓"), "factors-title") + "<h3>Effects</h3>\n" + _html(_effects(study, html), "factors-title")
+        )
         out += _section("factors", "Factors", EFFECTS, tables)
     if study.pairs:
         text = PAIRS.format(count=len(study.pairs))
