@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import compare
 from tests.utils.compare.forked import write_models
@@ -176,3 +177,22 @@ def test_ray_with_its_workers_killed(cfgs, tiny_dataset, tmp_path):
     assert process.wait() == 0, log.read_text()
     assert killed == 3
     assert measured(study) == measured(tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_a_factorial_study_killed_and_resumed(tmp_path):
+    """Arms from a file on a tiny set of shapes: the cell that lacks is made, and six kills change no byte."""
+    counts = ("--train", "12", "--val", "6", "--test", "0", "--size", "64", "--frames", "0")
+    subprocess.run([sys.executable, "-m", "utils.data.shapes", str(tmp_path / "shapes"), *counts], check=True, cwd=ROOT)
+    write_models(tmp_path)
+    arms = {"base": {"cfg": "tiny.yaml"}, "se": {"cfg": "tiny-se.yaml"}, "siou": {"cfg": "tiny.yaml", "hyp": {"box_loss": "siou"}}}
+    (tmp_path / "arms.yaml").write_text(yaml.safe_dump({"baseline": "base", "arms": arms, "factors": ["se", "siou"]}))
+    own = ("--arms", str(tmp_path / "arms.yaml"), "--data", str(next(tmp_path.glob("shapes/*.yaml"))), "--project", str(tmp_path))
+    command = [sys.executable, str(ROOT / "compare.py"), *own, *FLAGS, "--epochs", "6", "--seeds", "2", "--jobs", "2", "--pairs", "all"]
+    subprocess.run([*command, "--name", "straight"], check=True, capture_output=True)
+    disturb([*command, "--name", "disturbed"], tmp_path / "disturbed", tmp_path / "log", kills=6, seed=1)
+    assert measured(tmp_path / "disturbed") == measured(tmp_path / "straight")
+    study = load_study(tmp_path / "disturbed")
+    assert [v.name for v in study.variants] == ["base", "se", "siou", "se+siou"]
+    assert [e.factors for e in study.effects] == [("se",), ("siou",), ("se", "siou")]
+    assert study.effects == load_study(tmp_path / "straight").effects
