@@ -92,7 +92,7 @@ class ExportedModel(nn.Module):
 
     def _names(self) -> dict[int, str]:
         """Class names, whose number a first run checks."""
-        side = 4 * self.max_stride  # OpenVINO cannot pool a map that is smaller than the window
+        side = 8 * self.max_stride  # OpenVINO cannot pool a map that is smaller than the window, which has 7 cells in SCSA
         found = self._run(torch.zeros(self._batch or 1, 3, *(self.fixed_shape or (side, side))))
         names, what = self._session.metadata.names, " x ".join(map(str, found.shape))
         if found.ndim != 3 or len(found) != (self._batch or 1) or found.shape[2] < 6:
