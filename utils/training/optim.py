@@ -15,19 +15,15 @@ from models.detector import Detector
 from utils.config import Hyp
 from utils.errors import UserError
 
-NOMINAL_BATCH = 64
-"""Images per optimizer step, up to which smaller batches are accumulated."""
-
-_MIN_WARMUP = 100
 _FADE = 0.6  # of all steps
 _UNDECAYED = re.compile(
     r"(^|_)(pos|position|rel|relative|table|token|embed|embedding|gate|gamma|scale|ape)(_|$|s$)|^(height|width|complex_weight)$"
 )
 
 
-def accumulation(batch_size: int) -> int:
+def accumulation(hyp: Hyp, batch_size: int) -> int:
     """Batches to accumulate per optimizer step."""
-    return max(round(NOMINAL_BATCH / batch_size), 1)
+    return max(round(hyp.nominal_batch / batch_size), 1)
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -63,7 +59,7 @@ def build_optimizer(model: nn.Module, name: str, hyp: Hyp, batch_size: int) -> O
     """
     kinds = parameter_groups(model)
     slow = _backbone(model) if hyp.backbone_lr != 1 else set()
-    decay = hyp.weight_decay * batch_size * accumulation(batch_size) / NOMINAL_BATCH
+    decay = hyp.weight_decay * batch_size * accumulation(hyp, batch_size) / hyp.nominal_batch
     groups: list[dict[str, Any]] = [{"params": [p for p in kind if p not in slow]} for kind in kinds]
     if slow:
         groups += [{"params": [p for p in kind if p in slow], "lr_factor": hyp.backbone_lr} for kind in kinds]
@@ -124,8 +120,13 @@ class Schedule:
 
     @property
     def warmup(self) -> int:
-        """Steps of warm-up, at least 100."""
-        return max(round(self.hyp.warmup_epochs * self.steps), _MIN_WARMUP)
+        """Batches of warm-up."""
+        return max(round(self.hyp.warmup_epochs * self.steps), round(self.hyp.warmup_steps))
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps of the run, had it no warm-up."""
+        return self.epochs * math.ceil(self.steps / accumulation(self.hyp, self.batch_size))
 
     def factor(self, epoch: int) -> float:
         """Learning rate of an epoch after warm-up, relative to lr0."""
@@ -139,7 +140,7 @@ class Schedule:
 
     def at(self, step: int, epoch: int) -> Setting:
         """Return the setting of batch `step`, counted from the start of the run, which lies in `epoch`."""
-        hyp, lr, full = self.hyp, self.hyp.lr0 * self.factor(epoch), accumulation(self.batch_size)
+        hyp, lr, full = self.hyp, self.hyp.lr0 * self.factor(epoch), accumulation(self.hyp, self.batch_size)
         if step > self.warmup:
             return Setting((lr, lr, lr), hyp.momentum, full)
         done = step / self.warmup
@@ -148,7 +149,7 @@ class Schedule:
             return start + (end - start) * done
 
         weights = ramp(0.0, lr)
-        accumulate = max(1, round(ramp(1, NOMINAL_BATCH / self.batch_size)))
+        accumulate = max(1, round(ramp(1, self.hyp.nominal_batch / self.batch_size)))
         return Setting((ramp(hyp.warmup_bias_lr, lr), weights, weights), ramp(hyp.warmup_momentum, hyp.momentum), accumulate)
 
 

@@ -167,14 +167,15 @@ def open_run(
     loader = _train_loader(config, hyp, splits, model, ranks)
     if config.sync_bn:
         model = _synchronised(model, device, ranks)
+    schedule = Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr)
     state = TrainState(
         model=model,
         layers=list(model.model),
         wrapped=_wrapped(config, model, device, ranks),
         criterion=build_criterion(model, hyp, config.imgsz, label_smoothing=config.label_smoothing, ranks=ranks),
         optimizer=build_optimizer(model, config.optimizer, hyp, config.batch_size),
-        schedule=Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr),
-        ema=ModelEMA(model),
+        schedule=schedule,
+        ema=ModelEMA(model, horizon=hyp.ema_share * schedule.updates),
         precision=precision,
         scaler=torch.amp.GradScaler(device.type, enabled=precision.scaled),
         seed=config.seed,
@@ -232,6 +233,7 @@ def _train_loader(config: TrainConfig, hyp: Hyp, splits: Splits, model: Detector
         workers=config.workers,
         rank=ranks.rank,
         world_size=ranks.world_size,
+        mosaic_epochs=config.epochs - round(hyp.close_mosaic * config.epochs),
         rect=config.rect,
         cache=config.cache,
         stride=model.max_stride,

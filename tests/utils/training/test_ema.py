@@ -14,10 +14,18 @@ def test_decay_grows(updates, decay):
     assert ema.decay() == pytest.approx(decay, abs=6e-5)
 
 
+@pytest.mark.parametrize(("updates", "decay"), [(1, 0.0194), (50, 0.6195), (500, 0.98)])
+def test_a_horizon_limits_the_average_to_so_many_updates(updates, decay):
+    ema = ModelEMA(nn.Linear(1, 1), horizon=50)
+    ema.updates = updates
+    assert ema.decay() == pytest.approx(decay, abs=6e-5)
+
+
 def test_update_follows_weights_and_statistics():
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     nn.init.constant_(model[0].weight, 1.0)
-    ema = ModelEMA(model, decay=0.5, tau=1e-9)
+    ema = ModelEMA(model, horizon=2)
+    ema.updates = 10**6  # the limit: half of the past
     with torch.no_grad():
         model[0].weight.fill_(3.0)
         model[1].running_mean.fill_(8.0)

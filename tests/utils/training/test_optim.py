@@ -80,7 +80,20 @@ def test_warm_up():
 def test_short_runs_warm_up_for_100_steps():
     assert Schedule(Hyp(), 10, 8, 16).warmup == 100
     assert Schedule(Hyp(warmup_epochs=0), 10, 500, 16).warmup == 100
+    assert Schedule(Hyp(warmup_epochs=1, warmup_steps=1), 10, 8, 16).warmup == 8
 
 
 def test_accumulation():
-    assert [accumulation(b) for b in (1, 16, 24, 40, 64, 128)] == [64, 4, 3, 2, 1, 1]
+    assert [accumulation(Hyp(), b) for b in (1, 16, 24, 40, 64, 128)] == [64, 4, 3, 2, 1, 1]
+    assert [accumulation(Hyp(nominal_batch=16), b) for b in (1, 8, 16, 64)] == [16, 2, 1, 1]
+    assert Schedule(Hyp(nominal_batch=16), 10, 8, 16).at(500, 5).accumulate == 1
+
+
+def test_weight_decay_is_that_of_the_nominal_batch():
+    decays = [build_optimizer(Odd(), "SGD", hyp, 24).param_groups[1]["weight_decay"] for hyp in (Hyp(), Hyp(nominal_batch=16))]
+    assert decays == pytest.approx([0.0005 * 72 / 64, 0.0005 * 24 / 16])
+
+
+def test_updates_of_a_run_count_what_is_left_at_the_end_of_an_epoch():
+    assert Schedule(Hyp(), 10, 9, 16).updates == 30
+    assert Schedule(Hyp(nominal_batch=16), 10, 9, 16).updates == 90

@@ -71,14 +71,15 @@ class TrainSamples:
     store: ImageStore
     hyp: Hyp
     seed: int
-    mosaic: bool
+    mosaic_epochs: float
     transform: UserTransform | None = None
 
     def load(self, sample: Sample, epoch: int, out: NDArray[np.uint8], faults: list[Fault]) -> NDArray[np.float32]:
         """Write (3, H, W) RGB into `out` and return (k, 5) class and normalised cxcywh; add unreadable images to `faults`."""
         rng = generator(self.seed, epoch, sample.index, sample.occurrence)
         size = out.shape[1], out.shape[2]
-        draw = draw_sample(rng, self.hyp, sample.index, sample.pool, size, lambda i: len(self.index.annotations_of(i)), mosaic=self.mosaic)
+        mosaic = epoch < self.mosaic_epochs
+        draw = draw_sample(rng, self.hyp, sample.index, sample.pool, size, lambda i: len(self.index.annotations_of(i)), mosaic=mosaic)
         annotations = compose(draw, self.index, lambda i: _read(self.store, i, faults), out)
         return annotations if self.transform is None else _transformed(self.transform, annotations, out, rng)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -139,6 +140,7 @@ def train_loader(  # noqa: PLR0913
     rank: int = 0,
     world_size: int = 1,
     rect: bool = False,
+    mosaic_epochs: float = math.inf,
     cache: str = "",
     stride: int = 32,
     transform: UserTransform | None = None,
@@ -150,6 +152,7 @@ def train_loader(  # noqa: PLR0913
         batch_size: of this rank; a global batch is `world_size` times as large, with the same content for any number of ranks.
         workers: maximum number of processes; 0 loads in this one.
         rect: batches of similar aspect ratio without mosaics.
+        mosaic_epochs: the first epochs, which have mosaics unless `rect`.
         transform: a user's own, after the other augmentations.
         cache: "ram", "disk" or "": small datasets are kept in memory anyway.
     """
@@ -163,7 +166,7 @@ def train_loader(  # noqa: PLR0913
 
     return Loader(
         index,
-        TrainSamples(index, store, hyp, seed, mosaic=not rect, transform=transform),
+        TrainSamples(index, store, hyp, seed, 0 if rect else mosaic_epochs, transform=transform),
         order,
         workers=_workers(workers, batch_size, imgsz, world_size),
         rank=rank,

@@ -57,6 +57,15 @@ def test_batches_look_as_promised(index: Index) -> None:
         assert (batch.targets[:, 2:4] + batch.targets[:, 4:] / 2 <= 1 + 1e-6).all()
 
 
+def test_last_epochs_without_mosaics(index: Index) -> None:
+    closed = epochs(index, 0, 1, hyp=Hyp(), mosaic_epochs=1)
+    mosaics, single = epochs(index, 0, 1, hyp=Hyp()), epochs(index, 1, hyp=Hyp(), mosaic_epochs=0)
+    half = len(mosaics) // 2
+    assert same(closed[:half], mosaics[:half])
+    assert same(closed[half:], single)
+    assert not same(single, mosaics[half:])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(index: Index, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_workers", lambda most, *_: most)  # two, even on one processor
