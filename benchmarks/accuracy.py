@@ -1,6 +1,7 @@
 """AP of whole trainings beside YOLOv5's: by dataset, start, recipe and seed, and with each of Attune's deviations from YOLOv5 undone.
 
-python -m benchmarks.accuracy FOLDER --yolov5 FOLDER      as in benchmarks/yolov5.py: YOLOv5 (AGPL) is installed outside this environment
+python -m benchmarks.accuracy FOLDER --yolov5 FOLDER      YOLOv5 (AGPL) is installed outside this environment,
+                                                          as in benchmarks/yolov5.py, with "numpy<2.4" for its np.trapz
 
 Every finished training is a row of FOLDER/runs.csv and is kept: repeating the command goes on, and other datasets, recipes or seeds
 add rows. All validate on the test part of their dataset, or, while a recipe is searched, on another part (--part val); AP is YOLOv5's.
@@ -151,16 +152,17 @@ def measure(training: Training, folder: Path, cfg: AccuracyConfig) -> dict[str, 
     runs.mkdir(exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
 
-        def start(program: list[str], flags: dict[str, object], **variables: str) -> None:
+        def start(program: list[str], flags: dict[str, object], cwd: Path = ROOT, **variables: str) -> None:
             command = [sys.executable, *program, "--noplots", *(str(part) for pair in flags.items() for part in pair)]
             environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
-            if subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False).returncode:
+            if subprocess.run(command, cwd=cwd, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False).returncode:
                 raise UserError(f"{training.name} failed, see {log}")
 
         if training.recipe == "yolov5":
             start(
                 ["-m", "yolov5.train"],
                 flags,
+                runs,  # where no module of this repository is in the way of its own
                 PYTHONPATH=cfg.yolov5,
                 WANDB_MODE="disabled",
                 TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1",
