@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.cli import parse, run
-from utils.config import ROOT, DetectConfig, find_yaml, read_yaml
+from utils.config import ROOT, DetectConfig, find_yaml
 from utils.device import has_display
 from utils.errors import UserError
 from utils.files.run_folders import new_run_folder
+from utils.files.yaml_file import read_yaml
 from utils.log import LOG, printable, start_log
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from utils.cli import parse_with, run
 from utils.config import ROOT, Hyp, load_hyp
 from utils.errors import UserError
-from utils.search_space import FLAGS, SearchConfig, without_search
+from utils.training.search_space import FLAGS, SearchConfig, without_search
 
 
 def main(argv: Sequence[str] | None = None) -> None:

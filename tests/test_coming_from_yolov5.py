@@ -21,7 +21,7 @@ from utils.config import DetectConfig, Hyp, TrainConfig, ValConfig
 from utils.errors import UserError
 from utils.export.config import ExportConfig
 from utils.export.registry import find_format
-from utils.search_space import SearchConfig
+from utils.training.search_space import SearchConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "coming-from-yolov5.md"
@@ -103,7 +103,7 @@ def checkout(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import cv2
 
     from models.spec.find_yaml import find_model
-    from utils.config import read_yaml
+    from utils.files.yaml_file import read_yaml
 
     if not (shared / "yolov5n.pt").is_file():
         pytest.skip("no weights")

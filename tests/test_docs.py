@@ -21,7 +21,7 @@ from utils.compare.config import CompareConfig, check_given
 from utils.errors import UserError
 from utils.export.config import ExportConfig
 from utils.export.registry import find_format
-from utils.search_space import SearchConfig
+from utils.training.search_space import SearchConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

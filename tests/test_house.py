@@ -92,7 +92,8 @@ def test_every_file_that_registers_a_module_is_imported_by_its_package(package: 
 
 def test_every_shipped_yaml_loads() -> None:
     from models.spec.model_spec import ModelSpec
-    from utils.config import load_hyp, read_yaml
+    from utils.config import load_hyp
+    from utils.files.yaml_file import read_yaml
 
     models, data, hyps = (sorted((ROOT / folder).rglob("*.yaml")) for folder in ("models", "data", "data/hyps"))
     assert len(models) > 10

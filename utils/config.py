@@ -15,10 +15,8 @@ from typing import Any
 
 from utils.cli import check_minimum, check_thresholds, option
 from utils.errors import UserError, nearest
-from utils.files.encodings import read_text
-from utils.files.safe_open import open_regular
-from utils.files.safe_yaml import parse_yaml
 from utils.files.shadowed import name_shadowed
+from utils.files.yaml_file import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository, with the shipped YAML files in models/ and data/."""
@@ -27,8 +25,6 @@ IMGSZ = ("--img", "--img-size")
 SUPPRESSIONS = ("hard", "soft-linear", "soft-gaussian", "diou", "cluster", "matrix", "merge", "wbf")
 """Names of `utils.inference.suppression`, repeated here so that ``--help`` loads no torch."""
 MAX_IMGSZ = 16384
-MAX_YAML_BYTES = 512 << 10
-"""YAML is parsed at 100 kB per second; the names of 10 000 classes take 200 kB."""
 
 
 def hyper(default: float | None, help: str, low: float = 0.0, high: float = math.inf) -> Any:
@@ -114,25 +110,6 @@ def load_hyp(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Hy
             with contextlib.suppress(ValueError):
                 values[key] = float(values[key])
     return Hyp(**{**{k: v for k, v in values.items() if k not in _UNUSED}, **(overrides or {})})
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping, without constructing objects.
-
-    Raises:
-        UserError: unreadable, not YAML, tagged, too large, or not a mapping.
-    """
-    try:
-        with open_regular(path) as file:
-            content = file.read(MAX_YAML_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    if len(content) > MAX_YAML_BYTES:
-        raise UserError(f"{path}: larger than {MAX_YAML_BYTES >> 10} KiB; put long lists of images into a .txt file that the YAML names")
-    document = parse_yaml(read_text(path, content), str(path))
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: expected 'key: value' lines, found {type(document).__name__}")
-    return document
 
 
 def find_yaml(name: str | Path, *folders: Path, hints: Callable[[str], str] = str) -> Path:

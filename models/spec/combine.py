@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from models.spec.find_yaml import find_model, resize
-from utils.config import read_yaml
 from utils.errors import UserError
+from utils.files.yaml_file import read_yaml
 
 ReadModel = tuple[dict[str, Any], Path, str | None]
 _SUFFIXES = (".yaml", ".yml")

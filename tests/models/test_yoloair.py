@@ -39,8 +39,9 @@ from models.build import build_layers
 from models.registry import Row, Scale, lookup
 from models.spec.model_spec import ModelSpec
 from models.yoloair import differences
-from utils.config import ROOT, read_yaml
+from utils.config import ROOT
 from utils.errors import UserError
+from utils.files.yaml_file import read_yaml
 
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 INSERTED = {  # a row after the last C3 of the neck, whose nominal width is 1024

@@ -14,8 +14,9 @@ from utils.cli import parse_with
 from utils.compare.config import CompareConfig, arm_flags
 from utils.compare.study import Variant
 from utils.compare.variants import folder_name
-from utils.config import Hyp, TrainConfig, read_yaml
+from utils.config import Hyp, TrainConfig
 from utils.errors import UserError, nearest
+from utils.files.yaml_file import read_yaml
 from utils.versions import file_digest
 
 _KEYS = ("cfg", "weights", "hyp", "flags")

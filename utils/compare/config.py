@@ -9,7 +9,7 @@ from typing import Any
 from utils.cli import option
 from utils.config import TrainConfig
 from utils.errors import UserError
-from utils.search_space import SearchConfig
+from utils.training.search_space import SearchConfig
 
 _NOT_HERE = "not available here: "
 CONTROLS = ("params", "gflops", "reset")

@@ -15,10 +15,11 @@ from utils.compare.checksummed_json import MAX_BYTES, digest, write_text
 from utils.compare.config import MAX_NAME, arm_flags
 from utils.compare.factors import MOST, cells
 from utils.compare.study import PLAN, StudyPlan, Variant, model_file
-from utils.config import Hyp, TrainConfig, read_yaml
+from utils.config import Hyp, TrainConfig
 from utils.errors import UserError
 from utils.files.plain_data import typed
 from utils.files.safe_open import read_regular
+from utils.files.yaml_file import read_yaml
 
 FORMAT = 2
 _NEEDED = ("epochs", "batch_size", "imgsz", "noval", "single_cls", "classes", "nms")

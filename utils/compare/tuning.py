@@ -21,8 +21,8 @@ from utils.config import Hyp
 from utils.errors import UserError
 from utils.files.run_folders import refuse_links
 from utils.log import LOG
-from utils.search_space import SearchConfig, Space, read_space
 from utils.training.search import Trial, best_trial, check_search, own_values, propose
+from utils.training.search_space import SearchConfig, Space, read_space
 
 SEED = 1_000_003
 """Of all trials, and of the search: none that a study is likely to report."""

@@ -13,7 +13,7 @@ class TuningPlan:
 
     Attributes:
         trials: number of trainings of an arm; the first has its own hyper-parameters.
-        search: of `utils.search_space.SEARCHES`.
+        search: of `utils.training.search_space.SEARCHES`.
         space: what is searched, as ``--space`` reads it.
     """
 

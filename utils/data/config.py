@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from utils.config import ROOT, find_yaml, read_yaml
+from utils.config import ROOT, find_yaml
 from utils.data.labels.class_names import check_names, names_from_labels
 from utils.data.labels.match_names import FolderListings
 from utils.data.layouts import SPLITS, folder_splits, foreign_labels, has_labels, json_instead
 from utils.errors import UserError, nearest
+from utils.files.yaml_file import read_yaml
 from utils.log import LOG
 
 KEYS = ("path", *SPLITS, "names", "nc", "kpt_shape", "download", "sha256")

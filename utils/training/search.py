@@ -15,7 +15,7 @@ import numpy as np
 
 from utils.config import Hyp
 from utils.errors import UserError
-from utils.search_space import Bounds, Space
+from utils.training.search_space import Bounds, Space
 
 _PARENTS = 5
 _CHANGED, _SPREAD, _FACTORS = 0.8, 0.2, (0.3, 3.0)  # share of mutated hyper-parameters, deviation and limits of their factors

@@ -167,14 +167,13 @@ def open_run(
     loader = _train_loader(config, hyp, splits, model, ranks)
     if config.sync_bn:
         model = _synchronised(model, device, ranks)
-    schedule = Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr)
     state = TrainState(
         model=model,
         layers=list(model.model),
         wrapped=_wrapped(config, model, device, ranks),
         criterion=build_criterion(model, hyp, config.imgsz, label_smoothing=config.label_smoothing, ranks=ranks),
         optimizer=build_optimizer(model, config.optimizer, hyp, config.batch_size),
-        schedule=schedule,
+        schedule=(schedule := Schedule(hyp, config.epochs, len(loader), config.batch_size, config.cos_lr)),
         ema=ModelEMA(model, horizon=hyp.ema_share * schedule.updates),
         precision=precision,
         scaler=torch.amp.GradScaler(device.type, enabled=precision.scaled),

@@ -18,20 +18,21 @@ from typing import Any
 
 import yaml
 
-from utils.config import Hyp, read_yaml
+from utils.config import Hyp
 from utils.distributed import ranks_from
 from utils.errors import DivergedError, StopError, UserError
 from utils.files.atomic import write_text
 from utils.files.lock import folder_lock
 from utils.files.run_folders import new_run_folder, refuse_links
 from utils.files.safe_open import read_regular
+from utils.files.yaml_file import read_yaml
 from utils.log import LOG, start_log
-from utils.search_space import BOUNDS, DEFAULT, FLAGS, SearchConfig, read_space, without_search
 from utils.training.checkpointing import plain_settings
 from utils.training.early_stopping import fitness
 from utils.training.history import COLUMNS, read_curve
 from utils.training.resume import CHANGEABLE, PLACE, newest_checkpoint
 from utils.training.search import Trial, best_trial, check_search, own_values, propose
+from utils.training.search_space import BOUNDS, DEFAULT, FLAGS, SearchConfig, read_space, without_search
 from utils.training.session import train
 
 TRIALS, BEST, SETTINGS = "evolve.csv", "hyp_evolve.yaml", "opt.yaml"

@@ -14,7 +14,8 @@ from models.detector import Detector
 from models.spec.model_spec import ModelSpec
 from models.weights.load import Weights, load_model, read_weights
 from models.weights.transfer import TransferReport, transfer
-from utils.config import ROOT, read_yaml
+from utils.config import ROOT
+from utils.files.yaml_file import read_yaml
 
 NANO = read_yaml(ROOT / "models" / "yolov5n.yaml")
 

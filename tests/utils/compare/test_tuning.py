@@ -25,7 +25,7 @@ from utils.compare.study import RunResult, StudyPlan
 from utils.compare.tuning import SEED, tune_arms, tuning_plan
 from utils.compare.tuning_plan import Tuned, TuningPlan
 from utils.errors import UserError
-from utils.search_space import SearchConfig
+from utils.training.search_space import SearchConfig
 
 SPACE = ("lr0=0.001:0.1", "momentum=0.8:0.98")
 

@@ -9,8 +9,8 @@ import pytest
 
 from utils.config import Hyp
 from utils.errors import UserError
-from utils.search_space import Bounds, read_space
 from utils.training.search import Trial, best_trial, check_search, own_values, propose
+from utils.training.search_space import Bounds, read_space
 
 SPACE = read_space(["lr0=1e-5:0.1:log", "momentum=0.6:0.98"])
 FIRST = Trial({"lr0": 0.01, "momentum": 0.937}, 0.2)

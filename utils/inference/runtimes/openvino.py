@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.config import read_yaml
 from utils.errors import UserError
+from utils.files.yaml_file import read_yaml
 from utils.inference.runtimes.metadata import parse_metadata
 from utils.inference.runtimes.session import Shape, check_size, one_error, require
 

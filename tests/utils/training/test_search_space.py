@@ -8,7 +8,7 @@ import pytest
 
 from utils.config import Hyp
 from utils.errors import UserError
-from utils.search_space import BOUNDS, Bounds, SearchConfig, read_space
+from utils.training.search_space import BOUNDS, Bounds, SearchConfig, read_space
 
 
 def test_names_with_known_and_own_bounds() -> None:
