@@ -6,6 +6,7 @@ times as large, and float32 itself differs from float64 by more than what is all
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +30,8 @@ Sizes = tuple[tuple[int, int, int], ...]
 SIZES: Sizes = ((1, 416, 608), (4, 416, 608), (1, 640, 640), (4, 640, 640))
 NOT_IN_NCNN = {f"yolov5s-{block}" for block in ("a2c2f", "acmix", "bot", "botnet", "bra", "dyhead", "s2")}
 """Refused by export.py, for the reasons in docs/export.md."""
+SENSITIVE = {"yolov5s-mobilenetv2-ca"}
+"""With random weights float32 itself differs from float64 by more than what is allowed."""
 
 
 @torch.no_grad()
@@ -77,6 +80,12 @@ def test_a_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize("entry", ["onnx", "openvino", "torchscript", "ncnn"])
 @pytest.mark.parametrize("name", NAMES)
 def test_it_computes_what_torch_does(name: str, entry: str, tmp_path: Path) -> None:
+    if name in SENSITIVE:
+        model, pairs = reference(name, SIZES)
+        with torch.inference_mode():
+            exact = [copy.deepcopy(model).double()(images.double()) for images, _ in pairs]
+        assert max(prediction_differences(own.double(), e).max() for (_, own), e in zip(pairs, exact, strict=True)) > 1e-3
+        pytest.skip("float32 differs from float64 by more than what is allowed")
     if entry == "ncnn" and name in NOT_IN_NCNN:
         with pytest.raises((UserError, AssertionError)):  # an operator is lacking, or it computes something else
             compare(name, entry, tmp_path, SIZES)
