@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,20 @@ def run_details(matches: StoredMatches) -> dict[str, float]:
     """`DETAILS` of a run."""
     once = np.ones((1, len(matches.images)), np.int64)
     return dict(zip(DETAILS, (*precision_recall_f1(matches), *errors(matches, once)[0].tolist()), strict=True))
+
+
+def file_details(path: Path) -> dict[str, float]:
+    """`DETAILS` of the matches in a file, which results.csv and the report both need; they are computed once for a file as it is.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return _file_details(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@functools.lru_cache(4096)
+def _file_details(path: Path, _written: int) -> dict[str, float]:
+    return run_details(StoredMatches.load(path))
 
 
 def errors(matches: StoredMatches, weights: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ def write_results(study: Study) -> None:
     Raises:
         UserError: it cannot be written, or the matches of a finished run cannot be read.
     """
-    from utils.compare.error_figures import DETAILS, run_details  # NumPy
+    from utils.compare.error_figures import DETAILS, file_details  # NumPy
 
     names = study.plan.data.names
     folds = study.plan.data.folds
@@ -34,7 +34,7 @@ def write_results(study: Study) -> None:
         cells = [csv_cell(run.variant), *number, csv_cell(control), run.state, csv_cell(error), run.split]
         cells += [run.epochs, run.best_epoch] if run.state == "done" else ["", ""]
         overall = [_number(getattr(scores, figure)) if scores else "" for scores in (run.last, run.best) for figure in FIGURES]
-        details = run_details(study.matches(run.variant, run.seed)) if run.state == "done" else {}
+        details = file_details(run.folder / "last.npz") if run.state == "done" else {}
         overall += [_number(details.get(figure, math.nan)) for figure in DETAILS]
         per_class = [_number(float(ap)) for ap in run.last.per_class] if run.last else [""] * len(names)
         writer.writerow([*cells, *overall, *per_class])

@@ -98,7 +98,7 @@ def build_report_data(study: Study) -> ReportData:
 
 
 def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement | None) -> ReportData:
-    from utils.compare.error_figures import run_details  # imports NumPy
+    from utils.compare.error_figures import file_details  # imports NumPy
 
     runs = study.runs_of(variant.name)
     done = [run for run in runs if run.state == "done"]
@@ -109,7 +109,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     cost = {key: float(getattr(measured, key, 0.0)) or math.nan for key in COSTS}
     scores = [run.last for run in done if run.last]
     direct = study.control_tests.get(variant.name)
-    found = [run_details(study.matches(run.variant, run.seed)) for run in done]
+    found = [file_details(run.folder / "last.npz") for run in done]
     per_class = [spread([float(s.per_class[c]) for s in scores]) for c in range(len(study.plan.data.names))]
     return {
         "index": number,
