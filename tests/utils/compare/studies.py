@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tests.utils.compare.synthetic import detect, draw_scenes
+from tests.utils.compare.synthetic import Scenes, detect, draw_scenes
 from utils.compare.costs import CostMeasurement, Ratio
 from utils.compare.data_plan import DataPlan, SplitPlan
 from utils.compare.error_figures import ERRORS
 from utils.compare.intervals import Difference, Interval
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
-from utils.compare.resampled_ap import Scores
+from utils.compare.resampled_ap import Scores, average_precision
 from utils.compare.statistics import Comparison, verdict
 from utils.compare.study import FIGURES, RunResult, StartingPoint, Study, StudyPlan, Variant
 
@@ -214,3 +217,19 @@ def _jpeg(number: int, place: int, view: str) -> bytes:
         image = cv2.addWeighted(image, 0.5, colour, 0.5, 0)
     cv2.rectangle(image, (centre[1] - 40, centre[0] - 35), (centre[1] + 40, centre[0] + 35), (60, 220, 90), 2)
     return bytes(cv2.imencode(".jpg", image)[1].tobytes())
+
+
+def drawn_runs(
+    folder: Path, template: RunResult, scenes: Scenes, skills: Mapping[str, float], seeds: Sequence[int], undone: str
+) -> list[RunResult]:
+    """A run of each detector and seed on the same scenes, with its matches in `folder`; a detector of skill 0 has the state `undone`."""
+    runs = []
+    for (name, skill), seed in itertools.product(skills.items(), seeds):
+        where = folder / "runs" / name / f"seed{seed}"
+        where.mkdir(parents=True)
+        matches = detect(np.random.default_rng(seed), scenes, skill)
+        matches.save(where / "last.npz")
+        scores = average_precision(matches)
+        done = dataclasses.replace(template, variant=name, seed=seed, folder=where, last=scores, best=scores)
+        runs.append(done if skill else dataclasses.replace(done, state=undone, last=None, best=None))
+    return runs

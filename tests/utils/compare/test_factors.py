@@ -13,8 +13,8 @@ import yaml
 
 from models.spec.model_spec import ModelSpec
 from tests.utils.compare.forked import settings, study_of, write_models
-from tests.utils.compare.studies import make_study
-from tests.utils.compare.synthetic import detect, draw_scenes
+from tests.utils.compare.studies import drawn_runs, make_study
+from tests.utils.compare.synthetic import draw_scenes
 from utils.compare.arms import read_arms
 from utils.compare.combinations import missing_cells
 from utils.compare.config import CompareConfig
@@ -24,7 +24,6 @@ from utils.compare.intervals import family_intervals, familywise_p
 from utils.compare.page.factors import effect_data, html_parts, latex_parts, markdown_parts
 from utils.compare.page.report_data import build_report_data
 from utils.compare.plan_io import read_plan, write_plan
-from utils.compare.resampled_ap import average_precision
 from utils.compare.study import Study, Variant
 from utils.compare.verdicts import compare, read_comparisons
 from utils.errors import UserError
@@ -127,15 +126,7 @@ def study(tmp_path_factory) -> Study:
     """A study of two factors with drawn detections; another arm has failed."""
     folder, scenes = tmp_path_factory.mktemp("factors"), draw_scenes(np.random.default_rng(0), 20)
     made = make_study(tmp_path_factory.mktemp("made"), hostile=False, seeds=2, epochs=2, names=("x", "y"))
-    runs = []
-    for (name, skill), seed in itertools.product(SKILLS.items(), (0, 1)):
-        where = folder / "runs" / name / f"seed{seed}"
-        where.mkdir(parents=True)
-        matches = detect(np.random.default_rng(seed), scenes, skill)
-        matches.save(where / "last.npz")
-        scores = average_precision(matches)
-        done = dataclasses.replace(made.runs[0], variant=name, seed=seed, folder=where, last=scores, best=scores)
-        runs.append(done if skill else dataclasses.replace(done, state="failed", last=None, best=None))
+    runs = drawn_runs(folder, made.runs[0], scenes, SKILLS, (0, 1), "failed")
     variants = tuple(arm(name, baseline=name == "base", parameters=1_770_000, gflops=1.06) for name in SKILLS)
     plan = dataclasses.replace(made.plan, variants=variants, control=(), factors=("a", "b"), pairs=("all",))
     return compare(Study(folder=folder, plan=plan, runs=tuple(runs), costs={}, comparisons={}), 100)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 
-from tests.utils.compare.studies import make_study
-from tests.utils.compare.synthetic import detect, draw_scenes
-from utils.compare.resampled_ap import average_precision
+from tests.utils.compare.studies import drawn_runs, make_study
+from tests.utils.compare.synthetic import draw_scenes
 from utils.compare.study import Study, Variant
 from utils.compare.together import together
 from utils.errors import UserError
@@ -19,15 +17,7 @@ from utils.errors import UserError
 def study_of(folder, skills: dict[str, float], seeds=(0, 1)) -> Study:
     """A study of detectors with these skills, the baseline first; skill 0 is a run that is missing."""
     scenes, made = draw_scenes(np.random.default_rng(0), 12), make_study(folder / "made", hostile=False, seeds=1, names=("x", "y"))
-    runs = []
-    for (name, skill), seed in itertools.product(skills.items(), seeds):
-        where = folder / "runs" / name / f"seed{seed}"
-        where.mkdir(parents=True)
-        matches = detect(np.random.default_rng(seed), scenes, skill)
-        matches.save(where / "last.npz")
-        scores = average_precision(matches)
-        done = dataclasses.replace(made.runs[0], variant=name, seed=seed, folder=where, last=scores, best=scores)
-        runs.append(done if skill else dataclasses.replace(done, state="missing", last=None))
+    runs = drawn_runs(folder, made.runs[0], scenes, skills, seeds, "missing")
     variants = tuple(Variant(name=name, cfg=f"{name}.yaml", baseline=not k, digest=name) for k, name in enumerate(skills))
     plan = dataclasses.replace(made.plan, variants=variants, seeds=seeds, planned=len(seeds), control=())
     return Study(folder=folder, plan=plan, runs=tuple(runs), costs={}, comparisons={})
