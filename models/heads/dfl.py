@@ -28,7 +28,8 @@ class Integral(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         steps = torch.arange(self.bins, device=x.device, dtype=torch.float32)
-        return x.float().unflatten(-1, (4, self.bins)).softmax(-1) @ steps
+        sides = x.float().reshape(*x.shape[:-1], 4, self.bins)  # ONNX's tracer takes the sizes behind unflatten for constant
+        return sides.softmax(-1) @ steps
 
 
 @register(levels, example=(3,), inputs=(16, 32))

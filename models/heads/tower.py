@@ -36,7 +36,8 @@ class Tower(nn.Module):
         x = self.stem(x)
         box = self.reg_convs(x)
         parts = (self.reg_pred(box), self.obj_pred(box), self.cls_pred(self.cls_convs(x)))
-        return torch.cat([part.unflatten(1, (self.anchors, -1)) for part in parts], 2).flatten(1, 2)
+        by_anchor = zip(*(part.chunk(self.anchors, 1) for part in parts), strict=True)
+        return torch.cat([part for anchor in by_anchor for part in anchor], 1)
 
     def biases(self) -> tuple[Tensor, Tensor]:
         """The biases of objectness and classes, to be changed in place."""
