@@ -57,8 +57,9 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
     except UserError as error:
         raise UserError(f"{spec.where}: {error}") from error
     words = {**_WORDS, "nc": spec.nc, "anchors": spec.anchors}
-    layers, widths = nn.ModuleList(), list[Width]()
-    with bounded():
+
+    def build() -> tuple[nn.ModuleList, list[Width]]:
+        layers, widths = nn.ModuleList(), list[Width]()
         for row in spec.rows:
             with row_errors(spec, row):
                 entry = lookup(row.name)
@@ -68,7 +69,10 @@ def build_layers(spec: ModelSpec, seed: int = 0) -> tuple[nn.ModuleList, list[Wi
                     set_activation(layer, activation)
             layers.append(layer)
             widths.append(width)
-    return layers, widths
+        return layers, widths
+
+    with bounded(build):
+        return build()
 
 
 def _resolved(row: Row, words: dict[str, Any]) -> Row:

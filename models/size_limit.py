@@ -17,6 +17,8 @@ from utils.errors import UserError
 
 MAX_ELEMENTS = 1 << 29
 """Elements of all weights and buffers: six times YOLOv5x."""
+UNCOUNTED = 1 << 25
+"""Elements that are allocated before the whole network is counted: that takes 0.2 s, which most networks are too small to need."""
 MAX_MODULES = 5_000
 """Modules: YOLOv5x has 565."""
 MAX_ACTIVATIONS = 1 << 25
@@ -26,10 +28,17 @@ _SIZED = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.f
 _COUNTED = {torch.arange, torch.linspace, torch.eye}
 
 
-class _Allocations(TorchFunctionMode):
-    """Counts the elements of new tensors before they are allocated."""
+class _Oversized(Exception):  # noqa: N818 - passes by whoever turns a row's errors into its message
+    """The network as a whole is too large; the message names the row at which."""
 
-    left: float = MAX_ELEMENTS
+
+class _Allocations(TorchFunctionMode):
+    """Counts the elements of new tensors before they are allocated, and calls `count_all` before there are too many to waste."""
+
+    def __init__(self, count_all: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self.left: float = MAX_ELEMENTS
+        self._count_all = count_all
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -46,6 +55,9 @@ class _Allocations(TorchFunctionMode):
         self.left -= count
         if self.left < 0:
             raise UserError(f"asks for more than {MAX_ELEMENTS} weights; is one of its numbers too large?")
+        if self._count_all and self.left < MAX_ELEMENTS - UNCOUNTED:
+            count_all, self._count_all = self._count_all, None
+            count_all()
 
 
 class activations_bounded(TorchFunctionMode):  # noqa: N801 - a context manager
@@ -126,8 +138,11 @@ _PREDICTED: dict[Any, Callable[..., float]] = {
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
+def bounded(build: Callable[[], object]) -> Iterator[None]:
     """Limit the weights and modules that are created inside.
+
+    Args:
+        build: creates all of them. It is called on the meta device, which takes no memory, once a network turns out to be large.
 
     Raises:
         UserError: too many weights, or too many modules.
@@ -140,9 +155,23 @@ def bounded() -> Iterator[None]:
         if modules > MAX_MODULES:
             raise UserError(f"consists of more than {MAX_MODULES} modules; is one of its numbers too large?")
 
+    def count_all() -> None:
+        nonlocal modules
+        before, modules = modules, 0
+        allocations = _Allocations()
+        try:
+            with allocations, torch.device("meta"):
+                build()
+        except UserError as error:  # of another kind: said again where it comes from
+            if allocations.left < 0 or modules > MAX_MODULES:
+                raise _Oversized(str(error)) from error
+        modules = before
+
     hook = register_module_module_registration_hook(count)
     try:
-        with _Allocations():
+        with _Allocations(count_all):
             yield
+    except _Oversized as error:
+        raise UserError(str(error)) from error
     finally:
         hook.remove()

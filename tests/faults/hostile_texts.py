@@ -57,6 +57,9 @@ def rows(canary: Path) -> dict[str, tuple[str, str]]:
         "a convolution of a terabyte": ("[-1, 1, Conv, [65000, 3000]]", "weights"),
         "a kernel of a million": ("[-1, 1, Conv, [64, 1000000]]", "weights"),
         "a network of a million blocks": ("[-1, 1, CoTNet, {depths: [1000000, 1, 1, 1]}]", "modules"),
+        "200 blocks of 2.5 million weights": ("\n  - ".join(["[-1, 1, C3, [1024]]"] * 200), "weights"),
+        "100 convolutions of 14 million weights": ("\n  - ".join(["[-1, 1, Conv, [1280, 3]]"] * 100), "weights"),
+        "900 rows of ten modules": ("\n  - ".join(["[-1, 3, C3, [64]]"] * 900), "modules"),
         "a billion repeats": ("[-1, 1000000000, Conv, [64]]", "1000"),
         "an unknown keyword": ("[-1, 1, Conv, {out: 16, __class__: x}]", "Conv"),
     }

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import build_model, size_limit
+from models import build_model, registry, size_limit
 from utils.errors import UserError
 
 HEAD = [[[0, 0, 0], 1, "Detect", ["nc", "anchors"]]]
@@ -37,6 +38,41 @@ def test_too_large(row: list[Any]) -> None:
     with pytest.raises(UserError):
         build_model({"nc": 2, "anchors": 3, "depth_multiple": 100, "backbone": [row], "head": HEAD})
     assert peak() - before < 3_000_000
+
+
+def test_the_sum_of_many_rows_is_counted_before_it_is_allocated() -> None:
+    before = peak()
+    with pytest.raises(UserError, match=r"row 57 \(Conv\): asks for more than 536870912 weights"):  # 1024 * 1024 * 9 each: 56.9 fit
+        build_model({"nc": 2, "anchors": 3, "backbone": [[-1, 1, "Conv", [1024, 3]]] * 70, "head": HEAD})
+    assert peak() - before < 400_000
+
+
+def test_a_module_that_cannot_be_counted_without_memory_is_built_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size_limit, "UNCOUNTED", 100)
+
+    @registry.register(registry.preserve, name="Reads", example=())
+    class Reads(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(channels) * float(torch.ones(1)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.scale.view(-1, 1, 1)
+
+    backbone = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Reads", []]]
+    try:
+        model = build_model({"nc": 2, "anchors": 3, "backbone": backbone, "head": [[[1, 1, 1], 1, "Detect", ["nc", "anchors"]]]})
+    finally:
+        del registry._ENTRIES["Reads"]
+    assert torch.equal(model.model[1].scale, torch.ones(16))
+
+
+def test_counting_does_not_change_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build_model("yolov5n", nc=2).state_dict()
+    monkeypatch.setattr(size_limit, "UNCOUNTED", 1 << 19)
+    monkeypatch.setattr(size_limit, "MAX_MODULES", 300)  # and what is counted beforehand does not count twice: it has 210
+    after = build_model("yolov5n", nc=2).state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_says_which_row() -> None:

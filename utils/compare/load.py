@@ -12,7 +12,7 @@ from pathlib import Path
 
 from utils.compare.costs import read_costs
 from utils.compare.plan_io import read_plan
-from utils.compare.run_result import read_run_result
+from utils.compare.stopping import read_runs
 from utils.compare.study import COMPARISONS, Study
 from utils.compare.verdicts import read_comparisons
 
@@ -29,7 +29,7 @@ def load_study(folder: str | Path | Sequence[str | Path]) -> Study:
         return together([load_study(one) for one in folder])
     folder = Path(folder)
     plan = read_plan(folder)
-    runs = tuple(read_run_result(folder, v.name, seed) for v in plan.variants for seed in plan.seeds)
+    runs = read_runs(folder, plan)
     names = {v.name for v in plan.variants}  # a study that was reduced keeps the costs of the others
     costs = read_costs(folder, names)
     return Study(folder=folder, plan=plan, runs=runs, costs=costs, **read_comparisons(folder / COMPARISONS, plan, runs))

@@ -27,11 +27,13 @@ class VariantRuns:
     Attributes:
         matches: by seed, a function that loads them.
         protocol: by seed, what must be the same in all compared runs, by name (such as "data", "code", "torch").
+        stopped: why it has no further runs, or "".
     """
 
     name: str
     matches: Mapping[int, Callable[[], StoredMatches]]
     protocol: Mapping[int, Mapping[str, str]]
+    stopped: str = ""
 
     def measured(self, seeds: Sequence[int]) -> tuple[int, ...]:
         """The seeds among `seeds` with matches."""
@@ -97,7 +99,7 @@ def _measure(
     runs: VariantRuns, seeds: Sequence[int], references: Mapping[int, StoredMatches | None], weights: NDArray[np.int64] | None
 ) -> MeasuredRuns:
     scores, observed, resampled = {}, {}, {}
-    faults = [f"seed {s} of {runs.name} is missing" for s in seeds if s not in runs.matches]
+    faults = [runs.stopped] if runs.stopped else [f"seed {s} of {runs.name} is missing" for s in seeds if s not in runs.matches]
     for s in runs.measured(seeds):
         matches, reference = runs.matches[s](), references[s]
         if reference is None or not matches.same_ground_truth(reference):

@@ -68,6 +68,7 @@ def make_plan(config: CompareConfig, hyp: Hyp, command: str, jobs: int, arms: Se
         factors=config.factors,
         pairs=config.pairs,
         tuning=tuning_plan(config),
+        stop_hopeless=config.stop_hopeless,
     )
     return dataclasses.replace(plan, predictions=read_given(config.predictions, [v.name for v in variants], plan))
 

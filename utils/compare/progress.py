@@ -65,12 +65,18 @@ class Progress:
         self._remove(task)
         self._log(f"{task}: not finished: {why}")
 
+    def skip(self, task: Task, why: str) -> None:
+        """A run is not carried out, since its arm has ended."""
+        self._end(task, why)
+
     def finish(self, task: Task, result: RunResult) -> None:
         """A run is done or has failed."""
+        self._end(task, f"AP {100 * result.last.ap:.2f} points" if result.last else f"failed: {result.error}")
+
+    def _end(self, task: Task, shown: str) -> None:
         self._remove(task)
         self._done += 1
         self._study.update()
-        shown = f"AP {100 * result.last.ap:.2f} points" if result.last else f"failed: {result.error}"
         times = f", {self._times()}" if self._study.disable else ""
         self._log(f"{task}: {shown} ({self._done} of {self._total}{times})")
 

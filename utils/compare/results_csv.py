@@ -29,7 +29,7 @@ def write_results(study: Study) -> None:
     writer.writerow([*columns, *figures, *classes])
     for run in study.runs:
         control = study.plan.variant(run.variant).control_of or ""
-        error = run.error if run.state == "failed" else ""
+        error = run.error if run.state in ("failed", "stopped") else ""
         number = divmod(run.seed, folds) if folds else [run.seed]
         cells = [csv_cell(run.variant), *number, csv_cell(control), run.state, csv_cell(error), run.split]
         cells += [run.epochs, run.best_epoch] if run.state == "done" else ["", ""]

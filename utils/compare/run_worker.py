@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from utils.compare.checksummed_json import MAX_BYTES, digest, read_json, write_j
 from utils.compare.config import local_flags
 from utils.compare.plan_io import read_plan
 from utils.compare.run_result import RESULT, read_run_result, write_run_result
+from utils.compare.stopping import ARM_ENDED, why_stopped
 from utils.compare.study import RunResult, StudyPlan, Variant, model_file, run_folder
 from utils.errors import UserError
 from utils.files.lock import folder_lock
@@ -66,6 +68,9 @@ def main(argv: list[str] | None = None) -> None:
     plan = read_plan(Path(config.study))
     set_threads(plan.threads)
     start_log()
+    if why := why_stopped(Path(config.study), plan, config.variant, config.seed):
+        LOG.info(why)
+        sys.exit(ARM_ENDED)
     variant = plan.variant(config.variant)
     Worker(Path(config.study), plan.of(variant), variant, config).carry_out()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from utils.compare.executors import Executor, Task
 from utils.compare.progress import Progress
 from utils.compare.run_result import read_run_result, write_run_result
+from utils.compare.stopping import ARM_ENDED, read_runs
 from utils.compare.study import RunResult, StudyPlan
 from utils.errors import StopError, UserError
 from utils.files.safe_open import open_regular
@@ -23,8 +24,8 @@ _TAIL = 8192  # bytes at the end of a log that are searched for the last message
 
 def tasks_left(folder: Path, plan: StudyPlan) -> list[Task]:
     """The unfinished runs, seed by seed, so that an interrupted study has pairs to compare."""
-    every = [Task(folder, v.name, seed) for seed in plan.seeds for v in plan.variants]
-    return [t for t in every if read_run_result(folder, t.variant, t.seed).state == "missing"]
+    missing = {(run.variant, run.seed) for run in read_runs(folder, plan) if run.state == "missing"}
+    return [Task(folder, v.name, seed) for seed in plan.seeds for v in plan.variants if (v.name, seed) in missing]
 
 
 def fail_unbuildable(folder: Path, plan: StudyPlan) -> None:
@@ -86,6 +87,8 @@ class Scheduler:
         result = read_run_result(task.study, task.variant, task.seed)
         if result.state != "missing":
             self._progress.finish(task, result)
+        elif code == ARM_ENDED:
+            self._progress.skip(task, _last_message(task.log))
         elif code == 2:
             self._give_up(task, _last_message(task.log))
         elif code == 1:

@@ -101,6 +101,7 @@ class StudyPlan:
         pairs: arms that are compared with each other, ("all",) for all but the controls.
         tuning: the search that each arm has before its seeds run, or None.
         predictions: of other programs, compared with the baseline.
+        stop_hopeless: points of AP; an arm that is certainly worse by more, or of which a run failed, ends early; 0 for none.
     """
 
     name: str
@@ -123,6 +124,7 @@ class StudyPlan:
     pairs: tuple[str, ...] = ()
     tuning: TuningPlan | None = None
     predictions: tuple[Prediction, ...] = ()
+    stop_hopeless: float = 0.0
 
     @property
     def look(self) -> Look:
@@ -185,7 +187,8 @@ class RunResult:
     """One run: a variant trained with a seed.
 
     Attributes:
-        state: "done"; "failed" (see `error`): it diverged, or cannot be built or trained; "missing": not finished.
+        state: "done"; "failed" (see `error`): it diverged, or cannot be built or trained; "stopped": its arm ended before it, see
+            `utils.compare.stopping`; "missing": not finished.
         split: the split that `last` and `best` were measured on.
         epochs: number of epochs trained.
         last, best: figures of the EMA weights of the last epoch and of the epoch that was best on val; None unless done.

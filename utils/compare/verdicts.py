@@ -38,7 +38,8 @@ def compare(study: Study, resamples: int, *, save: bool = True) -> Study:
     for name in (v.name for v in study.variants):
         done = [r for r in study.runs_of(name) if r.state == "done"]
         matches = {r.seed: functools.partial(study.matches, name, r.seed) for r in done}
-        runs.append(VariantRuns(name, matches, {r.seed: r.made_with for r in done}))
+        stopped = next((r.error for r in study.runs_of(name) if r.state == "stopped"), "")
+        runs.append(VariantRuns(name, matches, {r.seed: r.made_with for r in done}, stopped))
     folds = plan.data.folds
     sharing, groups = (1 / (folds - 1), ()) if folds else (0.0, plan.data.groups)
     analysis = Analysis(runs, plan.seeds, look=plan.look, sharing=sharing, groups=groups, resamples=resamples)
@@ -76,7 +77,7 @@ def _identity(plan: StudyPlan, runs: tuple[RunResult, ...]) -> str:
     """Digest of everything the comparisons depend on."""
     rows = [[r.variant, r.seed, r.state, r.made_with, r.last.ap if r.last else None] for r in runs]
     variants = [[v.name, v.control_of] for v in plan.variants]
-    chosen = filter(None, (plan.factors, plan.pairs, [[p.name, p.digest] for p in plan.predictions]))
+    chosen = filter(None, (plan.factors, plan.pairs, [[p.name, p.digest] for p in plan.predictions], plan.stop_hopeless))
     return digest([rows, plan.baseline.name, plan.data.overlap, plan.data.group, str(plan.look), variants, *chosen])
 
 

@@ -62,6 +62,8 @@ def forked(work: Callable[[], object]) -> int:
         code = 2
     except StopError:
         code = 75
+    except SystemExit as status:
+        code = int(status.code or 0)
     except BaseException:  # noqa: BLE001  a fork must never return into the test
         os.write(2, traceback.format_exc().encode())
     finally:

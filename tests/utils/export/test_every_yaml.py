@@ -30,7 +30,7 @@ Sizes = tuple[tuple[int, int, int], ...]
 SIZES: Sizes = ((1, 416, 608), (4, 416, 608), (1, 640, 640), (4, 640, 640))
 NOT_IN_NCNN = {f"yolov5s-{block}" for block in ("a2c2f", "acmix", "bot", "botnet", "bra", "dyhead", "s2")}
 """Refused by export.py, for the reasons in docs/export.md."""
-SENSITIVE = {"yolov5s-cotnet", "yolov5s-mobilenetv2-ca"}
+SENSITIVE = {"yolov5s-cotnet", "yolov5s-dcnv2", "yolov5s-mobilenetv2-ca"}
 """With random weights float32 itself differs from float64 by more than what is allowed."""
 
 

@@ -15,6 +15,10 @@ _FOLDS = (
     "that it does not train on. Runs are paired by fold and seed. Corrected resampled t (Nadeau and Bengio 2003): the variance over runs, "
     "which contains that over images, counts (1 / runs + 1 / {1}) times, since the folds share training images"
 )
+_END = (
+    "early, after a failed run, or after two seeds or more if its mean difference from the baseline is below −{0:g} points with a "
+    "confidence of 99 % for all looks together; then there is no verdict, and the other arms are tested as if it had gone on"
+)
 
 
 def plan_rows(study: Study) -> Rows:
@@ -48,6 +52,7 @@ def plan_rows(study: Study) -> Rows:
         ("Threads of a run", str(plan.threads)),
         ("Controls", ", ".join(plan.control) or "none"),
         *([("Tuning of every arm", str(plan.tuning))] if plan.tuning else []),
+        *([("End of an arm", _END.format(plan.stop_hopeless))] if plan.stop_hopeless else []),
     ]
     if not study.costs:
         return [*rows, ("Costs", "not measured")]

@@ -142,8 +142,8 @@ def notes(data: ReportData, runs: Sequence[Any], overlap: int) -> list[str]:
     out += data["warnings"]
     by_note: dict[tuple[str, str], list[str]] = {}
     for run in runs:
-        state = [] if run.state == "done" else ["failed" if run.state == "failed" else "not finished"]
-        for text in [*([": ".join([*state, run.error]) if run.error else state[0]] if state else []), *run.notes]:
+        state = {"done": "", "stopped": "", "failed": "failed"}.get(run.state, "not finished")  # the error of a stopped run says so
+        for text in filter(None, (": ".join(filter(None, (state, run.error))), *run.notes)):
             by_note.setdefault((run.variant, text), []).append(str(run.seed))
     out += [f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {text}" for (name, text), seeds in by_note.items()]
     without = [v["name"] for v in data["variants"] if math.isnan(v["cost"]["latency_ms"])]
