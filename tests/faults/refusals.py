@@ -38,6 +38,13 @@ def _exchanged(root: Path) -> None:
     cv2.imwrite(str(image), 255 - cv2.imread(str(image)))
 
 
+def _flipped(root: Path) -> None:
+    image = sorted((root / "images" / "train").iterdir())[0]
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.write_bytes(content)
+
+
 def _names(text: str, by: str) -> Callable[[Path], None]:
     def change(root: Path) -> None:
         path = root / "data.yaml"
@@ -66,6 +73,7 @@ DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "an image has another name": (_renamed, "train split has changed: same number of images and boxes, but image names or sizes differ"),
     "an image has another size": (_resized, "val split has changed: same number of images and boxes, but image names or sizes differ"),
     "an image is another file": (_exchanged, "val split has changed: same number of images and boxes, but image files differ"),
+    "an image differs in a bit": (_flipped, "train split has changed: same number of images and boxes, but image files differ"),
     "a box has moved": (_moved_box, "train split has changed: same number of images and boxes, but annotations differ"),
     "a box is gone": (_lost_box, r"train split has changed: \d+ boxes before, \d+ now"),
     "a class has another name": (_names("triangle", "wedge"), CLASSES),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,12 +32,8 @@ def data_fingerprint(index: Index) -> Fingerprint:
 
 
 def run_fingerprint(index: Index) -> Fingerprint:
-    """Return `data_fingerprint`, and as "lengths" a digest of the image files' lengths: checked when a run is resumed."""
-    lengths = np.full(len(index), -1, np.int64)
-    for i, path in enumerate(index.paths):
-        with contextlib.suppress(OSError):  # removed since the scan
-            lengths[i] = path.stat().st_size
-    return data_fingerprint(index) | {"lengths": hashlib.sha256(lengths.tobytes()).hexdigest()}
+    """Return `data_fingerprint`, and as "contents" a digest of the image files: checked when a run is resumed."""
+    return data_fingerprint(index) | {"contents": hashlib.sha256(index.digests.tobytes()).hexdigest()}
 
 
 def file_digests(paths: Sequence[Path]) -> list[str]:
@@ -56,7 +51,7 @@ def data_changes(split: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     counts = [f"{before[k]} {k} before, {now[k]} now" for k in ("images", "boxes") if before[k] != now[k]]
     if counts:
         return [f"the {split} split has changed: {', '.join(counts)}"]
-    parts = {"files": "image names or sizes differ", "labels": "annotations differ", "lengths": "image files differ"}
+    parts = {"files": "image names or sizes differ", "labels": "annotations differ", "contents": "image files differ"}
     changed = [text for k, text in parts.items() if k in before and before[k] != now[k]]
     return [f"the {split} split has changed: same number of images and boxes, but {text}" for text in changed[:1]]
 

@@ -38,6 +38,7 @@ class Index:
     Attributes:
         paths: the images, sorted.
         sizes: (n, 2) int32 height and width in pixels, upright.
+        digests: (n, 16) uint8, the first half of the SHA-256 of each image file.
         image_ids: COCO's id where a JSON gives one, else the file's stem, as a number where it is one.
         names: class names by id.
         annotations: (N, 5) float32 class, centre x, centre y, width, height; coordinates in 0..1.
@@ -50,6 +51,7 @@ class Index:
 
     paths: tuple[Path, ...]
     sizes: NDArray[np.int32]
+    digests: NDArray[np.uint8]
     image_ids: tuple[int | str, ...]
     names: dict[int, str]
     annotations: F32

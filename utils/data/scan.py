@@ -1,6 +1,7 @@
 """Read every image header and label file of a split, as far as the cache does not know them already.
 
-Label files are read each time, since a digest of their content tells whether the cache still holds; images are opened once.
+Label files are read each time, since a digest of their content tells whether the cache still holds; images are read once, and again
+when their length or time has changed.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from utils.data.scan_cache import ScanResult, cache_file, load_scan, save_scan
 from utils.data.sources import SplitSources, gather, sources_digest
 from utils.errors import UserError
 from utils.files.cache_folder import cache_folder
-from utils.images.reading import ImageError, read_header
+from utils.images.reading import read_header
 from utils.log import LOG
+from utils.versions import file_digest
 
 MIN_SIDE = 10
 """Images with a shorter side, in pixels, are left out, as YOLOv5 does."""
@@ -126,10 +128,10 @@ def _stamps(files: Iterable[str | Path]) -> NDArray[np.int64]:
 def _scan(split: str, sources: SplitSources, digest: str, data: DataConfig, known: ScanResult | None) -> ScanResult:
     images, coco_findings = _all_images(sources, data)
     if len(images) > 5000:
-        LOG.info("%s: reading %d labels and image headers (once; they are cached)", split, len(images))
+        LOG.info("%s: reading %d labels and images (once; what is found is cached)", split, len(images))
     files = [str(image.path) for image in images]
     stamps = _stamps(files)
-    frames, faults = _read_headers(files, stamps, known)
+    frames, digests, faults = _read_images(files, stamps, known)
     usable = [i for i, file in enumerate(files) if file not in faults]
     classes = {name: number for number, name in sorted(data.names.items(), reverse=True)}
     annotations = [_read_annotations(images[i], frames[i], classes, data) for i in usable]
@@ -145,6 +147,7 @@ def _scan(split: str, sources: SplitSources, digest: str, data: DataConfig, know
     index = Index(
         paths=tuple(Path(files[i]) for i in usable),
         sizes=sizes,
+        digests=digests[usable],
         image_ids=tuple(_image_id(images[i]) for i in usable),
         names=dict(data.names),
         annotations=boxes.astype(np.float32),
@@ -173,39 +176,44 @@ def _image_id(image: ListedImage) -> int | str:
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) < 19 else stem
 
 
-def _read_headers(files: list[str], stamps: NDArray[np.int64], known: ScanResult | None) -> tuple[NDArray[np.int32], dict[str, str]]:
-    """(f, 3) heights, widths and EXIF orientations, zeros where the image is left out, and why; unchanged files are not opened again."""
+def _read_images(
+    files: list[str], stamps: NDArray[np.int64], known: ScanResult | None
+) -> tuple[NDArray[np.int32], NDArray[np.uint8], dict[str, str]]:
+    """(f, 3) heights, widths and EXIF orientations, (f, 16) digests, zeros for what is left out, and why; only changed files are read."""
     old = {file: i for i, file in enumerate(known.files)} if known else {}
-    frames = np.zeros((len(files), 3), np.int32)
+    kept = dict(zip(map(str, known.index.paths), known.index.digests, strict=True)) if known else {}
+    frames, digests = np.zeros((len(files), 3), np.int32), np.zeros((len(files), 16), np.uint8)
     faults: dict[str, str] = {}
     fresh = []
     for i, file in enumerate(files):
         at = old.get(file)
+        same = known is not None and at is not None and bool((known.stamps[at] == stamps[i]).all())
         if stamps[i, 0] < 0:  # a list may name very many that are missing: not worth a thread
-            faults[file] = _read_header(file)[1]
-            continue
-        if known is None or at is None or (known.stamps[at] != stamps[i]).any():
-            fresh.append(i)
-            continue
-        frames[i] = known.frames[at]
-        if file in known.faults:
+            faults[file] = _read_image(file)[2]
+        elif known and same and file in known.faults:
             faults[file] = known.faults[file]
+        elif known and same and file in kept:
+            frames[i], digests[i] = known.frames[at], kept[file]
+        else:
+            fresh.append(i)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for i, (frame, fault) in zip(fresh, pool.map(_read_header, (files[i] for i in fresh)), strict=True):
-            frames[i] = frame
+        for i, (frame, digest, fault) in zip(fresh, pool.map(_read_image, (files[i] for i in fresh)), strict=True):
+            frames[i], digests[i] = frame, np.frombuffer(digest, np.uint8)
             if fault:
                 faults[files[i]] = fault
-    return frames, faults
+    return frames, digests, faults
 
 
-def _read_header(file: str) -> tuple[tuple[int, int, int], str]:
+def _read_image(file: str) -> tuple[tuple[int, int, int], bytes, str]:
+    """Height, width and EXIF orientation of an image, a digest of its file, and why it is left out."""
     try:
         height, width, orientation = read_header(file)
-    except ImageError as error:
-        return (0, 0, 0), str(error).removeprefix(f"{file}: ")
+        digest = bytes.fromhex(file_digest(file))[:16]
+    except UserError as error:
+        return (0, 0, 0), bytes(16), str(error).removeprefix(f"{file}: ")
     if min(height, width) < MIN_SIDE:
-        return (0, 0, 0), f"{width} x {height} pixels; the shorter side must be >= {MIN_SIDE}"
-    return (height, width, orientation), ""
+        return (0, 0, 0), bytes(16), f"{width} x {height} pixels; the shorter side must be >= {MIN_SIDE}"
+    return (height, width, orientation), digest, ""
 
 
 def _tool(image: ListedImage) -> Path | None:

@@ -22,7 +22,7 @@ from utils.data.labels.label_report import DataFinding, LabelReport
 from utils.files.atomic import atomic_write
 from utils.log import LOG
 
-VERSION = 6
+VERSION = 7
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ _ARRAYS = {
     "stamps": np.int64,
     "frames": np.int32,
     "sizes": np.int32,
+    "digests": np.uint8,
     "annotations": np.float32,
     "starts": np.int64,
     "areas": np.float32,
@@ -120,7 +121,7 @@ def _is_consistent(result: ScanResult) -> bool:
     checks = (
         result.stamps.shape == (len(result.files), 2),
         result.frames.shape == (len(result.files), 3) and bool((result.frames[:, 2] <= 8).all()),
-        index.sizes.shape == (images, 2) and len(index.image_ids) == images,
+        index.sizes.shape == (images, 2) and index.digests.shape == (images, 16) and len(index.image_ids) == images,
         index.annotations.shape == (count, 5) and index.areas.shape == index.crowds.shape == (count,),
         index.points.ndim == 2 and index.points.shape[1] == 2,
         _are_offsets(index.starts, images, count) and _are_offsets(index.point_starts, count, len(index.points)),

@@ -101,7 +101,7 @@ def read_header(path: str | Path) -> tuple[int, int, int]:
             head = file.read(32)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(length - 12, 0))
-            if head[:2] != b"BM" and _is_opencv_readable(head, file.read(), length):
+            if head[:2] != b"BM" and length <= MAX_BYTES and _is_opencv_readable(head, file.read(), length):
                 file.seek(0)
                 with Image.open(file) as image:
                     width, height = image.size

@@ -57,12 +57,15 @@ def test_an_image_of_another_name_or_size(tiny_dataset):
         ]
 
 
-def test_an_image_that_was_exchanged_for_another_of_its_size(tiny_dataset, data):
-    with (data.parent / "images" / "train" / "00000.jpg").open("ab") as file:
-        file.write(b"0")
+def test_an_image_that_was_exchanged_for_another_of_its_length(tiny_dataset, data):
+    image = data.parent / "images" / "train" / "00000.jpg"
+    fingerprint(data)  # which is cached
+    content = image.read_bytes()
+    middle = len(content) // 2
+    image.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     before, now = fingerprint(tiny_dataset), fingerprint(data)
     assert data_changes("train", before, now) == ["the train split has changed: same number of images and boxes, but image files differ"]
-    del before["lengths"]  # as in a checkpoint of before there was such a thing
+    del before["contents"]  # as in a checkpoint of before there was such a thing
     assert data_changes("train", before, now) == []
 
 
