@@ -59,7 +59,9 @@ class CompareConfig(SearchConfig):
         choices=CONTROLS,
     )
     max_seeds: int = option(0, "the greatest number of seeds, if you may add some after a first look; 0: no more than --seeds")
-    stop_hopeless: float = option(0.0, "end an arm early of which a run failed, or that is certainly so many points of AP below the baseline")
+    stop_hopeless: float = option(
+        0.0, "end an arm early of which a run failed, or that is certainly so many points of AP below the baseline"
+    )
     resamples: int = option(1000, "number of bootstrap resamples of the images")
     group: str = option("", "images to resample as one: a regular expression of their paths, or FILE.csv:COLUMN with a column 'image'")
     dry_run: bool = option(False, "print the plan, its estimated time and what it can detect, and exit")
@@ -84,11 +86,9 @@ class CompareConfig(SearchConfig):
             raise UserError(f"--jobs {self.jobs}: must be >= 1, or 0 to choose by the machine")
         if self.resamples < 100:
             raise UserError(f"--resamples {self.resamples}: must be >= 100 to estimate a confidence interval")
-        for name, value in (("plan", self.plan), ("hours", self.hours)):
+        for name, value in (("plan", self.plan), ("hours", self.hours), ("stop-hopeless", self.stop_hopeless)):
             if not 0 <= value < float("inf"):
                 raise UserError(f"--{name} {value:g}: must be > 0")
-        if not 0 <= self.stop_hopeless <= 100:
-            raise UserError(f"--stop-hopeless {self.stop_hopeless:g}: points of AP, from 0 (off) to 100")
         _check_folds(self)
         if (self.pilot or self.hours) and not (self.plan or self.dry_run):
             raise UserError("--pilot and --hours need --plan or --dry-run, which say what a study can detect")

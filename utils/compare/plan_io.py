@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,7 +97,7 @@ def _parsed(content: dict[str, Any], folder: Path) -> StudyPlan:
         raise ValueError("factors or pairs name no variant")
     if plan.data.folds and not 2 <= plan.data.folds <= len(set(plan.data.groups)):
         raise ValueError("folds are impossible")
-    if not 0 <= plan.stop_hopeless <= 100:
+    if not 0 <= plan.stop_hopeless < math.inf:
         raise ValueError("stop_hopeless is impossible")
     if not {"train", "val", plan.data.measured} <= set(plan.data.splits) or not 1 <= plan.threads <= 4096 or min(plan.seeds) < 0:
         raise ValueError("splits, threads or seeds are impossible")

@@ -112,7 +112,16 @@ class _Search:
         if left:
             data = dataclasses.replace(self._plan.data, measured="val", group="", groups=())
             base = dataclasses.replace(self._plan.baseline, name=_BASE)
-            changes = {"seeds": (SEED,), "planned": 1, "looks": (), "control": (), "factors": (), "pairs": (), "tuning": None, "stop_hopeless": 0.0}
+            changes = {
+                "seeds": (SEED,),
+                "planned": 1,
+                "looks": (),
+                "control": (),
+                "factors": (),
+                "pairs": (),
+                "tuning": None,
+                "stop_hopeless": 0.0,
+            }
             plan = dataclasses.replace(self._plan, variants=(base, *self.trials), data=data, **changes)  # type: ignore[arg-type]
             write_plan(self._folder, plan)
         return [TrialTask(self._folder, t.name, SEED) for t in left]
