@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.errors import UserError
+
 _TIMEOUT = datetime.timedelta(hours=3)  # a rank may wait for another that scans a large dataset
+_START = datetime.timedelta(minutes=10)  # from the first process to the last, on whatever machines
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,20 +38,51 @@ SINGLE = Ranks()
 
 
 def ranks_from(environment: Mapping[str, str]) -> Ranks:
-    """Read torchrun's environment variables; without them, a single process."""
-    if "RANK" not in environment or "WORLD_SIZE" not in environment:
-        return SINGLE
-    rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    return Ranks(rank, world, int(environment.get("LOCAL_RANK", rank)))
+    """Read torchrun's environment variables; without them, a single process.
+
+    Raises:
+        UserError: one of them makes no sense, or not all are there.
+    """
+    world = environment_number(environment, "WORLD_SIZE", 1)
+    rank = environment_number(environment, "RANK", 0)
+    local = environment_number(environment, "LOCAL_RANK", rank)
+    if rank >= world or (world > 1 and "RANK" not in environment):
+        given = ", ".join(f"{name}={environment[name]}" if name in environment else f"no {name}" for name in ("RANK", "WORLD_SIZE"))
+        raise UserError(f"the environment has {given}: not one of several processes; start them with torchrun, or unset these variables")
+    return Ranks(rank, world, local)
+
+
+def environment_number(environment: Mapping[str, str], name: str, default: int) -> int:
+    """Read a variable that torchrun sets to a whole number; `default` where it is not set.
+
+    Raises:
+        UserError: it is something else.
+    """
+    text = environment.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UserError(f"the environment variable {name} is {text!a:.100}, not a number; torchrun sets it, and without torchrun unset it")
+    return int(text)
 
 
 def join(device: torch.device) -> Ranks:
-    """Join torchrun's process group: nccl on CUDA, gloo elsewhere. A single process joins none."""
+    """Join torchrun's process group: nccl on CUDA, gloo elsewhere. A single process joins none.
+
+    Raises:
+        UserError: the other processes cannot be found.
+    """
     ranks = ranks_from(os.environ)
     if ranks.world_size > 1 and not distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        store, rank, world = next(distributed.rendezvous("env://", timeout=_TIMEOUT))  # type: ignore[attr-defined]
+        try:
+            store, rank, world = next(distributed.rendezvous("env://", timeout=_START))  # type: ignore[attr-defined]
+        except (ValueError, RuntimeError) as error:
+            place = ":".join(os.environ.get(name, f"(no {name})") for name in ("MASTER_ADDR", "MASTER_PORT"))
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(
+                f"rank {ranks.rank} of {ranks.world_size} cannot join the others at {place}: {reason}; start all with torchrun"
+            ) from error
+        store.set_timeout(_TIMEOUT)
         # torchrun's store survives a restart, and processes must not find the addresses of their predecessors in it
         store = distributed.PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
         backend = "nccl" if device.type == "cuda" else "gloo"

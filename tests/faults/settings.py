@@ -1,4 +1,4 @@
-"""Settings that make no sense or come from someone else: flags, losses, model tables, arms, augmentations, checkpoints.
+"""Settings that make no sense or come from someone else: flags, losses, model tables, arms, augmentations, checkpoints, variables.
 
 Each must be refused by a `UserError` that names the reason, within the time and memory of `tests.faults.hostile`, or do no harm.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.faults.hostile import Attack, try_attack, warm_up
 from tests.faults.settings_checkpoints import checkpoints
+from tests.faults.settings_environment import environments
 from tests.faults.settings_flags import arms, flags, losses
 from tests.faults.settings_models import models, pretrained
 from tests.faults.settings_users import augmentations, hub
@@ -21,7 +22,7 @@ from utils.log import LOG
 
 def attacks(folder: Path) -> Iterator[Attack]:
     """Lay out every attack below `folder`."""
-    for kind in (losses, flags, arms, models, pretrained, augmentations, hub, checkpoints):
+    for kind in (losses, flags, arms, models, pretrained, augmentations, hub, checkpoints, environments):
         place = folder / kind.__name__
         place.mkdir()
         for entry in kind(place):

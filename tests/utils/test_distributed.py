@@ -16,7 +16,8 @@ from torch.multiprocessing.spawn import start_processes
 from models import build_model
 from tests.tiny_model import TINY
 from utils.config import ROOT, Hyp
-from utils.distributed import SINGLE, Ranks, gather, ranks_from, replicate, share, sum_over_ranks
+from utils.distributed import SINGLE, Ranks, gather, join, ranks_from, replicate, share, sum_over_ranks
+from utils.errors import UserError
 from utils.training.losses.loss import DetectionLoss
 
 MODEL = TINY | {"nc": 3}
@@ -72,6 +73,40 @@ def test_gradients_of_two_ranks_are_those_of_one(tmp_path):
 def test_ranks_from_the_environment():
     assert ranks_from({}) == SINGLE
     assert ranks_from({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Ranks(3, 4, 1)
+    assert ranks_from({"RANK": "3", "WORLD_SIZE": "4"}) == Ranks(3, 4, 3)
+    assert ranks_from({"WORLD_SIZE": "1"}) == ranks_from({"RANK": "0"}) == SINGLE  # as some clusters set them
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"WORLD_SIZE": "2"}, "no RANK, WORLD_SIZE=2: not one of several"),
+        ({"RANK": "1"}, "RANK=1, no WORLD_SIZE: not one of several"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2, WORLD_SIZE=2: not one of several"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "RANK=0, WORLD_SIZE=0: not one of several"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK is 'x', not a number"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1'"),
+        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK is ''"),
+        ({"RANK": "1", "WORLD_SIZE": "\u0662"}, "WORLD_SIZE is '.u0662'"),
+        ({"RANK": "9" * 5000, "WORLD_SIZE": "2"}, "RANK is '999"),
+    ],
+)
+def test_an_environment_that_makes_no_sense(environment: dict[str, str], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        ranks_from(environment)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [({}, r"at \(no MASTER_ADDR\):\(no MASTER_PORT\)"), ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"}, "at 127.0.0.1:x")],
+)
+def test_an_address_at_which_no_other_process_can_be(address: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", **address}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"rank 1 of 2 cannot join the others {reason}"):
+        join(torch.device("cpu"))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from utils.config import TrainConfig
+from utils.distributed import environment_number
 from utils.files.atomic import write_text
 from utils.files.safe_open import read_regular
 from utils.log import LOG
@@ -36,7 +37,7 @@ def resume_after_restart(config: TrainConfig, given: frozenset[str], environment
         The settings and the names of those that count as given; unchanged without a restart or a folder.
     """
     key = torchrun_id(environment)
-    marks = _marks(config, key) if key and int(environment.get("TORCHELASTIC_RESTART_COUNT", "0")) else []
+    marks = _marks(config, key) if key and environment_number(environment, "TORCHELASTIC_RESTART_COUNT", 0) else []
     if not marks:
         return config, given
     folder = max(marks, key=lambda path: path.stat().st_mtime_ns).parent
