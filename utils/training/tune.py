@@ -1,7 +1,7 @@
 """A search for hyper-parameters: ``train.py --tune N`` and ``--evolve N``.
 
 The search folder holds trials/N, the run of each trial without its weights; evolve.csv, a row per trial; hyp_evolve.yaml, the best
-hyper-parameters so far, for ``--hyp``; and opt.yaml, the settings.
+hyper-parameters so far, for ``--hyp``; opt.yaml, the settings; and, when all trials are done, evolve.png.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from utils.training.early_stopping import fitness
 from utils.training.history import COLUMNS, read_curve
 from utils.training.resume import CHANGEABLE, PLACE, newest_checkpoint
 from utils.training.search import Trial, best_trial, check_search, own_values, propose
-from utils.training.search_space import BOUNDS, DEFAULT, FLAGS, SearchConfig, read_space, without_search
+from utils.training.search_space import BOUNDS, DEFAULT, FLAGS, SearchConfig, Space, read_space, without_search
 from utils.training.session import train
 
-TRIALS, BEST, SETTINGS = "evolve.csv", "hyp_evolve.yaml", "opt.yaml"
+TRIALS, BEST, SETTINGS, PICTURE = "evolve.csv", "hyp_evolve.yaml", "opt.yaml", "evolve.png"
 _METRICS = tuple(c for c in COLUMNS if c.startswith(("metrics/", "val/")))
 _FREE = (CHANGEABLE - {"epochs", "data", "patience"}) | PLACE | {"tune", "evolve", "resume", "resume_anyway"}
 _MAX_BYTES = 1 << 26
@@ -73,6 +73,8 @@ def tune(config: SearchConfig, hyp: Hyp, given: frozenset[str]) -> None:
             own = dataclasses.replace(hyp, **values)  # type: ignore[arg-type]
             rows.append({"trial": str(number), **_trained(config, own, given, folder / "trials" / str(number))})
             _write(folder, rows, settings)
+        if not config.noplots:
+            _plot(folder, rows, space)
     best = _best(rows)
     if math.isnan(float(best["fitness"])):
         raise UserError(f"{folder}: all {len(rows)} trials diverged; begin with a lower --lr0, or bound it by --space lr0=1e-5:1e-3:log")
@@ -168,6 +170,15 @@ def _write(folder: Path, rows: list[dict[str, str]], settings: dict[str, Any]) -
         write_text(folder / BEST, head + yaml.safe_dump(dataclasses.asdict(_hyp(best)), sort_keys=False))
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error}); free space and repeat with --resume {folder}") from error
+
+
+def _plot(folder: Path, rows: list[dict[str, str]], space: Space) -> None:
+    from utils.training.search_plot import plot_search  # matplotlib, which the trials import only where they draw
+
+    try:
+        plot_search(folder / PICTURE, rows, space)
+    except OSError as error:
+        LOG.warning("%s: cannot be written (%s)", folder / PICTURE, error.strerror or error)
 
 
 def _best(rows: Sequence[Mapping[str, str]]) -> Mapping[str, str]:

@@ -46,8 +46,8 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     return found
 
 
-def search(folder: Path, *flags: str) -> Path:
-    train.main(["--cfg", "tiny.yaml", "--project", str(folder), *flags])
+def search(folder: Path, *flags: str, plots: bool = False) -> Path:
+    train.main(["--cfg", "tiny.yaml", "--project", str(folder), *flags, *([] if plots else ["--noplots"])])
     return folder / "exp"
 
 
@@ -57,7 +57,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_search_writes_its_trials_and_the_best_hyper_parameters(tmp_path: Path, trainings: Trainings) -> None:
-    folder = search(tmp_path, "--tune", "12", "--space", "lr0=0.001:0.1", "--momentum", "0.9")
+    folder = search(tmp_path, "--tune", "12", "--space", "lr0=0.001:0.1", "--momentum", "0.9", plots=True)
     found = rows(folder)
     assert [row["trial"] for row in found] == [str(n) for n in range(12)]
     assert float(found[0]["lr0"]) == 0.01
@@ -68,11 +68,13 @@ def test_a_search_writes_its_trials_and_the_best_hyper_parameters(tmp_path: Path
     hyp = load_hyp(folder / "hyp_evolve.yaml")
     assert (hyp.lr0, hyp.momentum, hyp.box_loss) == (float(best["lr0"]), 0.9, "ciou")
     assert not [*folder.glob("trials/*/weights")]
+    assert (folder / "evolve.png").stat().st_size > 10_000
 
 
 def test_a_killed_search_goes_on_with_the_same_trials(tmp_path: Path, trainings: Trainings) -> None:
     flags = ("--evolve", "6", "--seed", "3")
     straight = search(tmp_path / "straight", *flags)
+    assert not (straight / "evolve.png").exists()
     trainings.stop = 4
     with pytest.raises(StopError, match=r"^SIGTERM: everything is saved; repeat the command with --resume .*exp$"):
         search(tmp_path / "killed", *flags)
