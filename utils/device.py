@@ -6,6 +6,7 @@ import ctypes
 import functools
 import math
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -44,6 +45,20 @@ def select_device(text: str = "", *, local_rank: int = -1) -> torch.device:
     if index >= torch.cuda.device_count():
         raise UserError(f"--device {text}: this machine has {torch.cuda.device_count()} CUDA device(s); use --device cpu or a lower number")
     return torch.device("cuda", index)
+
+
+def processor_name(device: torch.device) -> str:
+    """The name of the GPU or the CPU that computes on `device`."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def has_display() -> bool:

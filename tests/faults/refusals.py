@@ -1,4 +1,7 @@
-"""Runs that must not go on: other data, other settings, or somebody at work there. Each is told why, and nothing of the run changes."""
+"""Runs that must not go on: other data, other settings, or somebody at work there. Each is told why, and nothing of the run changes.
+
+And runs that go on elsewhere, with another result: one line says what is not as it was.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
+import torch
 
 import train
 from tests.faults.tally import Tally, bytes_changed, snapshot
 from tests.faults.training import EPOCHS, Training, wait
 from utils.files.lock import folder_lock
+from utils.training.amp import Precision
 
 CLASSES = "the run was trained on"
 
@@ -89,6 +96,19 @@ SETTINGS: dict[tuple[str, ...], str] = {
     ("--single-cls",): "--single-cls cannot change",
 }
 
+ELSEWHERE: dict[str, tuple[str, Any, str]] = {
+    "another number of threads": ("torch.get_num_threads", lambda: 64, r"threads 64 \(\d+ before\)"),
+    "fewer instructions": ("torch.backends.cpu.get_cpu_capability", lambda: "SSE", r"processor SSE \(\w+ before\)"),
+    "another processor": ("utils.training.setup.processor_name", lambda _: "Abacus", r"device Abacus \(.+ before\)"),
+    "another precision": (
+        "utils.training.setup.choose_precision",
+        lambda _, device: Precision(device, torch.bfloat16),
+        r"precision torch.bfloat16 \(torch.float32 before\)",
+    ),
+    "another version": ("torch.__version__", "1.0", r"torch 1.0 \(\S+ before\)"),
+}
+"""What differs on the machine on which a run goes on, and how it is said."""
+
 
 def run(folder: Path, *, short: bool) -> Tally:
     """Train once; then try to go on with each change, and beside somebody else."""
@@ -119,4 +139,11 @@ def run(folder: Path, *, short: bool) -> Tally:
         before = snapshot(place)  # the lock says who holds it
         for argv in (resume, training.command("run")):
             refused("somebody is at work there", argv, r"is in use by process \d+ on \S+ since .*; wait, stop it, or give another --name")
+    for what, (name, value, said) in list(ELSEWHERE.items())[:: 4 if short else 1]:
+        place = shutil.copytree(training.run_folder("run"), folder / "runs" / what)
+        with mock.patch(name, value):
+            code = training.finish(what, "--epochs", str(EPOCHS + 1))
+        log = " ".join((folder / f"{what}.log").read_text().split())
+        told = re.search(f"other code or machine than the run's: {said}; the result may not be the same to the bit", log)
+        tally.fault(code == 0 and bool(told), f"{what}: ended with {code}: {log[:300]}")
     return tally

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from utils.cli import option, parse, run
 from utils.compare.plan_io import read_plan
 from utils.compare.study import StudyPlan, Variant
 from utils.config import Hyp
+from utils.device import processor_name
 from utils.errors import UserError
 from utils.geometry import training_side
 
@@ -71,20 +71,6 @@ def main(argv: list[str] | None = None) -> None:
     else:
         values = measure_memory(plan.of(variant), variant, device, training=config.part == "training")
     print(json.dumps({**values, "device": processor_name(device), "threads": plan.threads}))  # noqa: T201 - read by the parent process
-
-
-def processor_name(device: torch.device) -> str:
-    """The name of the GPU or the CPU."""
-    from utils.compare.provenance import device_name
-
-    if device.type == "cuda":
-        return device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def measure_memory(plan: StudyPlan, variant: Variant, device: torch.device, *, training: bool) -> dict[str, float]:

@@ -26,6 +26,7 @@ from utils.config import Hyp, TrainConfig
 from utils.data.augment.user import UserTransform
 from utils.data.fingerprint import run_fingerprint, versions
 from utils.data.loading.loader import Loader, train_loader
+from utils.device import processor_name
 from utils.distributed import Ranks, gather, replicate
 from utils.errors import UserError
 from utils.files.atomic import write_text
@@ -205,7 +206,7 @@ def open_run(
 
 def _origin(config: TrainConfig, splits: Splits, device: torch.device, precision: Precision) -> dict[str, Any]:
     """What besides its settings a result comes from: data, code, plug-ins, and what of the machine decides the last bits of a sum."""
-    machine = {"threads": torch.get_num_threads(), "processor": torch.backends.cpu.get_cpu_capability(), "device": device.type}
+    machine = {"threads": torch.get_num_threads(), "processor": torch.backends.cpu.get_cpu_capability(), "device": processor_name(device)}
     found = versions() | {name: str(value) for name, value in machine.items()} | {"precision": str(precision.dtype or torch.float32)}
     data = {"train": run_fingerprint(splits.train), "val": run_fingerprint(splits.val)}
     return {"data": data, "versions": found, "plugins": program_digests(config)}
