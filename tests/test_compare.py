@@ -121,6 +121,12 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(cfgs, tiny_dataset, tmp_pa
     assert said.count("8 min 2 s") == 2
     assert "all runs: about 32 min 10 s" in said
     assert not (tmp_path / "study").exists()
+    compare.main([*line(cfgs, tiny_dataset, tmp_path, "--seeds", "2", "--folds", "4", "--jobs", "1", "--dry-run")[2:]])
+    said = capsys.readouterr().out
+    assert "2 variants x 2 seeds (0, 1) x 4 folds" in said
+    assert "train 8 images, val 4 images; each run trains on 9 of them, and is measured on the others" in said
+    # 100 epochs of 3 steps, 101 validations of 3 images, twice 3 measured: 600 + 60.6 + 1.2 s
+    assert said.count("11 min 2 s") == 2
 
 
 def test_without_ray_there_is_a_hint(monkeypatch):

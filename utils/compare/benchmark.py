@@ -68,7 +68,7 @@ def _cost(
     plan: StudyPlan, variant: Variant, times: dict[str, list[float]], reference: dict[str, list[float]], memory: dict[str, Any]
 ) -> CostMeasurement:
     """Join what was measured of a variant; `reference` has the times of the baseline in the same rounds."""
-    batch, steps = plan.flags["batch_size"], -(-plan.data.splits["train"].images // plan.flags["batch_size"]) * plan.flags["epochs"]
+    batch, steps = plan.flags["batch_size"], -(-plan.data.images("train") // plan.flags["batch_size"]) * plan.flags["epochs"]
     single = sorted(times["latency_ms"])
     ratios = {key: ratio(times[key], reference[key]) for key in _KEYS}
     inverse = ratios["images_per_second"]
@@ -167,9 +167,9 @@ def estimate_run_times(plan: StudyPlan, device: str, jobs: int, request: StopReq
 
 def run_seconds(plan: StudyPlan, step: float, start: float) -> float:
     """Estimated seconds of a run whose process takes `start` seconds to start, and whose training step takes `step`, with its batch."""
-    flags, splits = plan.flags, plan.data.splits
-    steps = -(-splits["train"].images // flags["batch_size"])
+    flags, data = plan.flags, plan.data
+    steps = -(-data.images("train") // flags["batch_size"])
     validations = 2 if flags["noval"] else flags["epochs"] + 1
     image = step / flags["batch_size"] * _EVALUATION_SHARE
-    measured = (3 if plan.weights else 2) * splits[plan.data.measured].images * image  # before the first step, the last and the best epoch
-    return float(start + steps * step * flags["epochs"] + validations * splits["val"].images * image + measured)
+    measured = (3 if plan.weights else 2) * data.images(data.measured) * image  # before the first step, the last and the best epoch
+    return float(start + steps * step * flags["epochs"] + validations * data.images("val") * image + measured)

@@ -39,3 +39,10 @@ class DataPlan:
     group: str = ""
     groups: tuple[int, ...] = ()
     folds: int = 0
+
+    def images(self, split: str) -> int:
+        """Number of images of a split; with folds of those that a run trains on, or is measured on, on average."""
+        if not self.folds:
+            return self.splits[split].images
+        held_out = round(len(self.groups) / self.folds)
+        return len(self.groups) - held_out if split == "train" else held_out

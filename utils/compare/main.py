@@ -170,12 +170,16 @@ def _carry_out(
 def _print_plan(plan: StudyPlan, jobs: int, device: str, request: StopRequest) -> float:
     """Print the plan and its estimated time, and return the seconds of all runs."""
     data, flags = plan.data, (plan.flags[name] for name in ("epochs", "imgsz", "batch_size"))
-    variants, seeds = counted(len(plan.variants), "variant"), counted(len(plan.seeds), "seed")
-    LOG.info("%s: %s x %s (%s)", plan.name, variants, seeds, ", ".join(map(str, plan.seeds)))
+    numbers = [*dict.fromkeys(map(plan.seed_of, plan.seeds))]
+    variants, seeds = counted(len(plan.variants), "variant"), counted(len(numbers), "seed")
+    folds = f" x {data.folds} folds" if data.folds else ""
+    LOG.info("%s: %s x %s (%s)%s", plan.name, variants, seeds, ", ".join(map(str, numbers)), folds)
     for warning in plan_warnings(plan):
         LOG.warning(warning)
     sizes = ", ".join(f"{split} {s.images} images" for split, s in data.splits.items())
-    LOG.info("data %s: %d classes; %s; metrics are reported on the %s split", data.source, len(data.names), sizes, data.measured)
+    measured = f"each run trains on {data.images('train')} of them, and is measured on the others" if data.folds else ""
+    measured = measured or f"metrics are reported on the {data.measured} split"
+    LOG.info("data %s: %d classes; %s; %s", data.source, len(data.names), sizes, measured)
     LOG.info("%d epochs at %d pixels, batch size %d; %d runs at a time, %d threads each\n", *flags, jobs, plan.threads)
     LOG.info("%-32s%14s%10s%14s", "variant", "parameters", "GFLOPs", "time of a run")
     total = 0.0

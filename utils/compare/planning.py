@@ -100,6 +100,9 @@ def advice(plan: StudyPlan, pilot: Variances | None, *, effect: float, hours: fl
         hours: a budget; 0 for none.
         seed_hours: what a seed of all arms takes.
     """
+    if plan.data.folds:
+        yield "what it can detect is not known beforehand with folds, which share images"
+        return
     if pilot is None:
         yield "what it can detect is unknown without a pilot: give an earlier study on such data by --pilot"
         return

@@ -83,14 +83,14 @@ def _rows(values: Mapping[str, Any]) -> Rows:
 
 def kicker(plan: StudyPlan) -> str:
     """The line above the headline: data, seeds, epochs."""
-    epochs, imgsz = plan.flags.get("epochs"), plan.flags.get("imgsz")
-    split = plan.data.splits.get(plan.data.measured)
+    epochs, imgsz, data = plan.flags.get("epochs"), plan.flags.get("imgsz"), plan.data
+    measured = f"{len(data.groups)} images in folds" if data.folds else f"{data.images(data.measured)} images measured ({data.measured})"
     count, seeds = len(plan.variants) - 1, len({plan.seed_of(run) for run in plan.seeds})
     parts = [
         f"{count} variant{'s' if count != 1 else ''} against {plan.baseline.name}",
-        f"{seeds} seed{'s' if seeds != 1 else ''}" + (f" × {plan.data.folds} folds" if plan.data.folds else ""),
+        f"{seeds} seed{'s' if seeds != 1 else ''}" + (f" × {data.folds} folds" if data.folds else ""),
         *([f"{epochs} epochs"] if epochs else []),
         *([f"{imgsz} pixels"] if imgsz else []),
-        f"data {Path(plan.data.source).name}" + (f", {split.images} images measured ({plan.data.measured})" if split else ""),
+        f"data {Path(data.source).name}, {measured}",
     ]
     return " · ".join(parts)
