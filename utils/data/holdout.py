@@ -86,7 +86,7 @@ def write_holdout(config: HoldoutConfig) -> Path:
             for split, part in write(out, str(number or ""), data, entry, kept):
                 content[split].append(part)
         if data.splits.get("test", trained) != trained:
-            content["test"] = [data_entry(entry.resolve(), data.partners.get(entry)) for entry in data.splits["test"]]
+            content["test"] = [data_entry(entry.absolute(), data.partners.get(entry)) for entry in data.splits["test"]]
         content["names"] = data.names
         if data.keypoints:
             values = 2 if data.keypoints % 3 else 3
@@ -109,7 +109,7 @@ def write_lists(out: Path, number: str, data: DataConfig, entry: Path, kept: Kep
         file, own = out / f"{split}{number}.txt", [path for path in images if path in some]
         if not own:
             continue
-        write_text(file, "".join(f"{path.resolve()}\n" for path in own))
+        write_text(file, "".join(f"{path.absolute()}\n" for path in own))
         yield split, data_entry(Path(file.name), data.partners.get(entry))
 
 
@@ -123,7 +123,7 @@ def write_coco(out: Path, number: str, data: DataConfig, entry: Path, kept: Kept
     for split, some in kept.items():
         images = [image for image in coco.images if image.path in some]
         content = {
-            "images": [{"id": i.image_id, "file_name": str(i.path.resolve()), "height": i.size[0], "width": i.size[1]} for i in images],
+            "images": [{"id": i.image_id, "file_name": str(i.path.absolute()), "height": i.size[0], "width": i.size[1]} for i in images],
             "annotations": [annotation | {"image_id": i.image_id} for i in images for annotation in i.annotations],
             "categories": [{"id": key, "name": name} for key, name in coco.categories.items()],
         }
@@ -135,7 +135,7 @@ def data_entry(path: Path, partner: Path | None) -> str | dict[str, str]:
     """Return an entry of a split in a data YAML."""
     if partner is None:
         return str(path)
-    labels, images = (path, partner.resolve()) if path.suffix.lower() == ".json" else (partner.resolve(), path)
+    labels, images = (path, partner.absolute()) if path.suffix.lower() == ".json" else (partner.absolute(), path)
     return {"images": str(images), "annotations": str(labels)}
 
 

@@ -94,6 +94,16 @@ def test_a_label_folder_that_is_named_and_key_points(tmp_path: Path) -> None:
     assert yaml.safe_load(path.read_text())["kpt_shape"] == [2, 3]
 
 
+def test_images_that_are_links_keep_the_labels_beside_the_link(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", {"train": 6}, size=64)
+    (tmp_path / "store").mkdir()
+    for image in [*(tmp_path / "data/images/train").iterdir()]:
+        image.symlink_to(image.rename(tmp_path / "store" / image.name))
+    whole = load_index(load_data(tmp_path / "data", complete=False), "train")
+    path = write_holdout(HoldoutConfig(data=str(tmp_path / "data"), out=str(tmp_path / "out"), share=0.3))
+    assert sum(len(load_index(load_data(path), split).annotations) for split in ("train", "val")) == len(whole.annotations) > 0
+
+
 def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(file: Path, text: str) -> None:
         if file.suffix == ".yaml":
