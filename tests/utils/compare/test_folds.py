@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
+import json
+import shutil
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from tests.utils.compare.forked import ForkExecutor, settings, study_of, write_models
@@ -16,9 +20,13 @@ from utils.compare import main as study_main
 from utils.compare.config import CompareConfig
 from utils.compare.folds import assign_folds, fold_plan
 from utils.compare.intervals import independent_runs
+from utils.compare.match_store import StoredMatches
 from utils.compare.measured_runs import VariantRuns
 from utils.compare.plan import make_plan
+from utils.compare.plan_io import write_plan
 from utils.compare.resampled_ap import average_precision
+from utils.compare.run_result import read_run_result
+from utils.compare.run_worker import main as work
 from utils.compare.spread import seed_variance
 from utils.compare.statistics import Analysis
 from utils.config import Hyp
@@ -56,6 +64,77 @@ def test_a_run_trains_on_the_other_folds_and_leaves_the_dataset_alone(tiny_datas
     original = [load_index(load_data(tiny_dataset), split) for split in ("train", "val")]
     assert sorted(measured) == sorted(p.resolve() for index in original for p in index.paths)
     assert {p: p.read_bytes() for p in tiny_dataset.parent.rglob("*") if p.is_file()} == before
+
+
+def coco_json(source, out):
+    """The dataset as a JSON file for each split, of which the second has no more categories than it shows."""
+    for split in ("train", "val"):
+        (out / split).mkdir(parents=True)
+        index = load_index(load_data(source), split)
+        content = {"images": [], "annotations": [], "categories": []}
+        for i, path in enumerate(index.paths):
+            name = shutil.copy(path, out / split / f"{split}-{path.name}").name
+            content["images"].append({"id": i, "file_name": f"{split}/{name}", "width": 128, "height": 128})
+            for cls, x, y, w, h in index.annotations_of(i).tolist():
+                box = [(x - w / 2) * 128, (y - h / 2) * 128, w * 128, h * 128]
+                content["annotations"].append({"id": len(content["annotations"]), "image_id": i, "category_id": 10 + int(cls), "bbox": box})
+        ids = {a["category_id"] for a in content["annotations"]} if split == "val" else range(10, 10 + index.nc)
+        content["categories"] = [{"id": c, "name": index.names[c - 10]} for c in ids]
+        (out / f"{split}.json").write_text(json.dumps(content))
+    (out / "data.yaml").write_text("train: train.json\nval: val.json\n")
+    return out / "data.yaml"
+
+
+def voc_xml(source, out):
+    """The dataset with a VOC file beside each image."""
+    for split in ("train", "val"):
+        (out / split).mkdir(parents=True)
+        index = load_index(load_data(source), split)
+        for i, path in enumerate(index.paths):
+            name = shutil.copy(path, out / split / f"{split}-{path.name}")
+            things = ""
+            for cls, x, y, w, h in index.annotations_of(i).tolist():
+                ends = {"xmin": (x - w / 2) * 128 + 1, "ymin": (y - h / 2) * 128 + 1, "xmax": (x + w / 2) * 128, "ymax": (y + h / 2) * 128}
+                sides = "".join(f"<{side}>{value}</{side}>" for side, value in ends.items())
+                things += f"<object><name>{index.names[int(cls)]}</name><bndbox>{sides}</bndbox></object>"
+            name.with_suffix(".xml").write_text(f"<annotation><size><width>128</width><height>128</height></size>{things}</annotation>")
+    (out / "data.yaml").write_text(yaml.safe_dump({"train": "train", "val": "val", "names": index.names}))
+    return out / "data.yaml"
+
+
+def boxes(source):
+    """By image, its boxes in train and val together; and the number of images of each split."""
+    found, counts = {}, []
+    for split in ("train", "val"):
+        index = load_index(load_data(source), split)
+        found |= {path.name: index.annotations_of(i).tolist() for i, path in enumerate(index.paths)}
+        counts.append(len(index))
+    return found, counts
+
+
+@pytest.mark.parametrize("written", [coco_json, voc_xml])
+def test_folds_of_coco_json_and_voc_xml(written, tiny_dataset, tmp_path):
+    data = written(tiny_dataset, tmp_path / "data")
+    plan = make_plan(settings(write_models(tmp_path), data, tmp_path, folds=3), Hyp(), "", 1)
+    whole, _ = boxes(data)
+    assert sum(map(len, whole.values())) == 60
+    for run in range(3):
+        found, counts = boxes(fold_plan(plan, tmp_path, run).data.source)
+        assert counts == [8, 4]
+        assert found == {name: pytest.approx(np.array(rows), abs=1e-6) for name, rows in whole.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("written", [coco_json, voc_xml])
+def test_a_run_on_a_fold_of_coco_json_and_voc_xml(written, tiny_dataset, tmp_path):
+    plan = make_plan(settings(write_models(tmp_path), written(tiny_dataset, tmp_path / "data"), tmp_path, folds=3, epochs=1), Hyp(), "", 1)
+    write_plan(
+        tmp_path / "study", dataclasses.replace(plan, variants=(dataclasses.replace(plan.variants[0], baseline=True), plan.variants[1]))
+    )
+    work([str(tmp_path / "study"), "tiny", "1", "--device", "cpu", "--workers", "0", "--noplots"])
+    run = read_run_result(tmp_path / "study", "tiny", 1)
+    assert (run.state, run.split, run.error) == ("done", "val", "")
+    assert len(StoredMatches.load(run.folder / "last.npz").images) == 4
 
 
 @pytest.mark.slow
