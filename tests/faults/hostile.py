@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from tests.effort import too_long
 from tests.faults.hostile_archives import archives
+from tests.faults.hostile_images import images
 from tests.faults.hostile_names import traps
 from tests.faults.hostile_pickles import pickles
 from tests.faults.hostile_reports import reports
@@ -39,7 +40,7 @@ class Attack(NamedTuple):
 
 def attacks(folder: Path, canary: Path) -> Iterator[Attack]:
     """Lay out every hostile file below `folder`."""
-    for kind in (pickles, texts, archives, reports, traps, work):
+    for kind in (pickles, texts, archives, reports, traps, work, images):
         place = folder / kind.__name__
         place.mkdir()
         for entry in kind(place, canary):

@@ -26,6 +26,9 @@ IMAGE_SUFFIXES = frozenset(
         *(".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
     )
 )
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PPM", "PNG", "AVIF", "PCX", "JPEG2000", "TIFF", "QOI", "TGA", "WEBP")
+"""What Pillow may read, whatever the suffix. Of its others, EPS is a program, for which Pillow starts Ghostscript."""
+
 VIDEO_SUFFIXES = frozenset({".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 """A .gif is in both: a dataset takes its first frame, detect.py plays it."""
 
@@ -103,7 +106,7 @@ def read_header(path: str | Path) -> tuple[int, int, int]:
             file.seek(max(length - 12, 0))
             if head[:2] != b"BM" and length <= MAX_BYTES and _is_opencv_readable(head, file.read(), length):
                 file.seek(0)
-                with Image.open(file) as image:
+                with Image.open(file, formats=FORMATS) as image:
                     width, height = image.size
                     _check_pixels((height, width), path)
                     orientation = _orientation(image)
@@ -114,7 +117,7 @@ def read_header(path: str | Path) -> tuple[int, int, int]:
         pass  # the full decoder decides, with the better message
     height, width, _ = read_image(path).shape
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return height, width, _orientation(image)
     except _BROKEN:  # a format that only OpenCV knows
         return height, width, 1
@@ -139,7 +142,7 @@ def image_traits(data: bytes, suffix: str) -> tuple[str, ...]:
     Empty for formats unknown to Pillow.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             turned = _orientation(image) > 1
             frames = getattr(image, "n_frames", 1)
             kind, mode, clear = str(image.format), image.mode, "transparency" in image.info
@@ -184,7 +187,7 @@ def _frame(data: bytes) -> tuple[int, int]:
             at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
         return 0, 0
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.size[1], image.size[0]
     except _BROKEN:
         return 0, 0
@@ -215,7 +218,7 @@ def _cv2(data: bytes, flags: int) -> NDArray[np.uint8] | None:
 def _decode_slowly(data: bytes, name: str | Path) -> NDArray[np.uint8]:
     """Decode with Pillow what OpenCV misreads; with OpenCV at full depth what Pillow does not know (16-bit colour TIFF, colour PFM)."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image.size[::-1], name)
             image.load()
             _orientation(image)

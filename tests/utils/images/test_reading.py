@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from utils.images.reading import IMAGE_SUFFIXES, ImageError, check_image, decode_image, read_image
+from utils.images.reading import IMAGE_SUFFIXES, ImageError, check_image, decode_image, read_header, read_image
 
 CORNERS = np.zeros((32, 64, 3), np.uint8)  # RGB: red top left, blue top right, green bottom left, black bottom right
 CORNERS[:16, :32], CORNERS[:16, 32:], CORNERS[16:, :32] = (255, 0, 0), (0, 0, 255), (0, 255, 0)
@@ -235,3 +235,16 @@ def test_each_suffix_that_a_dataset_may_have(tmp_path: Path, suffix: str) -> Non
         pytest.skip(f"this Pillow cannot write {suffix}")
     path = save(tmp_path / f"a{suffix}", "1" if suffix == ".pbm" else "L" if suffix == ".pgm" else "RGB")
     assert check_image(path) == read_image(path).shape[:2] == (32, 64)
+
+
+def test_no_program_is_started_for_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n" + b"\n" * 200)
+    for read in (read_image, read_header):
+        with pytest.raises(ImageError, match="not an image of a known format"):
+            read(path)
+    assert not (tmp_path / "ran").exists()
