@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,10 +19,14 @@ from utils.compare.costs import CostMeasurement, Ratio
 from utils.compare.data_plan import DataPlan, SplitPlan
 from utils.compare.error_figures import ERRORS
 from utils.compare.intervals import Difference, Interval
+from utils.compare.others import matches_file
 from utils.compare.page.gallery_types import CamEnergy, Gallery, GalleryScene, Picture
+from utils.compare.prediction import Prediction
 from utils.compare.resampled_ap import Scores, average_precision
 from utils.compare.statistics import Comparison, verdict
 from utils.compare.study import FIGURES, RunResult, StartingPoint, Study, StudyPlan, Variant
+from utils.compare.tuning_plan import Tuned, TuningPlan
+from utils.compare.verdicts import compare
 
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1|`$\\input{x}$&_"
 LONG = "yolov5n-coordinate-attention-after-every-stage-of-the-neck-with-gate-zero-and-reduction-thirty-two"
@@ -205,6 +210,40 @@ def make_gallery(study: Study, scenes: int = 3) -> Gallery:
     energy = {v.name: CamEnergy(0.41 + 0.03 * i, 48, 3, Interval(0.03 * i, -0.01, 0.07, 0.2, 0.01, 0.02, 14)) for i, v in enumerate(shown)}
     energy["yolov5n"] = CamEnergy(0.41, 48, 3)
     return Gallery(scenes=tuple(out), energy=energy, uniform_share=0.187, seed=0)
+
+
+def make_factorial(folder: Path, *, folds: int = 0) -> Study:
+    """A study with every section that a page may have, of drawn detections: two factors, pairs, and an arm that ended early; without
+    `folds` tuned arms and predictions of others, too."""
+    made = make_study(folder / "made", hostile=False, epochs=4, names=("a", "b"))
+    names = ("yolov5n", "ca", LONG, f"ca+{LONG}", HOSTILE)
+    skills = dict(zip(names, (1.2, 1.9, 1.4, 2.3, 0.1), strict=True))
+    seeds = range(2 * folds or 3)
+    why = f"stopped after 1 of {len(seeds)} seeds: seed 0 failed"
+    runs = drawn_runs(folder, made.runs[0], draw_scenes(np.random.default_rng(0), 40), skills, seeds, "done")
+    ended = {"last": None, "best": None, "curve": (), "error": why}
+    runs = [dataclasses.replace(r, state="stopped", **ended) if r.variant == HOSTILE and r.seed else r for r in runs]
+    arms = [Variant(name=n, cfg="models/yolov5n.yaml", baseline=n == "yolov5n", parameters=1_765_270, gflops=1.03) for n in names]
+    data = dataclasses.replace(made.plan.data, folds=folds, groups=tuple(range(240)) if folds else ())
+    own: dict[str, Any] = {
+        "variants": tuple(arms),
+        "data": data,
+        "control": (),
+        "weights": "",
+        "seeds": tuple(seeds),
+        "planned": len(seeds),
+    }
+    if not folds:
+        tuned = Tuned(values={"lr0": 0.02, "weight_decay": 0.0007}, trial=2, scores=(0.31, None, 0.334))
+        own["variants"] = tuple(dataclasses.replace(arm, tuned=tuned) for arm in arms)
+        own["tuning"] = TuningPlan(trials=3, search="random", space=("lr0=1e-05:0.1:log", "weight_decay=1e-05:0.001:log"))
+        own["predictions"] = tuple(Prediction(name=name, file="pred.json", digest="0") for name in ("dfine", f"{LONG}-2"))
+        (folder / "predictions").mkdir()
+        for number, prediction in enumerate(own["predictions"]):
+            detections = detect(np.random.default_rng(9), draw_scenes(np.random.default_rng(0), 40), 2.0 - number)
+            detections.save(matches_file(folder, prediction.name))
+    plan = dataclasses.replace(made.plan, factors=("ca", LONG), pairs=("all",), stop_hopeless=2.0, **own)
+    return compare(Study(folder=folder, plan=plan, runs=tuple(runs), costs={}, comparisons={}), 100)
 
 
 def _jpeg(number: int, place: int, view: str) -> bytes:

@@ -10,6 +10,7 @@ from utils.compare.factors import cells
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html, latex, markdown
 from utils.compare.page.report_data import ReportData
+from utils.compare.page.sections import chip
 
 if TYPE_CHECKING:
     from utils.compare.intervals import Interval
@@ -140,10 +141,9 @@ def html_parts(study: Study, data: ReportData) -> str:
     """The sections of the page; empty without factors and pairs."""
     out = ""
     if study.effects:
-        tables = (
-            _html(_grid(study, data, html, "✓"), "factors-title") + "<h3>Effects</h3>\n" + _html(_effects(study, html), "factors-title")
-        )
-        out += _section("factors", "Factors", EFFECTS, tables)
+        grid = _html(_grid(study, data, html, "✓"), "factors-title", len(study.plan.factors))
+        effects = _html(_effects(study, html), "factors-title")
+        out += _section("factors", "Factors", EFFECTS, f"{grid}<h3>Effects</h3>\n{effects}")
     if study.pairs:
         text = PAIRS.format(count=len(study.pairs))
         out += _section("pairs", "Variants against each other", text, _html(_pairs(study, html), "pairs-title"))
@@ -155,10 +155,16 @@ def _section(key: str, title: str, text: str, tables: str) -> str:
     return f'<section id="{key}" aria-labelledby="{key}-title">\n{head}\n{tables}</section>\n'
 
 
-def _html(rows: Table, title: str) -> str:
+def _html(rows: Table, title: str, factors: int = 0) -> str:
+    """A table; its first columns are the tick marks of `factors`, else its first column names the rows and its last one is the verdict."""
     head, *body = rows
-    first = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    name = "td" if "AP50" in head else 'th scope="row"'  # the grid has no names
-    lines = "".join(f"<tr><{name}>{row[0]}</{name[:2]}>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in body)
-    table = f"<table><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table>"
+    kinds = [' class="factor"'] * factors + [""] * (len(head) - factors)
+    lines = []
+    for row in body:
+        cells = [f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)]
+        if not factors:
+            cells[0], cells[-1] = f'<th scope="row">{row[0]}</th>', f"<td>{chip(row[-1])}</td>"
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    first = "".join(f'<th scope="col"{kind}>{cell}</th>' for kind, cell in zip(kinds, head, strict=True))
+    table = f"<table><thead><tr>{first}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return f'<div class="scroll" role="region" aria-labelledby="{title}" tabindex="0">{table}</div>\n'

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html, latex, markdown
+from utils.compare.page.sections import chip
 
 if TYPE_CHECKING:
     from utils.compare.resampled_ap import Scores
@@ -76,7 +77,8 @@ def section(study: Study) -> str:
     if not (rows := _rows(study)):
         return ""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in _HEAD)
-    cells = (f'<tr><th scope="row">{html(row[0])} {MARK}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows)
+    values = ("".join(f"<td>{cell}</td>" for cell in (*row[1:-1], chip(row[-1]))) for row in rows)
+    cells = (f'<tr><th scope="row">{html(row[0])} {MARK}</th>{value}</tr>' for row, value in zip(rows, values, strict=True))
     return (
         '<section id="others" aria-labelledby="others-title"><h2 id="others-title">Predictions of others</h2>'
         f'<p class="lead">{MARK} {html(CAPTION.format(baseline=study.plan.baseline.name))}</p><div class="scroll" role="region" '

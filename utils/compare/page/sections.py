@@ -10,14 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from utils.compare.page import sentences as words
 from utils.compare.page.escape import html
 from utils.compare.page.gallery_types import VIEWS, Gallery, GalleryScene, Picture
-from utils.compare.page.report_data import ReportData
+from utils.compare.page.report_data import TONES, ReportData
 from utils.log import counted
+
+
+def chip(word: str) -> str:
+    """A verdict in its colour."""
+    return f'<span class="chip {TONES.get(word, "open")}">{html(word)}</span>'
 
 
 def verdict(data: ReportData) -> str:
     """A line for each variant with its verdict."""
     rows = [
-        f'<li><span class="chip {html(v["tone"])}">{html(v["word"])}</span>'
+        f"<li>{chip(v['word'])}"
         f"<p><b>{html(v['name'])}</b>: {html(words.finding(v, data))}<small>{html(words.cost_ratios(v))}</small></p></li>"
         for v in data["variants"]
         if not v["baseline"]
