@@ -83,9 +83,6 @@ def _hopeless(plan: StudyPlan, results: _Results, ends: Mapping[str, tuple[int, 
         high = mean + stats.t.isf(LEVEL / looks, spread.df) * error
         for name, difference, limit, known in zip(others, mean, high, error > 0, strict=True):
             if known and 100 * limit < -plan.stop_hopeless and name not in kept:
-                below = f"{-100 * difference:.2f} points of AP below {base}"
-                out[name] = (
-                    count,
-                    f"{below}, and by more than {plan.stop_hopeless:g} with a confidence of {1 - LEVEL:.0%}".replace("%", " %"),
-                )
+                certain = f"more than {plan.stop_hopeless:g} with a confidence of {100 * (1 - LEVEL):g} %"
+                out[name] = count, f"{-100 * difference:.2f} points of AP below {base}, and by {certain}"
     return out

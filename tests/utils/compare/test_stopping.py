@@ -20,14 +20,18 @@ from tests.utils.compare.synthetic import draw_scenes
 from utils.compare import load_study, run_worker, stopping
 from utils.compare import main as study_main
 from utils.compare.config import CompareConfig
+from utils.compare.executors import Exit, Task
 from utils.compare.page.report_data import build_report_data
 from utils.compare.page.sentences import notes
 from utils.compare.plan_io import read_plan, write_plan
+from utils.compare.progress import Progress
 from utils.compare.resampled_ap import Scores
+from utils.compare.scheduler import Scheduler
 from utils.compare.stopping import ARM_ENDED, LEVEL, read_runs
 from utils.compare.study import RunResult, StudyPlan
 from utils.compare.verdicts import compare
 from utils.errors import UserError
+from utils.signals import StopRequest
 
 HERE = Path("study")
 
@@ -122,7 +126,7 @@ def test_whatever_runs_at_the_same_time_the_same_runs_count(plan: StudyPlan, mon
     assert begun <= 20 - {1: 6, 3: 4, 20: 0}[jobs]
 
 
-@pytest.mark.parametrize("studies", [150, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("studies", [60, pytest.param(3000, marks=pytest.mark.slow)])
 def test_an_arm_that_is_not_worse_by_more_than_the_limit_seldom_ends(plan, monkeypatch, studies):
     plan = dataclasses.replace(plan, stop_hopeless=2.0)
     random, ended = np.random.default_rng(0), []
@@ -140,7 +144,7 @@ def test_an_arm_that_ended_has_no_verdict_and_changes_no_other(tmp_path: Path) -
     names = ("yolov5n", "yolov5n-ca", "yolov5n-bot")
     arms = tuple(v for v in study.variants if v.name in names)
     skills = dict(zip(names, (1.0, 1.6, 0.2), strict=True))
-    runs = drawn_runs(tmp_path, study.runs[0], draw_scenes(np.random.default_rng(0), 30), skills, range(4), "done")
+    runs = drawn_runs(tmp_path, study.runs[0], draw_scenes(np.random.default_rng(0), 12), skills, range(4), "done")
     plan = dataclasses.replace(study.plan, variants=arms, seeds=(0, 1, 2, 3), planned=4, stop_hopeless=0.5)
     ended = [dataclasses.replace(r, state="stopped", last=None, best=None, error="stopped after 2 of 4 seeds: low") for r in runs[10:]]
     study = dataclasses.replace(study, plan=plan, runs=(*runs[:10], *ended))
@@ -164,6 +168,27 @@ def test_a_process_whose_arm_has_ended_does_nothing(plan: StudyPlan, monkeypatch
         run_worker.main(["study", "yolov5n-ca", "2"])
     assert ended.value.code == ARM_ENDED
     assert capsys.readouterr().out.strip() == "stopped after 1 of 3 seeds: seed 0 failed"
+
+
+def test_the_scheduler_goes_on_without_it(tmp_path: Path, caplog: Any) -> None:
+    class Engine:
+        slots = 1
+
+        def start(self, task: Task) -> None:
+            self.task = task
+
+        def wait(self, _: float) -> list[Exit]:
+            self.task.log.parent.mkdir(exist_ok=True)
+            self.task.log.write_text("some line\nstopped after 1 of 3 seeds: seed 0 failed\n")
+            return [Exit(self.task, ARM_ENDED)]
+
+        def stop(self) -> None: ...
+
+    scheduler = Scheduler(Engine(), [Task(tmp_path, "yolov5n-ca", seed) for seed in (1, 2)], Progress(3, 1, 1))
+    with caplog.at_level("INFO", "attune"):
+        scheduler.run(StopRequest())
+    assert not scheduler.unfinished
+    assert "yolov5n-ca, seed 2: stopped after 1 of 3 seeds: seed 0 failed (3 of 3" in caplog.text
 
 
 @pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
