@@ -23,7 +23,7 @@ from models.arguments import called, require_fit
 from models.gate import Gate, Replacement
 from models.layers.conv import set_activation
 from models.registry import Entry, LayerPlan, Row, Scale, Width, lookup
-from models.size_limit import bounded
+from models.size_limit import OversizeError, bounded
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
@@ -37,6 +37,8 @@ def row_errors(spec: ModelSpec, row: Row) -> Iterator[None]:
     """Turn exceptions inside into a `UserError` that names the model and the row."""
     try:
         yield
+    except OversizeError as error:
+        raise OversizeError(f"{spec.where}: {row}: {error}") from error
     except MISFITS as error:
         raise UserError(f"{spec.where}: {row}: {' '.join(str(error).split())}") from error
 

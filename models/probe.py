@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.build import row_errors
 from models.heads.head import Head
 from models.registry import Row, Width
-from models.size_limit import activations_bounded
+from models.size_limit import OversizeError, activations_bounded
 from models.spec.model_spec import ModelSpec
 from utils.errors import UserError
 
@@ -32,14 +32,16 @@ def run_rows(layers: nn.ModuleList, spec: ModelSpec, image: Tensor) -> Iterator[
     training = [module for module in layers.modules() if module.training]
     layers.eval()
     outputs: list[Any] = []
+    limits = activations_bounded()
     try:
         for row, layer in zip(spec.rows, layers, strict=True):
             inputs = [outputs[s] if s >= 0 else image for s in row.sources]
             try:
-                with torch.no_grad(), row_errors(spec, row), activations_bounded():
+                with torch.no_grad(), row_errors(spec, row), limits:
                     outputs.append(layer(inputs[0] if len(inputs) == 1 else inputs))
+                    limits.keep(outputs[-1])
             except UserError as error:
-                raise UserError(
+                raise type(error)(
                     f"{error}; its inputs have the shapes {', '.join(str(shape_of(i)) for i in inputs)}{_fit(row, inputs)}"
                 ) from error
             yield row, inputs, outputs[-1]
@@ -68,6 +70,8 @@ def measure_strides(layers: nn.ModuleList, spec: ModelSpec, widths: Sequence[Wid
     for size in _SIZES[:-1]:
         try:
             strides, deepest = _strides(layers, spec, widths, size)
+        except OversizeError:
+            raise
         except UserError:
             continue
         if max(strides) < size:

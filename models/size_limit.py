@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,8 +24,17 @@ MAX_MODULES = 5_000
 MAX_ACTIVATIONS = 1 << 25
 """Elements of a tensor computed for one image of at most 256 pixels; the largest of YOLOv5x at that size has 1.3 million."""
 
+MAX_KEPT = 4 * MAX_ACTIVATIONS
+"""Elements of the outputs of all rows for that image; those of YOLOv5x have 7 million."""
+MAX_WORK = 1 << 36
+"""Multiplications for one image of at most 256 pixels, some seconds of one core: YOLOv5x takes 20 billion at that size."""
+
 _SIZED = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
 _COUNTED = {torch.arange, torch.linspace, torch.eye}
+
+
+class OversizeError(UserError):
+    """A network that is too large; no larger image makes it smaller."""
 
 
 class _Oversized(Exception):  # noqa: N818 - passes by whoever turns a row's errors into its message
@@ -54,17 +63,20 @@ class _Allocations(TorchFunctionMode):
     def _take(self, count: float) -> None:
         self.left -= count
         if self.left < 0:
-            raise UserError(f"asks for more than {MAX_ELEMENTS} weights; is one of its numbers too large?")
+            raise OversizeError(f"asks for more than {MAX_ELEMENTS} weights; is one of its numbers too large?")
         if self._count_all and self.left < MAX_ELEMENTS - UNCOUNTED:
             count_all, self._count_all = self._count_all, None
             count_all()
 
 
 class activations_bounded(TorchFunctionMode):  # noqa: N801 - a context manager
-    """Limits the size of the tensors that are computed inside: a chain of upsamplings grows fast.
+    """Limits the size of the tensors that are computed inside, for a chain of upsamplings grows fast, and the multiplications in all.
 
     Functions whose output can be far larger than their inputs are refused before they allocate it, all others afterwards.
     """
+
+    work = 0.0
+    kept = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -72,16 +84,26 @@ class activations_bounded(TorchFunctionMode):  # noqa: N801 - a context manager
         elements = 0.0
         with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # wrong arguments, which the call names
             elements = _PREDICTED[func](*args, **kwargs or {}) if func in _PREDICTED else 0.0
+            self.work += elements * _TERMS[func](args[0], args[1]) if func in _TERMS else 0.0
         _check_activations(elements)
+        if self.work > MAX_WORK:
+            raise OversizeError(f"needs more than {MAX_WORK:.3g} multiplications for a small image; is one of its numbers too large?")
         output = func(*args, **kwargs or {})
         if isinstance(output, torch.Tensor):
             _check_activations(output.numel())
         return output
 
+    def keep(self, output: torch.Tensor | Sequence[torch.Tensor]) -> None:
+        """Count a row's output, which stays for later rows to read."""
+        tensors = [output] if isinstance(output, torch.Tensor) else output
+        self.kept += sum(tensor.numel() for tensor in tensors)
+        if self.kept > MAX_KEPT:
+            raise OversizeError(f"its output and those before it have more than {MAX_KEPT} numbers for a small image")
+
 
 def _check_activations(elements: float) -> None:
     if elements > MAX_ACTIVATIONS:
-        raise UserError(f"computes {elements:.3g} numbers for a small image, more than {MAX_ACTIVATIONS}; is a factor too large?")
+        raise OversizeError(f"computes {elements:.3g} numbers for a small image, more than {MAX_ACTIVATIONS}; is a factor too large?")
 
 
 def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, *_: Any, **__: Any) -> float:
@@ -115,6 +137,14 @@ def _product(a: torch.Tensor, b: torch.Tensor, *_: Any, **__: Any) -> float:
     return float(batch * a.shape[-2] * b.shape[-1])
 
 
+def _projected(x: torch.Tensor, weight: torch.Tensor, *_: Any) -> float:
+    return float(x.numel() // x.shape[-1] * weight.shape[0])
+
+
+def _attended(q: torch.Tensor, _: torch.Tensor, v: torch.Tensor, *__: Any, **___: Any) -> float:
+    return float(q.numel() // q.shape[-1] * v.shape[-1])
+
+
 def _repeated(x: torch.Tensor, *sizes: Any) -> float:
     return float(x.numel() * math.prod(sizes[0] if isinstance(sizes[0], tuple | list) else sizes))
 
@@ -128,6 +158,8 @@ _PREDICTED: dict[Any, Callable[..., float]] = {
     functional.pad: _padded,
     torch.conv2d: _convolved,
     torch.conv_transpose2d: _transposed,
+    functional.linear: _projected,
+    functional.scaled_dot_product_attention: _attended,
     torch.matmul: _product,
     torch.bmm: _product,
     torch.Tensor.matmul: _product,
@@ -135,6 +167,14 @@ _PREDICTED: dict[Any, Callable[..., float]] = {
     torch.Tensor.repeat: _repeated,
 }
 """Elements of the output of functions of PyTorch, from their arguments."""
+_TERMS: dict[Any, Callable[[torch.Tensor, torch.Tensor], int]] = {
+    torch.conv2d: lambda _, weight: weight.numel() // weight.shape[0],
+    torch.conv_transpose2d: lambda _, weight: weight.numel() // weight.shape[1],
+    functional.linear: lambda _, weight: weight.shape[1],
+    functional.scaled_dot_product_attention: lambda _, keys: 4 * keys.shape[-2],  # two products, and an exponential of the time of as many
+    **dict.fromkeys((torch.matmul, torch.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__), lambda a, _: a.shape[-1]),
+}
+"""Products that are summed for each of these elements."""
 
 
 @contextmanager
@@ -153,18 +193,18 @@ def bounded(build: Callable[[], object]) -> Iterator[None]:
         nonlocal modules
         modules += 1
         if modules > MAX_MODULES:
-            raise UserError(f"consists of more than {MAX_MODULES} modules; is one of its numbers too large?")
+            raise OversizeError(f"consists of more than {MAX_MODULES} modules; is one of its numbers too large?")
 
     def count_all() -> None:
         nonlocal modules
         before, modules = modules, 0
-        allocations = _Allocations()
         try:
-            with allocations, torch.device("meta"):
+            with _Allocations(), torch.device("meta"):
                 build()
-        except UserError as error:  # of another kind: said again where it comes from
-            if allocations.left < 0 or modules > MAX_MODULES:
-                raise _Oversized(str(error)) from error
+        except OversizeError as error:
+            raise _Oversized(str(error)) from error
+        except UserError:
+            pass  # said again where it comes from
         modules = before
 
     hook = register_module_module_registration_hook(count)
@@ -172,6 +212,6 @@ def bounded(build: Callable[[], object]) -> Iterator[None]:
         with _Allocations(count_all):
             yield
     except _Oversized as error:
-        raise UserError(str(error)) from error
+        raise OversizeError(str(error)) from error
     finally:
         hook.remove()

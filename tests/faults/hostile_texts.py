@@ -43,6 +43,11 @@ def yamls(canary: Path) -> dict[str, str]:
     }
 
 
+def upsampled(factor: int, *others: str) -> str:
+    """Rows on a larger map."""
+    return "\n  - ".join([f"[-1, 1, nn.Upsample, [null, {factor}, nearest]]", *others])
+
+
 def rows(canary: Path) -> dict[str, tuple[str, str]]:
     """Rows of a model table that would be code, or a terabyte."""
     code = f"__import__('os').system('touch {canary}')"
@@ -60,6 +65,16 @@ def rows(canary: Path) -> dict[str, tuple[str, str]]:
         "200 blocks of 2.5 million weights": ("\n  - ".join(["[-1, 1, C3, [1024]]"] * 200), "weights"),
         "100 convolutions of 14 million weights": ("\n  - ".join(["[-1, 1, Conv, [1280, 3]]"] * 100), "weights"),
         "900 rows of ten modules": ("\n  - ".join(["[-1, 3, C3, [64]]"] * 900), "modules"),
+        "convolutions of the whole image": ("\n  - ".join(["[-1, 1, Conv, [1024, 3, 1]]"] * 10), "multiplications"),
+        "100 convolutions of the whole image in a row": ("[-1, 100, Conv, [512, 3, 1]]", "multiplications"),
+        "attention between all pixels": (
+            upsampled(4, *["[-1, 1, C3TR, [64]]"] * 9),
+            "multiplications",
+        ),
+        "900 outputs of 134 MB": (
+            upsampled(44, *["[-1, 1, nn.ReLU, []]"] * 900),
+            "its output and those before",
+        ),
         "a billion repeats": ("[-1, 1000000000, Conv, [64]]", "1000"),
         "an unknown keyword": ("[-1, 1, Conv, {out: 16, __class__: x}]", "Conv"),
     }

@@ -102,6 +102,23 @@ def test_activations_are_bounded_before_they_are_computed(compute, monkeypatch):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 3_000_000  # kB
 
 
+def test_work_is_bounded_in_all():
+    x, limits = torch.rand(1, 4, 6, 8), size_limit.activations_bounded()
+    with limits:
+        F.conv2d(x, torch.rand(6, 2, 1, 1), groups=2)
+        assert limits.work == 6 * 6 * 8 * 2
+        F.linear(x, torch.rand(5, 8))
+        assert limits.work == 576 + 4 * 6 * 5 * 8
+    with limits:
+        F.scaled_dot_product_attention(x, x, x)
+        assert limits.work == 1536 + 4 * 6 * 6 * 8 * 4
+        x.transpose(2, 3) @ x
+        assert limits.work == 6144 + 4 * 8 * 8 * 6
+    head = [[[3, 3, 3], 1, "Detect", ["nc", "anchors"]]]
+    with pytest.raises(UserError, match=r"row 2 \(Conv\): needs more than 6.87e\+10 multiplications"):  # 38.7e9 are needed there
+        build_model({"nc": 2, "anchors": 3, "backbone": [[-1, 1, "Conv", [1024, 3]]] * 3 + [[-1, 1, "Conv", [64, 3, 64]]], "head": head})
+
+
 def test_what_is_small_is_computed_as_without_a_limit():
     x, weight = torch.rand(1, 4, 6, 7), torch.rand(4, 2, 3, 3)
     run = [
