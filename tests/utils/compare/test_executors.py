@@ -8,7 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.utils.compare.forked import ForkExecutor, settings, study_of, write_models
+from utils.compare import load_study
+from utils.compare import main as study_main
 from utils.compare.executors import LocalExecutor, Task, command
 from utils.compare.ray_executor import RayExecutor
 from utils.errors import UserError
@@ -58,3 +62,23 @@ def test_ray_takes_the_clusters_gpus_and_finds_the_study_from_any_folder(monkeyp
     engine.start(Task(Path("study"), "v", 1))
     assert (ray.asked["num_cpus"], ray.asked["num_gpus"]) == (2, asked)
     assert ray.given == (Task(tmp_path / "study", "v", 1), {"workers": 0}, told)
+
+
+@pytest.mark.slow
+def test_a_tuned_factorial_study_on_ray_is_the_same(tiny_dataset, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    write_models(tmp_path)
+    arms = {"base": {"cfg": "tiny.yaml"}, "se": {"cfg": "tiny-se.yaml"}, "siou": {"cfg": "tiny.yaml", "hyp": {"box_loss": "siou"}}}
+    (tmp_path / "arms.yaml").write_text(yaml.safe_dump({"arms": arms, "factors": ["se", "siou"]}))
+    monkeypatch.setattr(study_main, "LocalExecutor", ForkExecutor)
+    monkeypatch.setattr(study_main, "measure_costs", lambda *_: None)
+    monkeypatch.setattr(study_main, "write_report", lambda _: None)
+    more = {"arms": str(tmp_path / "arms.yaml"), "tune": 2, "epochs": 1, "seeds": (1,)}
+    for engine in ("local", "ray"):
+        study_of(settings((), tiny_dataset, tmp_path / engine, engine=engine, **more))
+    local, ray = (load_study(tmp_path / engine / "study") for engine in ("local", "ray"))
+    assert [r.state for r in ray.runs] == ["done"] * 4
+    assert [v.name for v in ray.variants] == ["base", "se", "siou", "se+siou"]
+    assert [v.tuned for v in ray.variants] == [v.tuned for v in local.variants]
+    assert all(v.tuned and len(v.tuned.scores) == 2 for v in ray.variants)
+    assert (ray.folder / "results.csv").read_bytes() == (local.folder / "results.csv").read_bytes()
