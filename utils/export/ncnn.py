@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import signal
 import subprocess
 import warnings
 from pathlib import Path
@@ -12,6 +15,7 @@ import yaml
 from utils.errors import UserError
 from utils.export.fixed_size import fixed_size
 from utils.export.format import Format, Job
+from utils.inference.runtimes.exported import ExportedModel
 from utils.inference.runtimes.session import one_error, require
 
 INSTALL = "pip install ncnn pnnx"
@@ -22,7 +26,7 @@ def write(job: Job, path: Path) -> None:
     """Write a folder with model.ncnn.param, model.ncnn.bin and metadata.yaml: input ``in0`` (3, H, W), output ``out0`` (N, 5 + K).
 
     Raises:
-        UserError: pnnx fails.
+        UserError: pnnx fails, or ncnn crashes on what it has written.
     """
     if job.cfg.batch_size > 1:
         raise UserError("ncnn computes one image at a time: --batch-size 1")
@@ -41,6 +45,16 @@ def write(job: Job, path: Path) -> None:
         for ending in ("param", "bin"):
             (job.folder / f"model.ncnn.{ending}").rename(path / f"model.ncnn.{ending}")
     (path / "metadata.yaml").write_text(yaml.safe_dump(job.metadata, sort_keys=False), encoding="utf-8")
+    first = multiprocessing.get_context("spawn").Process(target=_run_once, args=(path,))  # a crash is that of its process
+    first.start()
+    first.join()
+    if first.exitcode is not None and first.exitcode < 0:
+        raise UserError(f"ncnn crashes on what pnnx has made of it ({signal.Signals(-first.exitcode).name})")
+
+
+def _run_once(path: Path) -> None:
+    with contextlib.suppress(UserError):  # which the check of the export reports
+        ExportedModel(path, torch.device("cpu"))
 
 
 def _not_expressed(param: str) -> list[str]:

@@ -46,11 +46,11 @@ def open_gates(model: Detector) -> Detector:
 
 @lru_cache(1)
 def reference(name: str, sizes: Sizes) -> tuple[Detector, list[tuple[Tensor, Tensor]]]:
-    """The smallest size of a model, and images and predictions for each of `sizes`, rounded up to the model's stride."""
+    """The smallest size of a model, fused as for an export; images for each of `sizes`, rounded up to its stride; and predictions."""
     model = open_gates(build_model(sized(name, "n"), nc=3))
     draw, stride = image_batches(""), model.max_stride
     batches = [next(draw(batch, *(ceil_to_stride(side, stride) for side in sides))) for batch, *sides in sizes]
-    calibrated(model, next(draw(8, *batches[-1].shape[2:]))).requires_grad_(False)
+    calibrated(model, next(draw(8, *batches[-1].shape[2:]))).requires_grad_(False).fuse()
     with torch.inference_mode():
         return model, [(images, model(images)) for images in batches]
 
