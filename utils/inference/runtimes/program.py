@@ -29,6 +29,6 @@ class ProgramSession:
         self._path, self._device, self._module = path, device, module
 
     def __call__(self, images: Tensor) -> Tensor:
-        with one_error(f"{self._path}: PyTorch cannot run it"), torch.autocast(self._device.type, enabled=False):
-            found: Any = self._module(images.to(self._device))
+        with one_error(f"{self._path}: PyTorch cannot run it"), torch.autocast(self._device.type, enabled=False), torch.no_grad():
+            found: Any = self._module(images.to(self._device))  # compiled with gradients, TorchScript would refuse inference tensors later
             return (found[0] if isinstance(found, tuple | list) else found).float()

@@ -157,6 +157,25 @@ def test_torchscript_that_reads_files_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "a.torchscript")
 
 
+class _Scale(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.mean((2, 3))[:, :1, None].expand(-1, 7, 6)
+        return y * self.scale * y
+
+
+def test_torchscript_runs_without_gradients_first_and_in_inference_mode_then(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(_Scale(), torch.ones(2, 3, 32, 32)).save(str(tmp_path / "a.torchscript"))
+    model = load_model(tmp_path / "a.torchscript")
+    with torch.inference_mode():
+        assert [float(model(torch.full((1, 3, 64, 64), 3.0)).sum()) for _ in range(3)] == [9.0 * 42] * 3
+
+
 PT2 = {"graph_module": {"graph": {"nodes": [{"target": "torch.ops.aten.add.Tensor"}]}}, "guards_code": ["L['x'].size()[3] // 2 != 1"]}
 
 
