@@ -38,7 +38,7 @@ class Job:
     @cached_property
     def network(self) -> nn.Module:
         """The module to export: images in, decoded predictions out, both float32; with --half it computes in fp16 in between."""
-        return _HalfNetwork(self.model) if self.cfg.half else self.model
+        return _HalfNetwork(self.model).eval() if self.cfg.half else self.model  # exporters put back the mode that they find
 
     @property
     def example(self) -> Tensor:

@@ -28,7 +28,11 @@ from utils.inference.runtimes.exported import ExportedModel
 
 Sizes = tuple[tuple[int, int, int], ...]
 SIZES: Sizes = ((1, 416, 608), (4, 416, 608), (1, 640, 640), (4, 640, 640))
-NOT_IN_NCNN = {f"yolov5s-{block}" for block in ("a2c2f", "acmix", "bot", "botnet", "bra", "dyhead", "s2")}
+_BLOCKS = (
+    "a2c2f acmix bot botnet bra carafe cat catnet cot cot-gated crisscross crossformer dat dyhead dysample gc gmlp "
+    "gsconv halo involution irmb mixer mobilevit mobilevitv2 repmlp resmlp s2 smlp spd ufo vip"
+)
+NOT_IN_NCNN = {f"yolov5s-{block}" for block in _BLOCKS.split()}
 """Refused by export.py, for the reasons in docs/export.md."""
 SENSITIVE = {"yolov5s-cotnet", "yolov5s-dcnv2", "yolov5s-mobilenetv2-ca"}
 """With random weights float32 itself differs from float64 by more than what is allowed."""
