@@ -10,6 +10,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from utils.device import share_processors
@@ -140,6 +141,7 @@ def run(main: Callable[[], object]) -> NoReturn:
     """
     share_processors()
     try:
+        _check_working_folder()
         main()
     except UserError as error:
         sys.stderr.write(f"error: {_shown(str(error))}\n")
@@ -152,3 +154,11 @@ def run(main: Callable[[], object]) -> NoReturn:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     sys.exit(0)
+
+
+def _check_working_folder() -> None:
+    """torch cannot be imported in a folder that has been deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the working folder has been deleted; change to another one") from error

@@ -18,6 +18,7 @@ class _Escaping(logging.Formatter):
 def start_log(*, quiet: bool = False) -> None:
     """Send the log to standard output, once; `quiet` (ranks above 0) keeps warnings only."""
     if not LOG.handlers:
+        logging.raiseExceptions = False  # "| head" closes the output: no reason for a traceback at each line
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are not text
         handler = logging.StreamHandler(sys.stdout)

@@ -39,6 +39,14 @@ def test_status(error, status, message, capsys):
     assert found == ({signal.SIG_IGN} if status == 75 else set(before.values()))  # what comes on the way out does not change the status
 
 
+def test_a_deleted_working_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(SystemExit):
+        run(lambda: None)
+    assert capsys.readouterr().err == "error: the working folder has been deleted; change to another one\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
