@@ -72,7 +72,8 @@ class _Allocations(TorchFunctionMode):
 class activations_bounded(TorchFunctionMode):  # noqa: N801 - a context manager
     """Limits the size of the tensors that are computed inside, for a chain of upsamplings grows fast, and the multiplications in all.
 
-    Functions whose output can be far larger than their inputs are refused before they allocate it, all others afterwards.
+    Functions whose output can be far larger than their inputs are refused before they allocate it, all others afterwards. On the meta
+    device, where costs at larger sizes are measured, nothing is multiplied or kept.
     """
 
     work = 0.0
@@ -84,7 +85,7 @@ class activations_bounded(TorchFunctionMode):  # noqa: N801 - a context manager
         elements = 0.0
         with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # wrong arguments, which the call names
             elements = _PREDICTED[func](*args, **kwargs or {}) if func in _PREDICTED else 0.0
-            self.work += elements * _TERMS[func](args[0], args[1]) if func in _TERMS else 0.0
+            self.work += elements * _TERMS[func](args[0], args[1]) if func in _TERMS and not args[0].is_meta else 0.0
         _check_activations(elements)
         if self.work > MAX_WORK:
             raise OversizeError(f"needs more than {MAX_WORK:.3g} multiplications for a small image; is one of its numbers too large?")
@@ -96,7 +97,7 @@ class activations_bounded(TorchFunctionMode):  # noqa: N801 - a context manager
     def keep(self, output: torch.Tensor | Sequence[torch.Tensor]) -> None:
         """Count a row's output, which stays for later rows to read."""
         tensors = [output] if isinstance(output, torch.Tensor) else output
-        self.kept += sum(tensor.numel() for tensor in tensors)
+        self.kept += sum(tensor.numel() for tensor in tensors if not tensor.is_meta)
         if self.kept > MAX_KEPT:
             raise OversizeError(f"its output and those before it have more than {MAX_KEPT} numbers for a small image")
 
