@@ -25,15 +25,22 @@ from utils.compare.run_worker import main as work
 from utils.config import load_hyp
 from utils.errors import StopError, UserError
 
+FAILING_BLOCKS = str(Path(__file__).with_name("failing_blocks.py"))
+"""A plug-in. One file for all tests, as a name can be registered once in a process."""
 FAST: dict[str, Any] = {"imgsz": 64, "batch_size": 4, "epochs": 2, "workers": 0, "device": "cpu", "noplots": True, "seeds": (2,)}
 
 
 def write_models(folder: Path) -> list[str]:
     """A tiny model and a variant of it; their paths."""
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    variant = {"base": "tiny.yaml", "edits": [{"after": 2, "insert": [1, "SE", []]}]}
-    (folder / "tiny-se.yaml").write_text(yaml.safe_dump(variant))
-    return [str(folder / "tiny.yaml"), str(folder / "tiny-se.yaml")]
+    return [str(folder / "tiny.yaml"), write_variant(folder, "tiny-se", "tiny.yaml", "SE")]
+
+
+def write_variant(folder: Path, name: str, base: str, block: str) -> str:
+    """A variant of `base` with one more block; its path."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"base": base, "edits": [{"after": 2, "insert": [1, block, []]}]}))
+    return str(path)
 
 
 def settings(cfgs: Sequence[str], data: Path, project: Path, **more: Any) -> CompareConfig:

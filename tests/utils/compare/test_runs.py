@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.utils.compare.forked import ForkExecutor, ended, forked, settings, study_of, write_models
+from tests.utils.compare.forked import FAILING_BLOCKS, ForkExecutor, ended, forked, settings, study_of, write_models, write_variant
 from utils.compare import load_study
 from utils.compare import main as study_main
 from utils.compare.executors import Task
@@ -138,9 +138,8 @@ def test_a_finished_study_is_not_touched(copied, cfgs, tiny_dataset):
 
 
 def test_seeds_and_variants_may_be_added(copied, cfgs, tiny_dataset, tmp_path):
-    third = tmp_path / "tiny-eca.yaml"
-    third.write_text(yaml.safe_dump({"base": cfgs[0], "edits": [{"after": 2, "insert": [1, "ECA", []]}]}))
-    study_of(settings([str(third)], tiny_dataset, tmp_path, seeds=(3,)))
+    third = write_variant(tmp_path, "tiny-eca", cfgs[0], "ECA")
+    study_of(settings([third], tiny_dataset, tmp_path, seeds=(3,)))
     study = load_study(copied)
     assert [(v.name, v.baseline) for v in study.variants] == [("tiny", True), ("tiny-se", False), ("tiny-eca", False)]
     assert study.plan.seeds == (0, 1, 2)
@@ -227,40 +226,11 @@ def test_other_data_are_refused(copied, cfgs, tiny_dataset, tmp_path):
         study_of(settings(cfgs, data / "data.yaml", tmp_path))
 
 
-PLUGIN = """
-import torch
-from models.registry import preserve, register
-
-
-@register(preserve, name="Boom")
-class Boom(torch.nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * float("nan") if self.training else x
-
-
-@register(preserve, name="Crash")
-class Crash(Boom):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and torch.is_grad_enabled():
-            raise RuntimeError("this block cannot be trained")
-        return x
-"""
-
-
 def test_a_variant_that_fails_does_not_stop_the_others(cfgs, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("utils.training.nonfinite.MAX_RESTORES", 0)
-    (tmp_path / "blocks.py").write_text(PLUGIN)
-
-    def variant(name: str, block: str) -> str:
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({"base": cfgs[0], "edits": [{"after": 2, "insert": [1, block, []]}]}))
-        return str(path)
-
-    models = [*cfgs, variant("unknown", "SEE"), variant("diverging", "Boom"), variant("crashing", "Crash")]
-    config = settings(models, tiny_dataset, tmp_path, epochs=1, batch_size=1, seeds=(1,), plugins=(str(tmp_path / "blocks.py"),))
+    blocks = {"unknown": "SEE", "diverging": "Boom", "crashing": "Crash"}
+    models = [*cfgs, *(write_variant(tmp_path, name, cfgs[0], block) for name, block in blocks.items())]
+    config = settings(models, tiny_dataset, tmp_path, epochs=1, batch_size=1, seeds=(1,), plugins=(FAILING_BLOCKS,))
     study_of(config)
     study = load_study(tmp_path / "study")
     assert [r.state for r in study.runs] == ["done", "done", "failed", "failed", "failed"]
@@ -270,7 +240,7 @@ def test_a_variant_that_fails_does_not_stop_the_others(cfgs, tiny_dataset, tmp_p
     assert {study.comparisons[v].verdict for v in ("unknown", "diverging", "crashing")} == {"no verdict"}
     with (tmp_path / "study" / "results.csv").open() as file:
         assert [r["state"] for r in csv.DictReader(file)] == [r.state for r in study.runs]
-    variant("unknown", "ECA")  # the file is mended, and repeat the command to continue with it
+    write_variant(tmp_path, "unknown", cfgs[0], "ECA")  # the file is mended, and repeat the command to continue with it
     study_of(config)
     assert [r.state for r in load_study(tmp_path / "study").runs] == ["done", "done", "done", "failed", "failed"]
     study_of(dataclasses.replace(config, cfgs=(models[3], cfgs[0]), name="baseless"))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from scipy import stats
 
-from tests.utils.compare.forked import ForkExecutor, settings, study_of, write_models
+from tests.utils.compare.forked import FAILING_BLOCKS, ForkExecutor, settings, study_of, write_models, write_variant
 from tests.utils.compare.studies import drawn_runs, make_study
 from tests.utils.compare.synthetic import draw_scenes
 from utils.compare import load_study, run_worker, stopping
@@ -197,39 +195,15 @@ def test_limits_that_make_no_sense(value: float) -> None:
         CompareConfig(stop_hopeless=value)
 
 
-@pytest.fixture
-def quick() -> Iterator[None]:
-    """Forks for processes; no costs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_main, "LocalExecutor", ForkExecutor)
-        patch.setattr(study_main, "measure_costs", lambda *_: None)
-        patch.setattr("utils.training.nonfinite.MAX_RESTORES", 0)
-        yield
-
-
-PLUGIN = """
-import torch
-from models.registry import preserve, register
-
-
-@register(preserve, name="Boom")
-class Boom(torch.nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * float("nan") if self.training else x
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_study_with_an_arm_that_diverges_killed_or_not(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_main, "LocalExecutor", ForkExecutor)
+    monkeypatch.setattr(study_main, "measure_costs", lambda *_: None)
+    monkeypatch.setattr("utils.training.nonfinite.MAX_RESTORES", 0)
     cfgs = write_models(tmp_path)
-    (tmp_path / "boom.py").write_text(PLUGIN)
-    (tmp_path / "boom.yaml").write_text(yaml.safe_dump({"base": cfgs[0], "edits": [{"after": 2, "insert": [1, "Boom", []]}]}))
-    more: dict[str, Any] = {"seeds": (3,), "epochs": 1, "batch_size": 1, "plugins": (str(tmp_path / "boom.py"),)}
-    config = settings([*cfgs, str(tmp_path / "boom.yaml")], tiny_dataset, tmp_path / "one", jobs=1, stop_hopeless=1.0, **more)
+    cfgs.append(write_variant(tmp_path, "boom", cfgs[0], "Boom"))
+    more: dict[str, Any] = {"seeds": (3,), "epochs": 1, "batch_size": 1, "plugins": (FAILING_BLOCKS,)}
+    config = settings(cfgs, tiny_dataset, tmp_path / "one", jobs=1, stop_hopeless=1.0, **more)
     study_of(config)
     study = load_study(tmp_path / "one" / "study")
     assert states(study.runs) == {"tiny": "ddd", "tiny-se": "ddd", "boom": "fss"}
