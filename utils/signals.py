@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
@@ -60,19 +60,27 @@ def stop_requests(*, apart: float = 0.0, quiet: bool = False) -> Iterator[StopRe
     Python delivers signals to the main thread only; in another one no request ever comes.
     """
     request = StopRequest(apart=apart, quiet=quiet)
-    if threading.current_thread() is not threading.main_thread():
+    with _handled_by(request.take):
         yield request
-        return
-    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    before = {n: signal.getsignal(n) for n in numbers}
+
+
+def ending_at_once() -> contextlib.AbstractContextManager[None]:
+    """Let the signals of `stop_requests` end the process while the block runs, for it waits where Python calls no handler."""
+    return _handled_by(signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    main = threading.current_thread() is threading.main_thread()
+    before = {n: signal.getsignal(n) for name in NAMES if main and (n := getattr(signal, name, None))}
     try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, request.take)
-        yield request
+        for number, previous in before.items():
+            if previous is not signal.SIG_IGN:
+                signal.signal(number, handler)
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
 
 def ignore_signals() -> None:

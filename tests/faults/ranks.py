@@ -1,15 +1,18 @@
-"""Ranks that are killed, end, hang or get a signal under ``torchrun --max-restarts``: the result is unchanged."""
+"""Ranks that are killed, end, hang or get a signal under ``torchrun --max-restarts``: the result is unchanged. Those that wait end."""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.faults.tally import Tally, bytes_changed, snapshot
-from tests.faults.training import Training, differences, outcome
+from tests.faults.training import PATIENCE, Training, differences, outcome
+from utils.signals import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = (
@@ -48,8 +51,31 @@ def run(folder: Path, *, short: bool) -> Tally:
         wrong = _torchrun(training, name, {"FAULT": fault, "FAULT_RANK": str(rank), "FAULT_STEP": str(step)})
         wrong = wrong or differences(expected, training.run_folder(name))
         tally.fault(not wrong, f"rank {rank}, {fault} before step {step}: {wrong}")
+    for name in NAMES[:1] if short else NAMES:
+        wrong = _waiting(training, name)
+        tally.fault(not wrong, f"{name} to a rank that waits for the others: {wrong}")
     tally.bytes_changed += bytes_changed(before, training.data.parent)
     return tally
+
+
+def _waiting(training: Training, name: str) -> str:
+    """Send a signal to a rank whose master port is another, silent program's; what went wrong in words, if anything."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(LONGEST)
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(silent.getsockname()[1])}
+        environment = os.environ | address | {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+        number = getattr(signal, name)
+        with subprocess.Popen([sys.executable, "train.py", *training.command(f"waiting-{name}")], cwd=ROOT, env=environment) as process:
+            try:
+                silent.accept()
+                process.send_signal(number)
+                code = process.wait(PATIENCE)
+            except (TimeoutError, subprocess.TimeoutExpired) as error:
+                process.kill()
+                return f"it did not end: {error}"
+    if training.run_folder(f"waiting-{name}").exists():
+        return "it has made a run folder"
+    return "" if code == -number else f"it ended with {code}"
 
 
 def _torchrun(training: Training, name: str, fault: dict[str, str]) -> str:

@@ -19,7 +19,7 @@ from utils.files.atomic import remove_leftovers, write_text
 from utils.files.lock import folder_lock
 from utils.log import LOG, escaped, start_log
 from utils.progress import duration
-from utils.signals import StopRequest, stop_requests
+from utils.signals import StopRequest, ending_at_once, stop_requests
 from utils.training.artifacts import draw_labels
 from utils.training.checkpoint import LAST
 from utils.training.checkpointing import CheckpointScheduler, strip_finished
@@ -63,7 +63,8 @@ def train(config: TrainConfig, hyp: Hyp, given: frozenset[str], flags: Mapping[s
         device = select_device(config.device, local_rank=ranks.local_rank)
         keep_freed_memory()
         _configure_device(config, device, ranks)
-        join(device)
+        with ending_at_once():
+            join(device)
         try:
             _train(config, hyp, stopped, device, ranks, request, locks)
         except torch.OutOfMemoryError as error:
