@@ -139,7 +139,8 @@ def _surface(shape: Shape, part: tuple[slice, slice]) -> NDArray[np.float32]:
     return np.clip(light[..., None] * np.array(shape.colour), 0, 255).astype(np.float32)
 
 
-def _bgr(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
+def bgr(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
+    """Return the BGR colour (0..255) of hue (a whole turn is 1), saturation and value (0..1)."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return 255 * blue, 255 * green, 255 * red
 
@@ -178,8 +179,8 @@ def background(rng: Generator, height: int, width: int) -> Image:
     """Return a textured image without shapes: two related colours, clouds over them, then lines and letters."""
     hue, value = rng.random(), rng.uniform(0.25, 0.9)
     lighter = np.clip(value + rng.choice((-1, 1)) * rng.uniform(0.1, 0.25), 0.15, 1)
-    dark = np.array(_bgr(hue, rng.uniform(0.1, 0.55), value))
-    other = np.array(_bgr(hue + rng.normal(0, 0.08), rng.uniform(0.1, 0.55), lighter))
+    dark = np.array(bgr(hue, rng.uniform(0.1, 0.55), value))
+    other = np.array(bgr(hue + rng.normal(0, 0.08), rng.uniform(0.1, 0.55), lighter))
     weight = _texture(rng, height, width)[..., None]
     colours = dark * (1 - weight) + other * weight
     colours *= 0.85 + 0.3 * _grain(rng, height, width)[..., None]
@@ -193,7 +194,7 @@ def _distract(rng: Generator, image: Image) -> None:
     height, width = image.shape[:2]
     side = max(height, width)
     for _ in range(rng.integers(0, 6)):
-        colour, thick = _bgr(rng.random(), rng.uniform(0.2, 0.9), rng.uniform(0.2, 1)), int(rng.integers(1, 1 + max(2, side // 80)))
+        colour, thick = bgr(rng.random(), rng.uniform(0.2, 0.9), rng.uniform(0.2, 1)), int(rng.integers(1, 1 + max(2, side // 80)))
         place = rng.uniform((0, 0), (width, height), (3, 2))
         if rng.random() < 0.4:
             letters, font = "".join(rng.choice(list("AHKMNRSWZ2357"), 3)), cv2.FONT_HERSHEY_SIMPLEX
@@ -216,7 +217,7 @@ def random_shape(rng: Generator, height: int, width: int, ground: Image, kinds: 
     (top, bottom), (left, right) = _span(y, int(radius), height), _span(x, int(radius), width)
     below = ground[top:bottom, left:right].reshape(-1, 3).mean(0)
     hue = kind / len(CLASSES) if rng.random() < TYPICAL else rng.random()
-    offered = [_bgr(hue + rng.normal(0, 0.08), rng.uniform(0.45, 1), rng.uniform(0.35, 1)) for _ in range(3)]
+    offered = [bgr(hue + rng.normal(0, 0.08), rng.uniform(0.45, 1), rng.uniform(0.35, 1)) for _ in range(3)]
     colour = max(offered, key=lambda c: float(np.abs(np.array(c) - below).sum()))
     return Shape(
         kind=kind,
