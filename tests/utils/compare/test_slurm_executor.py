@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.utils.compare.forked import settings, study_of, write_models
-from utils.compare import slurm_executor
+from tests.utils.compare.forked import FAILING_BLOCKS, settings, study_of, write_models, write_variant
+from utils.compare import load_study, slurm_executor
 from utils.compare.checksummed_json import read_json
 from utils.compare.executors import Exit, Task
 from utils.compare.slurm_executor import SlurmExecutor
@@ -95,7 +95,11 @@ def test_without_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @needs_submitit
 def test_a_study_as_jobs_gives_the_same_results(tmp_path: Path, tiny_dataset: Path) -> None:
     cfgs = write_models(tmp_path)
-    for engine_name, more in (("local", {}), ("slurm", {"engine": "slurm", "slurm": ("cluster=local",)})):
-        study_of(settings(cfgs, tiny_dataset, tmp_path / engine_name, seeds=(1,), epochs=1, **more))
+    cfgs.append(write_variant(tmp_path, "crash", cfgs[0], "Crash"))
+    for engine_name, own in (("local", {}), ("slurm", {"engine": "slurm", "slurm": ("cluster=local",)})):
+        more: dict[str, Any] = {"seeds": (2,), "epochs": 1, "plugins": (FAILING_BLOCKS,), "stop_hopeless": 1.0}
+        study_of(settings(cfgs, tiny_dataset, tmp_path / engine_name, jobs=1, **more, **own))
+        states = [run.state for run in load_study(tmp_path / engine_name / "study").runs if run.variant == "crash"]
+        assert states == ["failed", "stopped"]
     results = [(tmp_path / name / "study" / "results.csv").read_bytes() for name in ("local", "slurm")]
     assert results[0] == results[1]
