@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import train
 from tests.faults.tally import Tally, bytes_changed, snapshot
-from tests.faults.training import PATIENCE, Training, differences, outcome
+from tests.faults.training import PATIENCE, Training, differences, outcome, wait
 from utils.signals import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,20 +62,17 @@ def run(folder: Path, *, short: bool) -> Tally:
 
 def _waiting(training: Training, name: str) -> str:
     """Send a signal to a rank whose master port is another, silent program's; what went wrong in words, if anything."""
+    run_name, number = f"waiting-{name}", getattr(signal, name)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(LONGEST)
+        silent.settimeout(PATIENCE)
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(silent.getsockname()[1])}
-        environment = os.environ | address | {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
-        number = getattr(signal, name)
-        with subprocess.Popen([sys.executable, "train.py", *training.command(f"waiting-{name}")], cwd=ROOT, env=environment) as process:
-            try:
-                silent.accept()
-                process.send_signal(number)
-                code = process.wait(PATIENCE)
-            except (TimeoutError, subprocess.TimeoutExpired) as error:
-                process.kill()
-                return f"it did not end: {error}"
-    if training.run_folder(f"waiting-{name}").exists():
+        joining = address | {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+        pid = training.fork(lambda: train.main(training.command(run_name)), run_name, lambda: os.environ.update(joining))
+        with contextlib.suppress(TimeoutError):
+            silent.accept()
+        os.kill(pid, number)
+        code = wait(pid)
+    if training.run_folder(run_name).exists():
         return "it has made a run folder"
     return "" if code == -number else f"it ended with {code}"
 
