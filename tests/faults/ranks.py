@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -64,12 +64,10 @@ def _waiting(training: Training, name: str) -> str:
     """Send a signal to a rank whose master port is another, silent program's; what went wrong in words, if anything."""
     run_name, number = f"waiting-{name}", getattr(signal, name)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(PATIENCE)
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(silent.getsockname()[1])}
         joining = address | {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
         pid = training.fork(lambda: train.main(training.command(run_name)), run_name, lambda: os.environ.update(joining))
-        with contextlib.suppress(TimeoutError):
-            silent.accept()
+        select.select([silent], [], [], PATIENCE)  # it has connected, and gets no answer
         os.kill(pid, number)
         code = wait(pid)
     if training.run_folder(run_name).exists():
