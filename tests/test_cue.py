@@ -51,7 +51,8 @@ def test_coordinate_attention_sees_its_rows_and_columns_only() -> None:
 def test_a_ring_has_the_class_of_a_lamp_far_away() -> None:
     rings = {4: 0, 5: 0}
     for index in range(30):
-        image, labels = draw(np.random.default_rng((0, index)))
+        image, lines = draw("train", index)
+        labels = np.array([line.split() for line in lines], float)
         assert image.shape == (SIZE, SIZE, 3)
         assert labels[0, 0] in (2, 3)
         assert not np.isin(labels[1:, 0], (2, 3)).any()

@@ -9,19 +9,21 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from utils.cli import option, parse, run
 from utils.data import shape_drawing as drawing
+from utils.data.shapes import label_lines, write_images
 
 SIZE = 128
 NEAREST = 64.0
 """Pixels between the centres of lamp and ring; an output sees less than half of it in each direction."""
 NAMES = ("square", "triangle", "red lamp", "green lamp", "ring at red", "ring at green")
 HUES = (0.0, 0.36)
+KINDS = (("square", "triangle", "circle", "", "ring", ""), ("square", "triangle", "", "circle", "", "ring"))
+"""What is drawn for each of `NAMES`, where the lamp is red, and where it is green."""
 SPLITS = {"train": 400, "val": 100, "test": 300}
 
 
@@ -35,38 +37,26 @@ class CueConfig:
 def main() -> None:
     """Write the dataset in YOLO's form."""
     config, _ = parse(CueConfig, description=__doc__ or "")
-    folder = Path(config.folder)
-    for number, (split, count) in enumerate(SPLITS.items()):
-        for kind in ("images", "labels"):
-            (folder / kind / split).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            image, labels = draw(np.random.default_rng((number, index)))
-            cv2.imwrite(str(folder / "images" / split / f"{index:05d}.png"), image)
-            np.savetxt(folder / "labels" / split / f"{index:05d}.txt", labels, ("%d", *["%.6f"] * 4))
-    splits = "".join(f"{split}: images/{split}\n" for split in SPLITS)
-    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(NAMES))
-    (folder / "data.yaml").write_text(f"path: .\n{splits}names:\n{names}", encoding="utf-8")
+    write_images(Path(config.folder), SPLITS, NAMES, draw)
 
 
-def draw(rng: Generator) -> tuple[drawing.Image, NDArray[np.float64]]:
-    """Draw an image: (128, 128, 3) BGR, and (n, 5) class, cx, cy, w, h as fractions; the first is the lamp."""
+def draw(split: str, index: int) -> tuple[drawing.Image, list[str]]:
+    """Draw image `index` of `split`: (128, 128, 3) BGR, and its label lines, the first the lamp's."""
+    rng = np.random.default_rng((list(SPLITS).index(split), index))
     image = drawing.background(rng, SIZE, SIZE)
-    red_or_green = int(rng.integers(2))
+    colour = int(rng.integers(2))
     lamp = np.where(rng.integers(2, size=2), SIZE - 1 - rng.uniform(11, 20, 2), rng.uniform(11, 20, 2))
-    shapes = [shape(rng, "circle", lamp, HUES[red_or_green])]
-    classes = [2 + red_or_green]
+    shapes = [shape(rng, "circle", lamp, HUES[colour])]
     for kind in ["ring"] * int(rng.integers(1, 4)) + [str(rng.choice(NAMES[:2])) for _ in range(rng.integers(4))]:
         places = rng.uniform(12, SIZE - 12, (50, 2))
         free = [p for p in places if all(np.hypot(s.x - p[0], s.y - p[1]) > s.radius + 14 for s in shapes)]
         free = [p for p in free if kind != "ring" or np.hypot(*(p - lamp)) >= NEAREST]
         if free:
             shapes.append(shape(rng, kind, free[0], rng.random()))
-            classes.append(4 + red_or_green if kind == "ring" else NAMES.index(kind))
     for each in shapes:
         drawing.paint(image, each)
-    _, x1, y1, x2, y2 = drawing.boxes_of(shapes, drawing.owner_map(shapes, SIZE, SIZE)).T
-    boxes = np.stack(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), 1) / SIZE
-    return drawing.expose(rng, image), np.column_stack((classes, boxes))
+    lines = label_lines(shapes, SIZE, SIZE, [drawing.CLASSES.index(kind) if kind else -1 for kind in KINDS[colour]])
+    return drawing.expose(rng, image), lines
 
 
 def shape(rng: Generator, kind: str, centre: NDArray[np.float64], hue: float) -> drawing.Shape:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,24 +86,36 @@ def write_dataset(out: Path, counts: Mapping[str, int], *, size: int = 320, seed
 
     `classes` are the names of the classes drawn; all of them where it is empty.
     """
-    import cv2
-
     from utils.data.shape_drawing import CLASSES
 
     kinds = [_kind(name) for name in classes or CLASSES]
+
+    def labelled(split: str, index: int) -> tuple[Image, list[str]]:
+        image, shapes = draw(seed, split, index, size, kinds)
+        return image, label_lines(shapes, size, size, kinds)
+
+    return write_images(out, counts, classes or CLASSES, labelled)
+
+
+def write_images(
+    out: Path, counts: Mapping[str, int], names: Sequence[str], labelled: Callable[[str, int], tuple[Image, list[str]]]
+) -> Path:
+    """Write a dataset of classes `names`, of what `labelled` returns for each split and index: an image and its label lines."""
+    import cv2
+
     for split, count in counts.items():
         images, labels = out / "images" / split, out / "labels" / split
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            image, shapes = draw(seed, split, index, size, kinds)
+            image, lines = labelled(split, index)
             if not cv2.imwrite(str(images / f"{index:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 92]):
                 raise OSError(f"{images}: no image could be written")
-            (labels / f"{index:05d}.txt").write_text("".join(label_lines(shapes, size, size, kinds)), encoding="utf-8")
-    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(classes or CLASSES))
+            (labels / f"{index:05d}.txt").write_text("".join(lines), encoding="utf-8")
+    numbered = "".join(f"  {i}: {name}\n" for i, name in enumerate(names))
     splits = "".join(f"{split}: images/{split}\n" for split, count in counts.items() if count)
     path = out / "data.yaml"
-    path.write_text(f"path: .\n{splits}names:\n{names}", encoding="utf-8")
+    path.write_text(f"path: .\n{splits}names:\n{numbered}", encoding="utf-8")
     return path
 
 
