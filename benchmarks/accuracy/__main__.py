@@ -40,7 +40,7 @@ LAST, BEST = "last", "best"
 class AccuracyConfig:
     """Flags of ``python -m benchmarks.accuracy``."""
 
-    folder: str = option("", "folder of the datasets, the runs and the tables", positional=True)
+    folder: str = option("runs/accuracy", "folder of the datasets, the runs and the tables", positional=True)
     yolov5: str = option("", "folder that YOLOv5 is installed in")
     datasets: tuple[str, ...] = option(tuple(EPOCHS), "datasets", nargs="+", type=str, choices=tuple(EPOCHS))
     starts: tuple[str, ...] = option(("weights", "scratch"), "starts", nargs="+", type=str, choices=("weights", "scratch"))
@@ -171,7 +171,7 @@ def measure(training: Training, folder: Path, cfg: AccuracyConfig) -> dict[str, 
             with (runs / training.name / "results.csv").open(encoding="utf-8") as table:
                 aps = [float(row["metrics/mAP_0.5:0.95"]) for row in csv.DictReader(table, skipinitialspace=True)]
             return {LAST: aps[-1], BEST: max(aps)}
-        start(["-m", "benchmarks.deviations", training.recipe], flags)
+        start(["-m", "benchmarks.accuracy.deviations", training.recipe], flags)
         found = {}
         for name in (LAST, BEST):
             trained = runs / training.name

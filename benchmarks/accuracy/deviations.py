@@ -1,6 +1,6 @@
-"""Trains with one of Attune's deviations from YOLOv5 undone, for benchmarks/accuracy.py.
+"""Trains with one of Attune's deviations from YOLOv5 undone, for ``python -m benchmarks.accuracy``.
 
-python -m benchmarks.deviations NAME FLAGS      flags of train.py, and --workers 0: the loader has to be in this process
+python -m benchmarks.accuracy.deviations NAME FLAGS      flags of train.py, and --workers 0: the loader has to be in this process
 """
 
 from __future__ import annotations
