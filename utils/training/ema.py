@@ -8,6 +8,9 @@ import math
 import torch
 from torch import nn
 
+HORIZON = 2000.0
+"""Updates that YOLOv5's average takes to reach about its limit."""
+
 
 class ModelEMA:
     """Exponential moving average of everything floating in a model's state, batch-norm statistics included.
@@ -23,7 +26,7 @@ class ModelEMA:
     def __init__(self, model: nn.Module, *, horizon: float = 0.0) -> None:
         self.module = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
         self.updates = 0
-        self._limit, self._horizon = (1 - 1 / max(horizon, 1), horizon) if horizon else (0.9999, 2000.0)
+        self._limit, self._horizon = (1 - 1 / max(horizon, 1), horizon) if horizon else (0.9999, HORIZON)
         old, new = (m.state_dict(keep_vars=True).values() for m in (self.module, model))  # once: it takes a millisecond
         pairs = list(zip(old, new, strict=True))
         self._floating = [(a, b) for a, b in pairs if a.is_floating_point()]

@@ -9,6 +9,7 @@ from typing import Any
 from models.detector import Detector
 from models.flops import gflops, parameters
 from utils.log import LOG
+from utils.training.ema import HORIZON
 from utils.training.run_state import Run
 from utils.training.state import TrainState
 
@@ -18,6 +19,14 @@ def log_overview(run: Run) -> None:
     LOG.info("settings: %s; all others have their defaults", ", ".join((*changed(run.config), *changed(run.hyp))) or "none given")
     LOG.info(model_line(run.state.model))  # type: ignore[arg-type]
     LOG.info(optimizer_line(run.state, run.config.optimizer))
+
+
+def short_run_line(run: Run) -> str:
+    """Where to find hyper-parameters for a run that is shorter than what YOLOv5's EMA averages over; empty if it is not, or has its own."""
+    updates = run.state.schedule.updates
+    if updates >= HORIZON or run.config.hyp != type(run.config)().hyp:
+        return ""
+    return f"a short run, of {updates} optimizer steps: --hyp hyp.small.yaml has hyper-parameters for that"
 
 
 def changed(settings: Any) -> Iterator[str]:

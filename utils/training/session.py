@@ -26,7 +26,7 @@ from utils.training.checkpointing import CheckpointScheduler, strip_finished
 from utils.training.curve_checks import findings
 from utils.training.freeze import untrained
 from utils.training.history import read_curve
-from utils.training.overview import log_overview
+from utils.training.overview import log_overview, short_run_line
 from utils.training.restore import note_changes, restore_best
 from utils.training.resume import StoppedRun, asks_for_new_folder, locate, read_stopped, run_folder
 from utils.training.run_state import Run
@@ -143,6 +143,8 @@ def _train(
             restore_best(run, stopped)
         scheduler = CheckpointScheduler(run, request)
         log_overview(run)
+        if not stopped and (line := short_run_line(run)):
+            LOG.info("%s", line)
         if not run.done:
             train_epochs(run, scheduler, stopped.origin if stopped else None)
     finally:
