@@ -73,6 +73,12 @@ def test_means_and_deviations_are_those_of_the_runs(study: Study) -> None:
     assert (row["class_ap"][0], row["class_sd"][0]) == pytest.approx((np.mean(first), np.std(first, ddof=1)), abs=1e-12)
 
 
+@pytest.mark.parametrize(("seeds", "shown"), [(3, "27, 26, 25"), (4, "24 to 27")])
+def test_the_best_epochs_of_many_seeds_are_a_range(tmp_path: Path, seeds: int, shown: str) -> None:
+    rows = build_report_data(make_study(tmp_path, hostile=False, seeds=seeds))["variants"]
+    assert next(v for v in rows if v["name"] == "yolov5n-ca")["best_epochs"] == shown
+
+
 def test_a_failed_variant_and_a_missing_seed_stay_in_sight(study: Study, page: str) -> None:
     rows = {v["name"]: v for v in build_report_data(study)["variants"]}
     assert rows["yolov5n-cot"]["seeds"] == {"done": 2, "wanted": 3}
