@@ -1,7 +1,7 @@
 """AP of whole trainings beside YOLOv5's: by dataset, start, recipe and seed, and with each of Attune's deviations from YOLOv5 undone.
 
 python -m benchmarks.accuracy FOLDER --yolov5 FOLDER      YOLOv5 (AGPL) is installed outside this environment,
-                                                          as in benchmarks/yolov5.py, with "numpy<2.4" for its np.trapz
+                                                          as `python -m benchmarks.yolov5` says, with "numpy<2.4" for its np.trapz
 
 Every finished training is a row of FOLDER/runs.csv and is kept: repeating the command goes on, and other datasets, recipes or seeds
 add rows. All validate on the test part of their dataset, or, while a recipe is searched, on another part (--part val); AP is YOLOv5's.
