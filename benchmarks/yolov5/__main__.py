@@ -83,7 +83,7 @@ def main() -> None:
         measure(*args.measure)
         return
     print(f"{processor()}; {args.busy} busy processes; medians of {args.rounds}\n")
-    print("| | YOLOv5: CPU ms, per second | Attune: CPU ms, per second | CPU time | wall time | peak memory |")
+    print("| | YOLOv5: CPU ms, per second | Attune: CPU ms, per second | CPU time | wall time | peak memory, Attune / YOLOv5 |")
     print("|---|--:|--:|--:|--:|--:|")
     with busy(args.busy):
         for case in (case for case in (*WORKS, *COMMANDS) if any(word in case for word in args.cases)):
