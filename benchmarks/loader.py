@@ -85,9 +85,9 @@ def process_ids() -> list[int]:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process and its running children."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    total = own.ru_utime + own.ru_stime
+    """Return the CPU time of this process and its children, running and finished."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    total = sum(u.ru_utime + u.ru_stime for u in used)
     for pid in process_ids()[1:]:
         fields = Path(f"/proc/{pid}/schedstat").read_text().split()
         total += int(fields[0]) / 1e9

@@ -13,14 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.loader import cpu_seconds
+
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 DEFAULT = ["--weights", str(SHARED / "yolov5n.pt"), "--data", str(SHARED / "coco128" / "coco128.yaml")]
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and its finished children."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def main() -> None:

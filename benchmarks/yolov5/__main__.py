@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 
+from benchmarks.loader import cpu_seconds
 from benchmarks.train_step import ROOT
 from benchmarks.validation import SHARED
 
@@ -135,22 +137,14 @@ if not done.returncode:
 
 def measure(case: str, who: str) -> None:
     """Run the work once as a warm-up and once to measure, and print the figures."""
-    import resource
-
-    from benchmarks.loader import cpu_seconds
-
-    def cpu() -> float:
-        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return cpu_seconds() + ended.ru_utime + ended.ru_stime
-
     name, *arguments = WORKS[case]
     side = importlib.import_module("benchmarks.yolov5.attune" if who == "Attune" else "benchmarks.yolov5.theirs")
     with tempfile.TemporaryDirectory() as folder:
         work = getattr(side, name)(folder, *arguments)
         work()
-        wall, used = time.perf_counter(), cpu()
+        wall, used = time.perf_counter(), cpu_seconds()
         images = work()
-        wall, used = time.perf_counter() - wall, cpu() - used
+        wall, used = time.perf_counter() - wall, cpu_seconds() - used
         print("measured", used / images * 1e3, wall / images * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

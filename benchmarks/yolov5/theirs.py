@@ -29,7 +29,7 @@ def hyperparameters() -> dict[str, Any]:
     return hyp
 
 
-def images(folder: str) -> str:
+def copied_images(folder: str) -> str:
     """The images in a copy of coco128: YOLOv5 writes a cache beside the labels."""
     return str(shutil.copytree(COCO128, Path(folder) / "coco128") / "images" / "train2017")
 
@@ -55,7 +55,7 @@ def loading(folder: str, imgsz: int) -> Work:
     """One epoch over coco128 in this process."""
     from yolov5.utils.dataloaders import LoadImagesAndLabels
 
-    dataset = LoadImagesAndLabels(images(folder), imgsz, BATCH, augment=True, hyp=hyperparameters(), stride=32)
+    dataset = LoadImagesAndLabels(copied_images(folder), imgsz, BATCH, augment=True, hyp=hyperparameters(), stride=32)
     return lambda: sum(len(dataset[i]) > 0 for i in range(len(dataset)))
 
 
@@ -69,7 +69,7 @@ def epoch(folder: str) -> Work:
     """An epoch over coco128, workers included."""
     from yolov5.utils.dataloaders import create_dataloader
 
-    loader, _ = create_dataloader(images(folder), 320, BATCH, 32, hyp=hyperparameters(), augment=True, workers=2, shuffle=True)
+    loader, _ = create_dataloader(copied_images(folder), 320, BATCH, 32, hyp=hyperparameters(), augment=True, workers=2, shuffle=True)
     return _epochs(loader)
 
 
@@ -106,7 +106,7 @@ def validation(folder: str) -> Work:
 
     vars(np).setdefault("trapz", np.trapezoid)  # NumPy has renamed it since that release of YOLOv5
     model = trained()
-    loader, dataset = create_dataloader(images(folder), 640, 32, 32, pad=0.5, rect=True, workers=2)
+    loader, dataset = create_dataloader(copied_images(folder), 640, 32, 32, pad=0.5, rect=True, workers=2)
     data = {"val": "", "nc": 80}
 
     def work() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.detector import Detector
 from models.flops import gflops, parameters
+from utils.config import TrainConfig
 from utils.log import LOG
 from utils.training.ema import HORIZON
 from utils.training.run_state import Run
@@ -24,7 +25,7 @@ def log_overview(run: Run) -> None:
 def short_run_line(run: Run) -> str:
     """Where to find hyper-parameters for a run that is shorter than what YOLOv5's EMA averages over; empty if it is not, or has its own."""
     updates = run.state.schedule.updates
-    if updates >= HORIZON or run.config.hyp != type(run.config)().hyp:
+    if updates >= HORIZON or run.config.hyp != TrainConfig().hyp:
         return ""
     return f"a short run, of {updates} optimizer steps: --hyp hyp.small.yaml has hyper-parameters for that"
 

@@ -129,7 +129,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
         "best": {m.key: spread([getattr(run.best, m.key) for run in done if run.best]) for m in METRICS},
         "detection": {m.key: spread([values[m.key] for values in found]) for m in DETECTION},
         "errors": {m.key: spread([values[m.key] for values in found]) for m in ERROR_METRICS},
-        "best_epochs": _few([run.best_epoch for run in done]),
+        "best_epochs": _listed([run.best_epoch for run in done]),
         "class_ap": [c["mean"] for c in per_class],
         "class_sd": [c["sd"] for c in per_class],
         "differences": {m.key: _difference(comparison, m.key) for m in (*METRICS, *ERROR_METRICS)} if comparison else {},
@@ -143,7 +143,7 @@ def _variant(study: Study, variant: Variant, number: int, base: CostMeasurement 
     }
 
 
-def _few(epochs: Sequence[int]) -> str:
+def _listed(epochs: Sequence[int]) -> str:
     """All of them, or of more than three the range, for a narrow column."""
     return ", ".join(map(str, epochs)) if len(epochs) <= 3 else f"{min(epochs)} to {max(epochs)}"
 
